@@ -1,0 +1,1 @@
+"""See the component's README.md."""

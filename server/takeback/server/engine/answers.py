@@ -1,0 +1,295 @@
+"""What the engine answers: plain values, the same for the MCP surface, the command line and the page.
+
+Field names are an interface: ids are answered under the names under which they are taken.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from takeback.journal.events import UndoOutcome
+
+CallStatus = Literal[
+    "applied", "held", "staged", "shadowed", "replayed", "pending_approval", "denied", "failed", "in_doubt"
+]
+ERROR_STATUSES = frozenset({"pending_approval", "denied", "failed", "in_doubt"})
+RollbackStatus = Literal["complete", "partial", "planned", "pending_approval", "failed"]
+
+
+class EngineError(Exception):
+    """A request that cannot be met as it stands: one sentence of fact, one of advice. Nothing has changed."""
+
+    def __init__(self, code: str, message: str, advice: str = "") -> None:
+        super().__init__(message)
+        self.code, self.message, self.advice = code, message, advice
+
+
+class AnswerModel(BaseModel):
+    """Base of answers."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class ErrorInfo(AnswerModel):
+    """What went wrong, and what to do about it."""
+
+    code: str = Field(description="Stable word for programs, such as stale_read or not_found.")
+    message: str = Field(description="One sentence of fact.")
+    advice: str = Field(default="", description="One sentence: what to do now.")
+
+
+class UndoInfo(AnswerModel):
+    """How an action can be taken back."""
+
+    how: str = Field(description="What taking it back does.")
+    until: str | None = Field(default=None, description="RFC 3339; null: as long as its images are kept.")
+
+
+class FailureReport(AnswerModel):
+    """What a failed, stalled or contained run looks like, for a person: the accomplished first."""
+
+    done: list[str] = Field(default_factory=list, description="What was accomplished.")
+    preserved: list[str] = Field(default_factory=list, description="What is kept, and where to get it.")
+    failed: list[str] = Field(default_factory=list, description="What failed, in plain words.")
+    remaining: list[str] = Field(default_factory=list, description="What is left to do.")
+    first_step: str = Field(default="", description="The first thing to do now.")
+    text: str = Field(default="", description="The whole report as Markdown.")
+
+
+class CallAnswer(AnswerModel):
+    """The answer of a mutating tool."""
+
+    status: CallStatus
+    run_id: str
+    action_id: str | None = None
+    checkpoint_id: str | None = None
+    reversibility: Literal["reversible", "compensable", "irreversible"] | None = None
+    undo: UndoInfo | None = None
+    summary: str = ""
+    result: dict[str, JsonValue] | None = None
+    digest: str | None = None
+    warnings: list[str] = Field(default_factory=list)
+    release_at: str | None = None
+    approval_id: str | None = Field(default=None, description="What a person has to approve, if pending.")
+    question: str | None = Field(default=None, description="What the person is asked.")
+    preview: list[str] | None = Field(default=None, description="What would happen (dry run, pending approval).")
+    error: ErrorInfo | None = None
+    report: FailureReport | None = None
+
+    @property
+    def is_error(self) -> bool:
+        """Whether the model should treat this as a failed call."""
+        return self.status in ERROR_STATUSES
+
+
+class ReadAnswer(AnswerModel):
+    """The answer of a reading tool: its own result, or an error."""
+
+    result: dict[str, JsonValue] | None = None
+    error: ErrorInfo | None = None
+
+
+class StepAnswer(AnswerModel):
+    """What became (or would become) of one action."""
+
+    action_id: str
+    run_id: str
+    tool: str
+    object: str
+    objects: list[str] = Field(default_factory=list)
+    outcome: UndoOutcome | None = Field(default=None, description="What happened; in a plan: what would happen.")
+    why: str = ""
+    preview: str = ""
+
+
+class OpenItemAnswer(AnswerModel):
+    """Something a person has to settle."""
+
+    conflict_id: str
+    kind: str
+    run_id: str
+    action_id: str
+    system: str
+    object: str
+    why: str
+    next_step: str
+    status: str = "open"
+    opened_at: str = ""
+    choice: str = ""
+
+
+class RollbackAnswer(AnswerModel):
+    """The answer of `rollback_run`, `redo_rollback`, `restore_version` and `resolve_conflict`."""
+
+    status: RollbackStatus
+    rollback_id: str | None = None
+    plan_digest: str | None = None
+    run_id: str | None = None
+    run_status: str | None = None
+    steps: list[StepAnswer] = Field(default_factory=list)
+    retracted: list[str] = Field(
+        default_factory=list, description="Actions whose earlier answers no longer hold; do not rely on them."
+    )
+    open_items: list[OpenItemAnswer] = Field(default_factory=list)
+    other_runs: list[str] = Field(default_factory=list, description="Runs in the way; name them in `cascade`.")
+    approval_id: str | None = None
+    question: str | None = None
+    report: str = ""
+    error: ErrorInfo | None = None
+
+    @property
+    def is_error(self) -> bool:
+        """Whether the model should treat this as a failed call."""
+        return self.status in {"failed", "pending_approval"}
+
+
+class RunSummary(AnswerModel):
+    """A run in a list."""
+
+    run_id: str
+    goal: str
+    status: str
+    owner: str
+    client: str
+    default: bool
+    started_at: str
+    last_at: str
+    actions: int
+    standing: int = Field(description="Actions whose effects are in the world.")
+    open_items: int = 0
+
+
+class CheckpointInfo(AnswerModel):
+    """A checkpoint in a list."""
+
+    checkpoint_id: str
+    run_id: str
+    at: str
+    label: str | None = None
+    action_id: str | None = None
+    summary: str = ""
+    step: str | None = None
+    next_step: str | None = None
+    verified_safe: bool = Field(
+        default=False, description="Everything it stands on is as it was then (or can be put back)."
+    )
+    recommended: bool = Field(default=False, description="The newest one that is safe to go back to.")
+    drift: list[str] = Field(default_factory=list, description="Objects that somebody else changed since.")
+
+
+class VersionInfo(AnswerModel):
+    """An earlier content of an object that can be put back."""
+
+    version: str = Field(description="Hand this to restore_version.")
+    object: str
+    at: str
+    run_id: str
+    action_id: str
+    tool: str
+    size: int | None = None
+    digest: str | None = None
+    what: str = ""
+    available: bool = True
+
+
+class Page(AnswerModel):
+    """Part of a list."""
+
+    cursor: str | None = Field(default=None, description="Pass it on to get more; null at the end.")
+
+
+class RunPage(Page):
+    """Runs, newest first."""
+
+    runs: list[RunSummary]
+
+
+class CheckpointPage(Page):
+    """Checkpoints, newest first."""
+
+    checkpoints: list[CheckpointInfo]
+
+
+class VersionPage(Page):
+    """Versions, newest first."""
+
+    versions: list[VersionInfo]
+
+
+class DoneStep(AnswerModel):
+    """A step that an agent must not repeat."""
+
+    action_id: str
+    step: str | None
+    tool: str
+    summary: str
+    output: JsonValue = None
+    idempotency_key: str | None = None
+
+
+class Brief(AnswerModel):
+    """What an agent continues from after `resume_from`."""
+
+    run_id: str | None = Field(description="The new run; pass it on with every call. Null for a plan only.")
+    forked_from: str
+    goal: str
+    done: list[DoneStep] = Field(default_factory=list)
+    remaining: list[str] = Field(default_factory=list)
+    next_step: str | None = None
+    notes: JsonValue = None
+    do_not_repeat: list[str] = Field(default_factory=list)
+    drift: list[str] = Field(default_factory=list)
+    receipts: list[str] = Field(default_factory=list, description="Acts that cannot be taken back and have happened.")
+    pending_approvals: list[str] = Field(default_factory=list)
+    rollback: RollbackAnswer | None = None
+    text: str = ""
+
+
+class RunDetail(AnswerModel):
+    """`get_run`: the run, and one view of it."""
+
+    run: RunSummary
+    steps: list[str] = Field(default_factory=list)
+    summary: str = ""
+    why: str = ""
+    report: FailureReport | None = None
+    actions: list[dict[str, Any]] = Field(default_factory=list)
+    diff: str | None = None
+    journal: list[dict[str, Any]] | None = None
+    rollbacks: list[str] = Field(default_factory=list)
+    open_items: list[OpenItemAnswer] = Field(default_factory=list)
+    pending_approvals: list[str] = Field(default_factory=list)
+
+
+class StartedRun(AnswerModel):
+    """`start_run` and `finish_run`."""
+
+    run_id: str
+    status: str
+    checkpoint_id: str | None = None
+    report: FailureReport | None = None
+    text: str = ""
+
+
+class NamedCheckpoint(AnswerModel):
+    """`create_checkpoint`."""
+
+    checkpoint_id: str
+    run_id: str
+    label: str
+
+
+class ApprovalInfo(AnswerModel):
+    """A question to a person."""
+
+    approval_id: str
+    run_id: str
+    status: str
+    tool: str
+    question: str
+    reason: str
+    requested_at: str
+    expires_at: str
+    by: str = ""
