@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import JsonValue
 
 from takeback.journal.events import Caller, OnFailure, RunMode, UndoOutcome
-from takeback.journal.ids import ActionId, ApprovalId, CheckpointId, ConflictId, RollbackId, RunId
+from takeback.journal.ids import ActionId, ApprovalId, CheckpointId, RollbackId, RunId
 from takeback.journal.states import Compensation, Effect, Frozen, Reversibility, State
 
 RunStatus = Literal["open", "stalled", "sealed", "finished", "failed", "rolled_back", "contained", "quarantined"]

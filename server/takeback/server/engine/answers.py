@@ -50,10 +50,10 @@ class UndoInfo(AnswerModel):
 class FailureReport(AnswerModel):
     """What a failed, stalled or contained run looks like, for a person: the accomplished first."""
 
-    done: list[str] = Field(default_factory=list, description="What was accomplished.")
-    preserved: list[str] = Field(default_factory=list, description="What is kept, and where to get it.")
-    failed: list[str] = Field(default_factory=list, description="What failed, in plain words.")
-    remaining: list[str] = Field(default_factory=list, description="What is left to do.")
+    done: list[str] = Field(default=[], description="What was accomplished.")
+    preserved: list[str] = Field(default=[], description="What is kept, and where to get it.")
+    failed: list[str] = Field(default=[], description="What failed, in plain words.")
+    remaining: list[str] = Field(default=[], description="What is left to do.")
     first_step: str = Field(default="", description="The first thing to do now.")
     text: str = Field(default="", description="The whole report as Markdown.")
 
@@ -70,7 +70,7 @@ class CallAnswer(AnswerModel):
     summary: str = ""
     result: dict[str, JsonValue] | None = None
     digest: str | None = None
-    warnings: list[str] = Field(default_factory=list)
+    warnings: list[str] = []
     release_at: str | None = None
     approval_id: str | None = Field(default=None, description="What a person has to approve, if pending.")
     question: str | None = Field(default=None, description="What the person is asked.")
@@ -98,7 +98,7 @@ class StepAnswer(AnswerModel):
     run_id: str
     tool: str
     object: str
-    objects: list[str] = Field(default_factory=list)
+    objects: list[str] = []
     outcome: UndoOutcome | None = Field(default=None, description="What happened; in a plan: what would happen.")
     why: str = ""
     preview: str = ""
@@ -128,12 +128,12 @@ class RollbackAnswer(AnswerModel):
     plan_digest: str | None = None
     run_id: str | None = None
     run_status: str | None = None
-    steps: list[StepAnswer] = Field(default_factory=list)
+    steps: list[StepAnswer] = []
     retracted: list[str] = Field(
-        default_factory=list, description="Actions whose earlier answers no longer hold; do not rely on them."
+        default=[], description="Actions whose earlier answers no longer hold; do not rely on them."
     )
-    open_items: list[OpenItemAnswer] = Field(default_factory=list)
-    other_runs: list[str] = Field(default_factory=list, description="Runs in the way; name them in `cascade`.")
+    open_items: list[OpenItemAnswer] = []
+    other_runs: list[str] = Field(default=[], description="Runs in the way; name them in `cascade`.")
     approval_id: str | None = None
     question: str | None = None
     report: str = ""
@@ -176,7 +176,7 @@ class CheckpointInfo(AnswerModel):
         default=False, description="Everything it stands on is as it was then (or can be put back)."
     )
     recommended: bool = Field(default=False, description="The newest one that is safe to go back to.")
-    drift: list[str] = Field(default_factory=list, description="Objects that somebody else changed since.")
+    drift: list[str] = Field(default=[], description="Objects that somebody else changed since.")
 
 
 class VersionInfo(AnswerModel):
@@ -235,14 +235,14 @@ class Brief(AnswerModel):
     run_id: str | None = Field(description="The new run; pass it on with every call. Null for a plan only.")
     forked_from: str
     goal: str
-    done: list[DoneStep] = Field(default_factory=list)
-    remaining: list[str] = Field(default_factory=list)
+    done: list[DoneStep] = []
+    remaining: list[str] = []
     next_step: str | None = None
     notes: JsonValue = None
-    do_not_repeat: list[str] = Field(default_factory=list)
-    drift: list[str] = Field(default_factory=list)
-    receipts: list[str] = Field(default_factory=list, description="Acts that cannot be taken back and have happened.")
-    pending_approvals: list[str] = Field(default_factory=list)
+    do_not_repeat: list[str] = []
+    drift: list[str] = []
+    receipts: list[str] = Field(default=[], description="Acts that cannot be taken back and have happened.")
+    pending_approvals: list[str] = []
     rollback: RollbackAnswer | None = None
     text: str = ""
 
@@ -251,16 +251,16 @@ class RunDetail(AnswerModel):
     """`get_run`: the run, and one view of it."""
 
     run: RunSummary
-    steps: list[str] = Field(default_factory=list)
+    steps: list[str] = []
     summary: str = ""
     why: str = ""
     report: FailureReport | None = None
-    actions: list[dict[str, Any]] = Field(default_factory=list)
+    actions: list[dict[str, Any]] = []
     diff: str | None = None
     journal: list[dict[str, Any]] | None = None
-    rollbacks: list[str] = Field(default_factory=list)
-    open_items: list[OpenItemAnswer] = Field(default_factory=list)
-    pending_approvals: list[str] = Field(default_factory=list)
+    rollbacks: list[str] = []
+    open_items: list[OpenItemAnswer] = []
+    pending_approvals: list[str] = []
 
 
 class StartedRun(AnswerModel):
