@@ -1,0 +1,58 @@
+"""What the parts of the engine share: the journal, the objects, the systems and tools, the locks, the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from takeback.checkpoints.objects import ObjectStore
+from takeback.journal.events import Caller
+from takeback.journal.ids import RunId
+from takeback.journal.log import Journal
+from takeback.journal.views import RunView
+from takeback.server.engine.answers import EngineError
+from takeback.server.engine.locks import Locks
+from takeback.server.engine.policy import Policy
+from takeback.server.settings import Settings
+from takeback.tools.contract import AnyTool
+from takeback.tools.system import TargetSystem
+
+
+def utc_now() -> datetime:
+    """The wall clock, for people; order never depends on it."""
+    return datetime.now(UTC)
+
+
+def rfc3339(at: datetime) -> str:
+    """A time as it is answered: UTC, seconds with milliseconds, `Z`."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclass(slots=True)
+class Core:
+    """Handed to each part of the engine."""
+
+    settings: Settings
+    journal: Journal
+    objects: ObjectStore
+    systems: Mapping[str, TargetSystem]
+    tools: Mapping[str, AnyTool]
+    """By name, in the order in which they are listed."""
+    locks: Locks
+    policy: Policy
+    now: Callable[[], datetime] = field(default=utc_now)
+
+    def may_see(self, caller: Caller, run: RunView) -> bool:
+        """Whether the caller may look at and take back this run: its owner may, through whatever client."""
+        return run.owner.principal == caller.principal
+
+    async def run(self, caller: Caller, run_id: str) -> RunView:
+        """A run that the caller may see.
+
+        :raises EngineError: unknown or foreign; both give the same answer.
+        """
+        run = await self.journal.get(RunView, RunId(run_id))
+        if run is None or not self.may_see(caller, run):
+            raise EngineError("not_found", f"There is no run {run_id!r}.", "Call list_runs to see your runs.")
+        return run
