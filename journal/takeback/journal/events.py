@@ -216,6 +216,8 @@ class ActionSettled(BaseEvent):
     why: str
     checkpoint_id: CheckpointId | None = None
     effects: tuple[Effect, ...] = ()
+    returned: JsonValue = None
+    """What a compensable tool found its act to have returned."""
 
 
 class CheckpointNamed(BaseEvent):
@@ -409,6 +411,8 @@ class Erased(BaseEvent):
     positions: tuple[int, ...]
     by: str
     why: str
+    remains: dict[str, JsonValue] = {}
+    """By position: the event without anything that somebody said or did, so that a rebuild gives the same views."""
 
 
 Event = Annotated[

@@ -47,6 +47,18 @@ class JournalBroken(JournalError):
     advice = "Free space or mend the disk, then start takeback again; it settles what was in flight."
 
 
+class JournalFull(JournalError):
+    """The disk is full; nothing was written. The same call succeeds once there is space."""
+
+    advice = "Free space on the disk that holds the data directory, then repeat the call."
+
+
+class JournalBusy(JournalError):
+    """Another process kept the journal for itself for too long; nothing was written."""
+
+    advice = "Repeat the call; if it happens again, look for a takeback process that hangs."
+
+
 class KeyUnavailable(JournalError):
     """The chain's key cannot be had. It is never replaced silently, because then nothing could be verified any more."""
 

@@ -1,19 +1,35 @@
 """Configuration: one TOML file, environment variables over it, command-line options over both.
 
-Credentials are never read from the file; they come from the OS keyring or the environment.
+Credentials are never read from the file; they come from the OS keyring or the environment. `Settings(...)` takes exactly what
+it is given; `load` reads the three sources and remembers where each value came from.
 """
 
 from __future__ import annotations
 
+import difflib
+import json
 import os
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic.fields import FieldInfo
 
 APP = "takeback"
+PREFIX = "TAKEBACK_"
 MIB = 1024 * 1024
+
+
+class SettingsError(Exception):
+    """The configuration cannot be used as it stands: one sentence of fact, one of advice."""
+
+    def __init__(self, message: str, advice: str) -> None:
+        super().__init__(message)
+        self.message, self.advice = message, advice
 
 
 class Section(BaseModel):
@@ -25,7 +41,7 @@ class Section(BaseModel):
 class WorkspaceSettings(Section):
     """`[workspace]`: the folders that the file tools may touch."""
 
-    roots: tuple[Path, ...] = ()
+    roots: tuple[Path, ...] = Field(default=(), description="Folders that the file tools may touch.")
 
     @field_validator("roots")
     @classmethod
@@ -60,16 +76,10 @@ class ToolSettings(Section):
     settings: dict[str, dict[str, object]] = Field(default_factory=dict, description="Per family, its own settings.")
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Everything that can be set. `Settings.load` reads it."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="TAKEBACK_",
-        env_nested_delimiter="__",
-        extra="forbid",
-        frozen=True,
-        nested_model_default_partial_update=True,
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     workspace: WorkspaceSettings = WorkspaceSettings()
     limits: LimitSettings = LimitSettings()
@@ -88,14 +98,198 @@ class Settings(BaseSettings):
     def _absolute(cls, data: Path) -> Path:
         return Path(os.path.abspath(data.expanduser()))
 
+    @field_validator("key_file", "anchor_file")
     @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Options over environment over file."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+    def _absolute_if_set(cls, path: Path | None) -> Path | None:
+        return None if path is None else Path(os.path.abspath(path.expanduser()))
+
+    @classmethod
+    def load(cls, config: Path | None = None, *, roots: Sequence[Path] = (), data: Path | None = None) -> Self:
+        """`load` without the origins.
+
+        :raises SettingsError:
+        """
+        return cls.model_validate(load(config, roots=roots, data=data).settings.model_dump())
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The settings, and where each of them came from."""
+
+    settings: Settings
+    origins: Mapping[str, str]
+    """By dotted key: "default", the file's path, the variable's name or the option. Every key is there."""
+    file: Path | None
+    """The TOML file that was read, if any."""
+    unknown_variables: tuple[str, ...]
+    """Variables that begin with TAKEBACK_ and mean nothing: most likely typing errors."""
+
+
+def default_file() -> Path:
+    """Where the configuration is looked for when nobody names a file."""
+    return Path(platformdirs.user_config_dir(APP)) / "config.toml"
+
+
+def load(
+    config: Path | None = None,
+    *,
+    roots: Sequence[Path] = (),
+    data: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Loaded:
+    """Read the configuration: options over environment over file over defaults.
+
+    Paths in the file are relative to the file's folder; all others to the working directory.
+
+    :param config: the TOML file (option `--config`); else `TAKEBACK_CONFIG`; else the default place, if there is a file.
+    :raises SettingsError: a file that cannot be read, broken TOML, an unknown key, a value of the wrong kind.
+    """
+    variables = os.environ if environment is None else environment
+    file = _file(config, variables)
+    values: dict[str, Any] = {}
+    origins = {key: "default" for key, _ in _fields(Settings)}
+    for key, value in _from_file(file) if file else ():
+        values[key], origins[key] = value, str(file)
+    found, unknown = _from_environment(variables)
+    for key, (name, value) in found.items():
+        values[key], origins[key] = value, name
+    if roots:
+        values["workspace.roots"], origins["workspace.roots"] = tuple(roots), "--workspace"
+    if data is not None:
+        values["data"], origins["data"] = data, "--data"
+    try:
+        settings = Settings.model_validate(_nested(values))
+    except ValidationError as error:
+        raise _invalid(error, origins) from error
+    return Loaded(settings, origins, file, unknown)
+
+
+def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Every setting that is not a section, by dotted key."""
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Section):
+            yield from _fields(kind, f"{prefix}{name}.")
+        else:
+            yield prefix + name, field
+
+
+def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for key, value in values.items():
+        *sections, last = key.split(".")
+        inner = tree
+        for section in sections:
+            inner = inner.setdefault(section, {})
+        inner[last] = value
+    return tree
+
+
+def _file(config: Path | None, variables: Mapping[str, str]) -> Path | None:
+    named = config or (Path(variables[PREFIX + "CONFIG"]) if variables.get(PREFIX + "CONFIG") else None)
+    if named is not None:
+        return Path(os.path.abspath(named.expanduser()))
+    file = default_file()
+    return file if file.is_file() else None
+
+
+def _from_file(file: Path) -> Iterator[tuple[str, Any]]:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise SettingsError(
+            f"There is no configuration file {file}.", "Name an existing file with --config, or leave the option out."
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise SettingsError(
+            f"The configuration file {file} cannot be read: {why}.", "Mend it, or name another with --config."
+        ) from error
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        where = f"(at line {text.count(chr(10)) + 1}, the end of the file)"
+        why = str(error).replace("(at end of document)", where)
+        raise SettingsError(f"The configuration file {file} is not valid TOML: {why}.", "Correct that line.") from error
+    known = dict(_fields(Settings))
+    sections = {key.rpartition(".")[0] for key in known} - {""}
+    for key, value in _flattened(tree, sections):
+        if key not in known:
+            raise SettingsError(f"The configuration file {file} sets {key}, which is no setting.", _meant(key, known))
+        yield key, _beside(file, known[key], value)
+
+
+def _flattened(tree: Mapping[str, Any], sections: set[str], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        key = prefix + name
+        if key in sections and isinstance(value, dict):
+            yield from _flattened(value, sections, f"{key}.")  # pyright: ignore[reportUnknownArgumentType] -- TOML
+        else:
+            yield key, value
+
+
+def _beside(file: Path, field: FieldInfo, value: Any) -> Any:
+    """Relative paths in the file mean: relative to the file. Clients start servers in folders of their own choice."""
+    if "Path" not in str(field.annotation):
+        return value
+    if isinstance(value, str):
+        return file.parent / Path(value).expanduser()
+    if isinstance(value, list):
+        items: list[Any] = value  # pyright: ignore[reportUnknownVariableType] -- TOML
+        return [file.parent / Path(item).expanduser() if isinstance(item, str) else item for item in items]
+    return value
+
+
+def _from_environment(variables: Mapping[str, str]) -> tuple[dict[str, tuple[str, Any]], tuple[str, ...]]:
+    """`TAKEBACK_LIMITS__KEEP_DAYS=7` is `[limits] keep_days = 7`. Lists: as the system's PATH is written, or JSON."""
+    known = dict(_fields(Settings))
+    sections = {key.rpartition(".")[0] for key in known} - {""}
+    found: dict[str, tuple[str, Any]] = {}
+    unknown: list[str] = []
+    for name in sorted(variables):
+        if not name.startswith(PREFIX) or name == PREFIX + "CONFIG":
+            continue
+        key = name.removeprefix(PREFIX).lower().replace("__", ".")
+        if key in known:
+            found[key] = (name, _parsed(name, known[key], variables[name]))
+        elif key.partition(".")[0] in sections and "." in key:
+            raise SettingsError(
+                f"The environment variable {name} names no setting.", _meant(key, known, as_variable=True)
+            )
+        else:
+            unknown.append(name)
+    return found, tuple(unknown)
+
+
+def _parsed(name: str, field: FieldInfo, text: str) -> Any:
+    kind = str(field.annotation)
+    if kind.startswith("tuple") and not text.lstrip().startswith("["):
+        return [part for part in text.split(os.pathsep if "Path" in kind else ",") if part]
+    if kind.startswith(("tuple", "dict")):
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise SettingsError(
+                f"The environment variable {name} is not valid JSON.", "Write it as JSON, or set it in the file."
+            ) from error
+    return text
+
+
+def _meant(key: str, known: Mapping[str, FieldInfo], *, as_variable: bool = False) -> str:
+    close = difflib.get_close_matches(key, known, n=1)
+    if not close:
+        return "Remove it; docs/configuration.md lists every setting."
+    return f"Did you mean {PREFIX + close[0].upper().replace('.', '__') if as_variable else close[0]}?"
+
+
+def _invalid(error: ValidationError, origins: Mapping[str, str]) -> SettingsError:
+    first = error.errors(include_url=False)[0]
+    parts = [str(part) for part in first["loc"]]
+    key = next(
+        (".".join(parts[:end]) for end in range(len(parts), 0, -1) if ".".join(parts[:end]) in origins), ".".join(parts)
+    )
+    why = first["msg"][:1].lower() + first["msg"][1:]
+    return SettingsError(
+        f"The setting {key} (from {origins.get(key, 'the configuration')}) has a value that does not fit: {why}.",
+        "Correct the value; docs/configuration.md says what each setting means.",
+    )

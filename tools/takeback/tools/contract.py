@@ -164,6 +164,8 @@ class Tool(ABC, Generic[A]):
     open_world: ClassVar[bool] = False
     timeout: ClassVar[float] = 120.0
     """Seconds for one call, without the time a person takes."""
+    family: str = ""
+    """Name of the family it was opened in; set by the registry."""
 
     async def targets(self, arguments: A, context: CallContext) -> Sequence[Target]:
         """The objects the call is about, resolved and checked (names, paths). Changes nothing.
@@ -204,8 +206,15 @@ class MemoTool(Tool[A], Generic[A, M, O]):
     memo: ClassVar[type[BaseModel]]
     """Type of the memo: everything the compensation will need, journaled before the act."""
     outcome: ClassVar[type[BaseModel]]
+    """Type of what `apply` returns: answered under `result`, journaled, and handed to the compensation."""
     memo_version: ClassVar[int] = 1
     open_world = True
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        outcome: type[BaseModel] | None = cls.__dict__.get("outcome")
+        if outcome is not None and "result" not in cls.__dict__:
+            cls.result = outcome
 
     @abstractmethod
     async def capture(self, arguments: A, context: CallContext) -> M:
@@ -238,6 +247,9 @@ class MemoTool(Tool[A], Generic[A, M, O]):
 
 class CompensableTool(MemoTool[A, M, O]):
     """Acts where nothing can be prepared, and knows the act that makes up for it."""
+
+    how: ClassVar[str] = "Make up for it by a follow-up act."
+    """What `compensate` does, one sentence for people: "Delete the note again."."""
 
     @abstractmethod
     async def compensate(self, memo: M, outcome: O | Unknown) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import ClassVar, Protocol, runtime_checkable
 
 from takeback.checkpoints.objects import ObjectStore
 from takeback.journal.events import Caller
@@ -16,7 +17,7 @@ from takeback.server.engine.locks import Locks
 from takeback.server.engine.policy import Policy
 from takeback.server.settings import Settings
 from takeback.tools.contract import AnyTool
-from takeback.tools.system import TargetSystem
+from takeback.tools.system import TargetError, TargetSystem
 
 
 def utc_now() -> datetime:
@@ -27,6 +28,15 @@ def utc_now() -> datetime:
 def rfc3339(at: datetime) -> str:
     """A time as it is answered: UTC, seconds with milliseconds, `Z`."""
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@runtime_checkable
+class Resolving(Protocol):
+    """A system whose objects have short names, such as paths relative to a root."""
+
+    def resolve(self, path: str) -> str:
+        """The object's id."""
+        ...
 
 
 @dataclass(slots=True)
@@ -42,6 +52,10 @@ class Core:
     locks: Locks
     policy: Policy
     now: Callable[[], datetime] = field(default=utc_now)
+    retry_pauses: tuple[float, ...] = (1.0, 4.0, 15.0)
+    """Seconds between attempts of an undo step that is out of reach for a moment."""
+
+    nobody: ClassVar[Caller] = Caller(principal="unknown")
 
     def may_see(self, caller: Caller, run: RunView) -> bool:
         """Whether the caller may look at and take back this run: its owner may, through whatever client."""
@@ -56,3 +70,16 @@ class Core:
         if run is None or not self.may_see(caller, run):
             raise EngineError("not_found", f"There is no run {run_id!r}.", "Call list_runs to see your runs.")
         return run
+
+    def resolve(self, object: str) -> str:
+        """The object that a person or a model means: systems that know short names (paths) are asked in turn.
+
+        What no system can resolve is taken as it stands.
+        """
+        for system in self.systems.values():
+            if isinstance(system, Resolving):
+                try:
+                    return system.resolve(object)
+                except TargetError:
+                    continue
+        return object

@@ -6,18 +6,28 @@ owner of what is asked for: foreign and unknown ids give the same answer.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+import logging
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from typing import Literal, Self
 
-from pydantic import JsonValue
+import anyio
+from pydantic import BaseModel, JsonValue
+from takeback.server.engine.report import failure_report
 
-from takeback.journal.events import Caller, OnFailure, RunMode
+from takeback.journal.events import Caller, CheckpointNamed, OnFailure, RunMode
+from takeback.journal.ids import CheckpointId, new_checkpoint_id
+from takeback.journal.log import JournalError
+from takeback.journal.views import ActionView, ApprovalView, OpenItem
+from takeback.server.engine import approvals, queries, runs
 from takeback.server.engine.answers import (
     ApprovalInfo,
     Brief,
     CallAnswer,
     CheckpointPage,
+    EngineError,
+    ErrorInfo,
+    FailureReport,
     NamedCheckpoint,
     OpenItemAnswer,
     ReadAnswer,
@@ -27,137 +37,419 @@ from takeback.server.engine.answers import (
     StartedRun,
     VersionPage,
 )
+from takeback.server.engine.calls import NO_ACTION, NO_RUN, Call, Progress, no_progress
+from takeback.server.engine.conflicts import Choice, Conflicts
+from takeback.server.engine.core import Core
+from takeback.server.engine.open import Opened, open_core, workspace_name
+from takeback.server.engine.pipeline import Pipeline, parse
+from takeback.server.engine.resume import resume_from
+from takeback.server.engine.rollback import Rollbacks, wish_for_redo
+from takeback.server.engine.seen import Seen
+from takeback.server.engine.select import wish_for_rollback
+from takeback.server.engine.settle import settle_all
+from takeback.server.engine.versions import restore_version
 from takeback.server.settings import Settings
-from takeback.tools.contract import AnyTool
+from takeback.tools.contract import AnyTool, CallContext, ReadTool, ToolError
+from takeback.tools.system import TargetError
 
-Progress = Callable[[float, float | None, str], Awaitable[None]]
+log = logging.getLogger(__name__)
 
-
-async def no_progress(done: float, total: float | None, words: str) -> None:
-    """Tell nobody."""
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One request for a wrapped tool."""
-
-    tool: str
-    arguments: dict[str, JsonValue]
-    """Of the tool itself, as they came; the four common ones are the fields below."""
-    caller: Caller
-    run_id: str | None = None
-    step: str | None = None
-    idempotency_key: str | None = None
-    dry_run: bool = False
-    progress: Progress = field(default=no_progress)
+CLOSE_SECONDS = 3.0
 
 
 class Engine:
-    """Open it with `Engine.open`, an async context manager's job; close it with `close`."""
+    """Open it with `Engine.open`; end with `close`."""
+
+    def __init__(self, opened: Opened) -> None:
+        self._opened = opened
+        self.core: Core = opened.core
+        """For the command line's care commands: journal, objects, systems, settings."""
+        self._seen = Seen()
+        self._workspace = workspace_name(opened.core.settings)
+        self._pipeline = Pipeline(self.core, self._seen, self._workspace)
+        self._rollbacks = Rollbacks(self.core, self._seen)
+        self._conflicts = Conflicts(self.core, self._seen)
+        self._in_flight = 0
+        self._closing = False
+        self._idle = anyio.Event()
 
     @classmethod
     async def open(cls, settings: Settings, *, recover: bool = True) -> Self:
-        """Open journal, objects and families; settle what an earlier process left in doubt (unless `recover=False`)."""
-        raise AssertionError
+        """Open journal, objects and families; settle what an earlier process left in doubt (unless `recover=False`).
+
+        :raises JournalError, ObjectError, TargetError, DefinitionError: the data directory or a family cannot be opened.
+        """
+        engine = cls(await open_core(settings))
+        if recover:
+            try:
+                await engine.recover()
+            except BaseException:
+                await engine._opened.close()
+                raise
+        return engine
+
+    async def recover(self) -> None:
+        """Settle actions, finish rollbacks and resolutions that no living process is working on; end idle runs."""
+        for action in await settle_all(self.core):
+            log.warning("action %s was left open by an earlier process: %s", action.id, action.status)
+        for answer in await self._rollbacks.resume_unfinished():
+            log.warning("rollback %s was finished: %s", answer.rollback_id, answer.status)
+        await self._conflicts.finish_unfinished()
+        await runs.tidy(self.core)
 
     async def close(self) -> None:
-        """Wait for what is in flight (up to 3 s), then let go of everything."""
+        """Take no more calls, wait for what is in flight (up to 3 s), then let go of everything."""
+        self._closing = True
+        if self._in_flight:
+            with anyio.move_on_after(CLOSE_SECONDS):
+                await self._idle.wait()
+        await self._opened.close()
+
+    @asynccontextmanager
+    async def _busy(self) -> AsyncGenerator[None, None]:
+        if self._closing:
+            raise EngineError("closing", "The server is shutting down.", "Start it again and repeat the call.")
+        self._in_flight += 1
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
+            if self._closing and not self._in_flight:
+                self._idle.set()
 
     # -- tools --------------------------------------------------------------------------------------------------------
 
     @property
     def tools(self) -> Sequence[AnyTool]:
         """The wrapped tools of the families that are on, in fixed order."""
-        raise AssertionError
+        return tuple(self.core.tools.values())
 
     async def call(self, call: Call) -> CallAnswer:
-        """One acting call: the nine steps (DESIGN part 3). Errors are answers, not exceptions."""
-        raise AssertionError
+        """One acting call: the nine steps. Errors are answers, not exceptions."""
+        try:
+            async with self._busy():
+                return await self._pipeline.call(call)
+        except EngineError as error:
+            return CallAnswer(
+                status="failed",
+                run_id=call.run_id or "",
+                error=ErrorInfo(code=error.code, message=error.message, advice=error.advice),
+            )
 
     async def read(self, call: Call) -> ReadAnswer:
-        """One reading call."""
-        raise AssertionError
+        """One reading call. Errors are answers, not exceptions."""
+        try:
+            async with self._busy():
+                return ReadAnswer(result=await self._read(call))
+        except EngineError as error:
+            return ReadAnswer(error=ErrorInfo(code=error.code, message=error.message, advice=error.advice))
+        except (ToolError, TargetError) as error:
+            return ReadAnswer(error=ErrorInfo(code=error.code, message=str(error), advice=error.advice))
+        except TimeoutError:
+            return ReadAnswer(
+                error=ErrorInfo(code="timeout", message=f"{call.tool} took too long.", advice="Ask for less at once.")
+            )
+
+    async def _read(self, call: Call) -> dict[str, JsonValue]:
+        tool = self.core.tools.get(call.tool)
+        if not isinstance(tool, ReadTool):
+            raise EngineError("unknown_tool", f"There is no reading tool {call.tool!r}.", "List the tools.")
+        arguments = parse(tool, call.arguments)
+        context = CallContext(
+            run_id=NO_RUN,
+            action_id=NO_ACTION,
+            caller=call.caller,
+            objects=self.core.objects,
+            progress=call.progress,
+        )
+        with anyio.fail_after(tool.timeout):
+            result: BaseModel = await tool.run(arguments, context)
+        self._seen.note(call.caller, context.seen)
+        return result.model_dump(mode="json")
 
     # -- runs ---------------------------------------------------------------------------------------------------------
 
     async def start_run(
-        self, caller: Caller, goal: str, *, steps: Sequence[str] = (), scope: Sequence[str] = (),
-        parent_run_id: str | None = None, on_failure: OnFailure = "report", mode: RunMode = "act",
-    ) -> StartedRun: ...  # fmt: skip
+        self,
+        caller: Caller,
+        goal: str,
+        *,
+        steps: Sequence[str] = (),
+        scope: Sequence[str] = (),
+        parent_run_id: str | None = None,
+        on_failure: OnFailure = "report",
+        mode: RunMode = "act",
+    ) -> StartedRun:
+        """Open a run of its own; everything done under its id can be taken back as one.
+
+        :param scope: objects (paths, globs) that the run may change; empty: no bound of its own.
+        :raises EngineError: an empty goal, a foreign parent, a mode that is not offered.
+        """
+        run = await runs.start(
+            self.core,
+            caller,
+            goal,
+            workspace=self._workspace,
+            steps=steps,
+            scope=[self.core.resolve(place) for place in scope],
+            parent_run_id=parent_run_id,
+            on_failure=on_failure,
+            mode=mode,
+        )
+        checkpoint = await self.create_checkpoint(caller, run.id, "start", next_step=steps[0] if steps else None)
+        return StartedRun(
+            run_id=run.id,
+            status=run.status,
+            checkpoint_id=checkpoint.checkpoint_id,
+            text=f"Run {run.id} is open: pass it as run_id with every call.",
+        )
 
     async def finish_run(
-        self, caller: Caller, run_id: str, *, status: Literal["done", "failed", "abandoned"] = "done", summary: str = ""
-    ) -> StartedRun: ...
+        self,
+        caller: Caller,
+        run_id: str,
+        *,
+        status: Literal["done", "failed", "abandoned"] = "done",
+        summary: str = "",
+    ) -> StartedRun:
+        """End a run. If it failed and was started with `on_failure="rollback"`, it is taken back at once.
+
+        :raises EngineError: unknown or foreign, or it has ended already.
+        """
+        run = await runs.finish(self.core, caller, run_id, status, summary)
+        text = f"Run {run.id} is {run.status}."
+        if status == "failed" and run.on_failure == "rollback":
+            try:
+                answer = await self.rollback(caller, run_id=run_id)
+                text += f" It was taken back as asked: {answer.status}.\n\n{answer.report}"
+            except EngineError as error:
+                text += f" {error.message}"
+            run = await self.core.run(caller, run_id)
+        return StartedRun(run_id=run.id, status=run.status, report=await self._report(caller, run_id), text=text)
+
+    async def _report(self, caller: Caller, run_id: str) -> FailureReport:
+        run = await self.core.run(caller, run_id)
+        actions = await self.core.journal.find(ActionView, run_id=run.run_id, oldest_first=True)
+        return failure_report(
+            run, actions, await self.core.journal.find(OpenItem, run_id=run.run_id, status="open"), self.core.now()
+        )
 
     async def create_checkpoint(
-        self, caller: Caller, run_id: str, label: str, *, step: str | None = None, output: JsonValue = None,
-        next_step: str | None = None, notes: JsonValue = None, pinned: bool = False,
-    ) -> NamedCheckpoint: ...  # fmt: skip
+        self,
+        caller: Caller,
+        run_id: str,
+        label: str,
+        *,
+        step: str | None = None,
+        output: JsonValue = None,
+        next_step: str | None = None,
+        notes: JsonValue = None,
+        pinned: bool = False,
+    ) -> NamedCheckpoint:
+        """Name the present position of a run, with what its agent will want to know when it comes back.
+
+        :raises EngineError: unknown or foreign run, or an empty label.
+        """
+        if not label.strip():
+            raise EngineError("invalid", "A checkpoint needs a label.", "Name it after what has just been done.")
+        run = await self.core.run(caller, run_id)
+        checkpoint_id: CheckpointId = new_checkpoint_id()
+        await self.core.journal.append(
+            [
+                CheckpointNamed(
+                    run_id=run.run_id,
+                    at=self.core.now(),
+                    checkpoint_id=checkpoint_id,
+                    label=label,
+                    step=step,
+                    output=output,
+                    next_step=next_step,
+                    notes=notes,
+                    pinned=pinned,
+                )
+            ]
+        )
+        return NamedCheckpoint(checkpoint_id=checkpoint_id, run_id=run.id, label=label)
 
     async def list_runs(
-        self, caller: Caller, *, status: str | None = None, touched: str | None = None, since: str | None = None,
-        limit: int = 50, cursor: str | None = None,
-    ) -> RunPage: ...  # fmt: skip
+        self,
+        caller: Caller,
+        *,
+        status: str | None = None,
+        touched: str | None = None,
+        since: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> RunPage:
+        """The caller's runs, newest first."""
+        return await queries.list_runs(
+            self.core, caller, status=status, touched=touched, since=since, limit=limit, cursor=cursor
+        )
 
     async def get_run(
         self, caller: Caller, run_id: str, *, view: Literal["summary", "report", "diff", "journal"] = "summary"
-    ) -> RunDetail: ...
+    ) -> RunDetail:
+        """One run, seen in one way."""
+        return await queries.get_run(self.core, caller, run_id, view=view)
 
     async def list_checkpoints(
         self, caller: Caller, *, run_id: str | None = None, limit: int = 50, cursor: str | None = None
-    ) -> CheckpointPage: ...
+    ) -> CheckpointPage:
+        """Where one can go back to, newest first, with what each is worth now."""
+        return await queries.list_checkpoints(self.core, caller, run_id=run_id, limit=limit, cursor=cursor)
 
     async def list_versions(
         self, caller: Caller, object: str, *, limit: int = 50, cursor: str | None = None
-    ) -> VersionPage: ...
+    ) -> VersionPage:
+        """Earlier contents of an object that are kept, newest first."""
+        return await queries.list_versions(self.core, caller, object, limit=limit, cursor=cursor)
 
-    # -- taking back ----------------------------------------------------------------------------------------------------
+    # -- taking back --------------------------------------------------------------------------------------------------
 
     async def rollback(
-        self, caller: Caller, *, run_id: str | None = None, to_checkpoint: str | None = None,
-        actions: Sequence[str] = (), last: int | None = None, dry_run: bool = False, plan_digest: str | None = None,
-        cascade: Sequence[str] = (), since: str | None = None, progress: Progress = no_progress,
-    ) -> RollbackAnswer: ...  # fmt: skip
+        self,
+        caller: Caller,
+        *,
+        run_id: str | None = None,
+        to_checkpoint: str | None = None,
+        actions: Sequence[str] = (),
+        last: int | None = None,
+        dry_run: bool = False,
+        plan_digest: str | None = None,
+        cascade: Sequence[str] = (),
+        since: str | None = None,
+        progress: Progress = no_progress,
+    ) -> RollbackAnswer:
+        """Take back a whole run, what came after a checkpoint, chosen actions, or the latest few.
+
+        :param dry_run: only the plan.
+        :param plan_digest: of the plan that was seen; if the plan is another one by now, nothing is done.
+        :param cascade: other runs whose later actions on the same objects may be taken back along.
+        :raises EngineError: nothing to take back, contradictory wishes, a digest that does not fit.
+        """
+        async with self._busy():
+            wish = await wish_for_rollback(
+                self.core,
+                caller,
+                run_id=run_id,
+                to_checkpoint=to_checkpoint,
+                actions=actions,
+                last=last,
+                since=since,
+                cascade=cascade,
+            )
+            return await self._rollbacks.carry_out(
+                caller, wish, dry_run=dry_run, plan_digest=plan_digest, progress=progress
+            )
 
     async def redo(
-        self, caller: Caller, rollback_id: str, *, dry_run: bool = False, plan_digest: str | None = None,
+        self,
+        caller: Caller,
+        rollback_id: str,
+        *,
+        dry_run: bool = False,
+        plan_digest: str | None = None,
         progress: Progress = no_progress,
-    ) -> RollbackAnswer: ...  # fmt: skip
+    ) -> RollbackAnswer:
+        """Take a rollback back: what it had restored is brought back as the agent had made it.
+
+        :raises EngineError: unknown or foreign, at work, or nothing to redo.
+        """
+        async with self._busy():
+            wish = await wish_for_redo(self.core, caller, rollback_id)
+            return await self._rollbacks.carry_out(
+                caller, wish, dry_run=dry_run, plan_digest=plan_digest, progress=progress
+            )
 
     async def resume_from(
-        self, caller: Caller, checkpoint_id: str, *, restore: bool = False, dry_run: bool = False,
-        plan_digest: str | None = None, progress: Progress = no_progress,
-    ) -> Brief: ...  # fmt: skip
+        self,
+        caller: Caller,
+        checkpoint_id: str,
+        *,
+        restore: bool = False,
+        dry_run: bool = False,
+        plan_digest: str | None = None,
+        progress: Progress = no_progress,
+    ) -> Brief:
+        """Open a run that continues from a checkpoint.
 
-    async def restore_version(self, caller: Caller, object: str, version: str) -> RollbackAnswer: ...
+        :param restore: also take back what came after it.
+        :raises EngineError: unknown or foreign checkpoint, or a run that must not be continued.
+        """
+        async with self._busy():
+            return await resume_from(
+                self.core,
+                self._rollbacks,
+                caller,
+                checkpoint_id,
+                restore=restore,
+                dry_run=dry_run,
+                plan_digest=plan_digest,
+                progress=progress,
+            )
+
+    async def restore_version(self, caller: Caller, object: str, version: str) -> RollbackAnswer:
+        """Put an earlier content of an object back over what is there now; that can be redone away.
+
+        :raises EngineError: no such version, or its content is not kept.
+        """
+        async with self._busy():
+            return await restore_version(self.core, self._conflicts, caller, object, version)
 
     async def resolve_conflict(
-        self, caller: Caller, conflict_id: str, choice: Literal["theirs", "ours", "content", "beside"],
-        *, content: str | None = None,
-    ) -> RollbackAnswer: ...  # fmt: skip
+        self, caller: Caller, conflict_id: str, choice: Choice, *, content: str | None = None
+    ) -> RollbackAnswer:
+        """Settle an open item: keep theirs, take ours, write `content`, or save the earlier version beside it.
 
-    async def open_items(self, caller: Caller, *, run_id: str | None = None) -> Sequence[OpenItemAnswer]: ...
+        :raises EngineError: settled already, changed since, or not possible for this object.
+        """
+        async with self._busy():
+            return await self._conflicts.resolve(caller, conflict_id, choice, content)
+
+    async def open_items(self, caller: Caller, *, run_id: str | None = None) -> Sequence[OpenItemAnswer]:
+        """What waits for a person."""
+        return await queries.open_items(self.core, caller, run_id=run_id)
 
     async def conflict_versions(self, caller: Caller, conflict_id: str) -> dict[str, bytes | None]:
         """The three versions of a conflict: `base` (the agent's), `ours` (the earlier one), `theirs` (what is there)."""
-        raise AssertionError
+        return await self._conflicts.versions(caller, conflict_id)
 
     # -- people -------------------------------------------------------------------------------------------------------
 
     async def contain_run(
         self, caller: Caller, run_id: str, reason: str, *, level: Literal["contained", "quarantined"] = "contained"
-    ) -> StartedRun: ...
+    ) -> StartedRun:
+        """Let a run and its children read but no longer write, until a person releases it."""
+        run = await runs.contain(self.core, caller, run_id, reason, level)
+        return StartedRun(
+            run_id=run.id,
+            status=run.status,
+            report=await self._report(caller, run_id),
+            text=f"Run {run.id} is {run.status}. A person releases it with `takeback release {run.id}`.",
+        )
 
     async def release_run(self, caller: Caller, run_id: str, reason: str = "") -> StartedRun:
         """A person's act: never offered as a tool."""
-        raise AssertionError
+        run = await runs.release(self.core, caller, run_id, reason)
+        return StartedRun(run_id=run.id, status=run.status, text=f"Run {run.id} is {run.status} again.")
 
-    async def approvals(self, caller: Caller, *, status: str | None = "requested") -> Sequence[ApprovalInfo]: ...
+    async def approvals(self, caller: Caller, *, status: str | None = "requested") -> Sequence[ApprovalInfo]:
+        """Questions to a person; those whose time has run out are not among the open ones."""
+        found = await self.core.journal.find(ApprovalView, status=status)
+        return [
+            queries.approval_info(approval)
+            for approval in found
+            if approval.caller.principal == caller.principal
+            and (approval.status != "requested" or approval.expires_at > self.core.now())
+        ]
 
     async def approve(self, caller: Caller, approval_id: str, *, lane: str) -> ApprovalInfo:
         """A person consents: never offered as a tool. The same call is then repeated by its caller."""
-        raise AssertionError
+        return queries.approval_info(await approvals.answer(self.core, caller, approval_id, grant=True, lane=lane))
 
     async def deny(self, caller: Caller, approval_id: str, *, lane: str) -> ApprovalInfo:
         """A person refuses."""
-        raise AssertionError
+        return queries.approval_info(await approvals.answer(self.core, caller, approval_id, grant=False, lane=lane))
+
+
+__all__ = ["Call", "Engine", "JournalError", "Progress", "no_progress"]

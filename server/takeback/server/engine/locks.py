@@ -1,15 +1,15 @@
 """Locks on objects, across tasks and processes: gone with their process, never on disk, no fsync.
 
-1,024 striped OS file locks in the data directory. An act holds its objects exclusively and their ancestors shared, from preparation to
-conclusion; two acts on one object wait for each other wherever they run. Stripes are taken in sorted order, so no two holders
-can wait for each other in a circle.
+1,024 striped OS file locks in the data directory. An act holds its objects exclusively and their ancestors shared, from
+preparation to conclusion; two acts on one object wait for each other wherever they run. Stripes are taken in sorted order, so
+no two holders can wait for each other in a circle.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -61,7 +61,7 @@ class Locks:
     @asynccontextmanager
     async def hold(
         self, exclusive: Iterable[str], shared: Iterable[str] = (), *, timeout: float | None = 60.0
-    ) -> AsyncIterator[None]:
+    ) -> AsyncGenerator[None, None]:
         """Hold locks on all these names; waits for others to let go.
 
         :param timeout: seconds; `None` waits for ever, 0 does not wait.

@@ -17,11 +17,14 @@ changed at same place    nothing is touched                                `conf
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from takeback.journal.ids import ActionId, RunId
 from takeback.journal.states import Effect, Frozen, Reversibility, State
+from takeback.server.engine.graph import Cover, Left, Node, Touch, World, nodes_of, with_cascade
 
 Decision = Literal[
     "restore", "already_undone", "merge", "conflict", "compensate", "irreversible", "blocked", "skip", "in_doubt"
@@ -61,7 +64,7 @@ class MergeAnswer(Frozen):
     """What the system's merge said about one entry."""
 
     present: tuple[State, ...]
-    """The states it was asked about, parallel to the entry's effects."""
+    """The states it was asked about: those of `MergeNeeded.present`, in that order."""
     effects: tuple[Effect, ...] | None
     """The merged effects, or `None` for a clash."""
     why: str = ""
@@ -82,7 +85,9 @@ class MergeNeeded(Frozen):
 
     entry_id: str
     wanted: tuple[Effect, ...]
+    """The plain inverse, newest change first: what to hand to the system's `merge`."""
     present: tuple[State, ...]
+    """What will stand there when it is this entry's turn, parallel to `wanted`."""
 
 
 class PlanStep(Frozen):
@@ -107,6 +112,8 @@ class PlanStep(Frozen):
     """Entry ids that have to be done before this one (they depend on it in the world)."""
     blocked_by: tuple[str, ...] = ()
     """Entry ids because of which nothing is done here."""
+    assumed: bool = False
+    """Part of `before` could not be seen, because it only comes to be by earlier steps: the swap tells whether it is so."""
 
 
 class Plan(Frozen):
@@ -133,4 +140,202 @@ def plan_rollback(entries: Sequence[Entry], goal: Goal, observations: Observatio
     :param entries: everything that stands and touches an object of the chosen entries (or an object above or below one),
         of all runs, in any order.
     """
-    raise AssertionError("to be written")
+    return Planner(entries, goal, observations).plan()
+
+
+class Planner:
+    """One planning. Walks from the newest entry to the oldest, with the world as it will be by then."""
+
+    def __init__(self, entries: Sequence[Entry], goal: Goal, observations: Observations) -> None:
+        self.goal = goal
+        self.merges = observations.merges
+        self.nodes = nodes_of(entries)
+        self.chosen = with_cascade(self.nodes, goal.chosen, goal.cascade)
+        self.world = World(self.nodes, dict(observations.present))
+        self.dependents = Cover()
+        """Chosen entries walked past: they come first."""
+        self.obstacles = Cover()
+        """Chosen entries walked past that will stay: nothing is undone from under them."""
+        self.left = Left()
+        self.other_runs: set[RunId] = set()
+        self.needs: list[MergeNeeded] = []
+
+    def plan(self) -> Plan:
+        """The whole plan."""
+        steps: list[PlanStep] = []
+        for node in reversed(self.nodes):
+            if node.entry.id not in self.chosen:
+                self.left.put(node)
+                continue
+            step = self.step(node)
+            self.dependents.put(node)
+            if not self.gives_way(step):
+                self.obstacles.put(node)
+            steps.append(step)
+        return Plan(
+            goal=self.goal,
+            steps=tuple(steps),
+            other_runs=tuple(sorted(self.other_runs)),
+            needs=tuple(self.needs),
+            digest=digest_of(self.goal, steps),
+        )
+
+    def gives_way(self, step: PlanStep) -> bool:
+        """Whether the entry's effects are gone when its step is done, so that older ones can be taken back."""
+        return step.decision in ("restore", "merge", "already_undone", "compensate")
+
+    def step(self, node: Node) -> PlanStep:
+        """What happens to one chosen entry; the world is moved on accordingly."""
+        entry = node.entry
+        if not node.touches and entry.reversibility == "reversible":
+            return self.of(node, "skip", "it changed nothing")
+        if entry.reversibility == "irreversible":
+            if self.goal.kind == "redo":
+                return self.of(node, "skip", entry.reason or "it was made up for, which is not made undone")
+            return self.of(node, "irreversible", entry.reason or "it cannot be taken back")
+        if entry.in_doubt and entry.reversibility == "reversible":
+            return self.of(node, "in_doubt", "nobody knows yet whether it took effect")
+        blocked_by, why = self.blocked(node)
+        if blocked_by:
+            return self.of(node, "blocked", why, blocked_by=blocked_by)
+        if entry.reversibility == "compensable":
+            self.world.compensate(node)
+            return self.of(node, "compensate", entry.reason)
+        return self.by_state(node)
+
+    def blocked(self, node: Node) -> tuple[tuple[str, ...], str]:
+        """Which entries stand in the way, and why."""
+        over = self.obstacles.over(node)
+        if over:
+            return over, "what was done later on top of it stays"
+        same_run = self.left.of_same_run(node)
+        if same_run:
+            return same_run, "a later act of the same run builds on it and is not being taken back"
+        others = self.left.of_other_runs(node)
+        if others:
+            self.other_runs.update(others)
+            return tuple(others[run] for run in sorted(others)), "another run has built on it since"
+        return (), ""
+
+    def by_state(self, node: Node) -> PlanStep:
+        """The three-way rule."""
+        wanted: list[Effect] = []
+        present: list[State] = []
+        swaps: list[Effect] = []
+        drifted, assumed, unseen = False, False, ""
+        for touch in reversed(node.touches):
+            want = touch.effect.reversed()
+            if self.world.pending(touch):
+                self.world.suspend(node)
+                return self.of(node, "merge", "what stands there hangs on another merge")
+            now, guess = self.world.look(touch)
+            if now is None:
+                unseen = unseen or touch.effect.object
+                now = want.before
+            elif now.same(want.after):
+                pass
+            elif self.as_left(touch, now):
+                swaps.append(Effect(system=want.system, object=want.object, before=now, after=want.after))
+                assumed = assumed or guess
+            elif self.world.explained(touch, now):
+                swaps.append(want)
+                now, assumed = want.before, True
+            else:
+                drifted = True
+            wanted.append(want)
+            present.append(now)
+        three = (tuple(wanted), tuple(present))
+        if unseen:
+            return self.of(node, "conflict", f"{unseen} could not be looked at", three=(three[0], ()))
+        if drifted:
+            return self.by_merge(node, *three)
+        if not swaps:
+            return self.of(node, "already_undone", "it is as it was before already", three=three)
+        self.world.apply(swaps, node)
+        return self.of(node, "restore", "", effects=tuple(swaps), three=three, assumed=assumed)
+
+    def as_left(self, touch: Touch, now: State) -> bool:
+        """Whether the object is as the entry left it."""
+        return now.same(touch.effect.after)
+
+    def by_merge(self, node: Node, wanted: tuple[Effect, ...], present: tuple[State, ...]) -> PlanStep:
+        """Somebody else changed an object: ask for the merge, or follow what it said."""
+        entry, three = node.entry, (wanted, present)
+        answer = self.merges.get(entry.id)
+        if answer is None or not self.answers(answer, present):
+            self.needs.append(MergeNeeded(entry_id=entry.id, wanted=wanted, present=present))
+            self.world.suspend(node)
+            return self.of(node, "merge", "it has to be merged with what somebody else changed", three=three)
+        if answer.effects is None or not _fits(answer.effects, wanted, present):
+            why = answer.why or "somebody else changed it at the same place"
+            return self.of(node, "conflict", why, three=three, proposal=answer.proposal)
+        swaps = tuple(effect for effect in answer.effects if not effect.before.same(effect.after))
+        if not swaps:
+            return self.of(node, "already_undone", answer.why or "nothing of it is left there", three=three)
+        self.world.apply(swaps, node)
+        return self.of(node, "merge", answer.why, effects=swaps, three=three)
+
+    def answers(self, answer: MergeAnswer, present: tuple[State, ...]) -> bool:
+        """Whether a merge was made with what will stand there, and not with something older."""
+        return len(answer.present) == len(present) and all(
+            told.same(now) for told, now in zip(answer.present, present, strict=True)
+        )
+
+    def of(
+        self,
+        node: Node,
+        decision: Decision,
+        why: str,
+        *,
+        effects: tuple[Effect, ...] = (),
+        three: tuple[tuple[Effect, ...], tuple[State, ...]] = ((), ()),
+        proposal: State | None = None,
+        blocked_by: tuple[str, ...] = (),
+        assumed: bool = False,
+    ) -> PlanStep:
+        """A step of the plan."""
+        entry = node.entry
+        return PlanStep(
+            entry_id=entry.id,
+            action_id=entry.action_id,
+            run_id=entry.run_id,
+            tool=entry.tool,
+            object=entry.effects[0].object if entry.effects else "",
+            decision=decision,
+            why=why,
+            effects=effects,
+            wanted=three[0],
+            present=three[1],
+            proposal=proposal,
+            after_steps=self.dependents.over(node),
+            blocked_by=blocked_by,
+            assumed=assumed,
+        )
+
+
+def _fits(effects: Sequence[Effect], wanted: Sequence[Effect], present: Sequence[State]) -> bool:
+    # a merge may only start from what stands there, and only touch what the entry touched, each object once
+    there = {(want.system, want.object): now for want, now in zip(wanted, present, strict=True)}
+    for effect in effects:
+        now = there.pop((effect.system, effect.object), None)
+        if now is None or not effect.before.same(now):
+            return False
+    return True
+
+
+def digest_of(goal: Goal, steps: Sequence[PlanStep]) -> str:
+    """What consent is bound to: the goal, and what each step will do to which object. Texts and clocks do not count."""
+    said = [
+        [goal.kind, sorted(set(goal.chosen)), sorted(set(goal.cascade))],
+        [
+            [
+                step.entry_id,
+                step.decision,
+                [[e.system, e.object, e.before.digest, e.after.digest] for e in step.effects],
+                sorted(step.blocked_by),
+            ]
+            for step in steps
+        ],
+    ]
+    text = json.dumps(said, ensure_ascii=True, separators=(",", ":"))
+    return f"sha256:{hashlib.sha256(text.encode('ascii')).hexdigest()}"

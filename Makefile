@@ -1,0 +1,39 @@
+# Everything a contributor runs. Each target makes its own environment in .venv and does it again when the
+# dependencies change.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test check bench soak clean
+
+# pyright runs on node: the machine's own, else one from a wheel.
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' \
+		$(if $(shell command -v node),,'pyright[nodejs]')
+	touch $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/takeback demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
+	$(BIN)/lint-imports
+
+bench: $(STAMP)
+	for file in benchmarks/*.py; do case $$file in benchmarks/_*) ;; *) $(BIN)/python $$file || exit 1 ;; esac; done
+
+# Random work, crashes and foreign edits, for as long as one likes.
+soak: $(STAMP)
+	$(BIN)/python -m pytest -m soak $(ARGS)
+
+clean:
+	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,73 @@
+"""What a command has to say, before it is known whether a terminal or a pipe will take it.
+
+Rendering functions (`render.py`) turn answers into these values; `terminal.py` shows them. Text in them is raw: whatever
+shows it escapes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Tone = Literal["plain", "strong", "faint", "good", "warn", "bad"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A piece of text, and how it is meant."""
+
+    text: str
+    tone: Tone = "plain"
+
+
+@dataclass(frozen=True, slots=True)
+class Id:
+    """An identifier: short on a terminal (prefixes are understood), whole in a pipe."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line; several pieces stand beside each other."""
+
+    pieces: tuple[str | Cell | Id, ...]
+    indent: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows under headings."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str | Cell | Id, ...], ...]
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Diff:
+    """A unified diff, or contents: several lines, shown as they are but for what cannot be seen."""
+
+    text: str
+    title: str = ""
+
+
+Block = Line | Table | Diff
+Blocks = Sequence[Block]
+
+
+def line(*pieces: str | Cell | Id, indent: int = 0) -> Line:
+    """A line of pieces."""
+    return Line(pieces, indent)
+
+
+def said(text: str, tone: Tone = "plain", indent: int = 0) -> Line:
+    """A line with one tone."""
+    return Line((Cell(text, tone),), indent)
+
+
+def short(id: str) -> str:
+    """The first eight characters after the prefix: 40 bits, so that two of them hardly ever meet."""
+    kind, _, token = id.partition("_")
+    return f"{kind}_{token[:8]}" if token else id

@@ -1,0 +1,184 @@
+"""Shows blocks: rich tables on a terminal, aligned text in a pipe, pure JSON on request. The only place that prints.
+
+rich is imported only when there is a terminal to be rich on.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from takeback.server.cli.blocks import Block, Blocks, Cell, Diff, Id, Line, Table, Tone, short
+from takeback.server.cli.escape import shown
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Progress = Callable[[float, float | None, str], Awaitable[None]]
+
+_STYLES: dict[Tone, str] = {
+    "plain": "",
+    "strong": "bold",
+    "faint": "dim",
+    "good": "green",
+    "warn": "yellow",
+    "bad": "bold red",
+}
+
+
+class Terminal:
+    """Standard output and error of one command."""
+
+    def __init__(self, *, as_json: bool = False) -> None:
+        self.as_json = as_json
+        self.rich = sys.stdout.isatty() and not as_json
+
+    def show(self, blocks: Blocks, value: object = None) -> None:
+        """Print the blocks, or with `--json` the value they were made from."""
+        if self.as_json:
+            self.json(value)
+        elif self.rich:
+            _print_rich(_console(), blocks)
+        else:
+            sys.stdout.write("".join(f"{text}\n" for text in plain(blocks)))
+        sys.stdout.flush()
+
+    def json(self, value: object) -> None:
+        """Print one JSON document. Everything beyond ASCII is escaped, so that nothing in it can act on a terminal."""
+        sys.stdout.write(json.dumps(_jsonable(value), indent=2) + "\n")
+        sys.stdout.flush()
+
+    def aside(self, blocks: Blocks) -> None:
+        """Say something on standard error: questions, plans before a question in JSON mode, notes."""
+        sys.stderr.write("".join(f"{text}\n" for text in plain(blocks)))
+        sys.stderr.flush()
+
+    def fail(self, code: str, message: str, advice: str) -> None:
+        """Say what went wrong: one sentence of fact, one of advice."""
+        if self.as_json:
+            self.json({"error": {"code": code, "message": message, "advice": advice}})
+            return
+        self.aside([Line((message,)), *([Line((advice,))] if advice else [])])
+
+    def ask(self, question: str) -> bool | None:
+        """A person's yes or no. `None`: there is nobody to ask."""
+        if not sys.stdin.isatty():
+            return None
+        sys.stderr.write(f"{shown(question)} [y/N] ")
+        sys.stderr.flush()
+        return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+    @asynccontextmanager
+    async def progress(self, what: str) -> AsyncGenerator[Progress]:
+        """A bar on standard error while something long is done; silent where nobody is looking."""
+        if self.as_json or not sys.stderr.isatty():
+            yield _silent
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bar
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(what, total=None)
+
+            async def tell(done: float, total: float | None, words: str) -> None:
+                bar.update(task, completed=done, total=total)
+
+            yield tell
+
+
+async def _silent(done: float, total: float | None, words: str) -> None:
+    """Tell nobody."""
+
+
+def plain(blocks: Blocks) -> Iterable[str]:
+    """The blocks as lines of text without colours: ids whole, columns aligned by two spaces."""
+    for block in blocks:
+        yield from _plain(block)
+
+
+def _plain(block: Block) -> Iterable[str]:
+    match block:
+        case Line(pieces, indent):
+            yield ("  " * indent + " ".join(text for piece in pieces if (text := _whole(piece)))).rstrip()
+        case Table(columns, rows, title):
+            if title:
+                yield shown(title)
+            table = [columns, *(tuple(_whole(cell) for cell in row) for row in rows)]
+            widths = [max(len(row[index]) for row in table) for index in range(len(columns))]
+            for row in table:
+                yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        case Diff(text, title):
+            if title:
+                yield shown(title)
+            yield from shown(text, lines=True).splitlines()
+
+
+def _whole(piece: str | Cell | Id) -> str:
+    return shown(piece if isinstance(piece, str) else piece.text)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False, emoji=False, markup=False, soft_wrap=False)
+
+
+def _print_rich(console: Console, blocks: Blocks) -> None:
+    from rich.padding import Padding
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    def text(piece: str | Cell | Id) -> Text:
+        match piece:
+            case str():
+                return Text(shown(piece))
+            case Cell(words, tone):
+                return Text(shown(words), style=_STYLES[tone])
+            case Id(words):
+                return Text(shown(short(words)), style="cyan")
+
+    for block in blocks:
+        match block:
+            case Line(pieces, indent):
+                console.print(Padding(Text(" ").join(text(piece) for piece in pieces), (0, 0, 0, 2 * indent)))
+            case Table(columns, rows, title):
+                table = RichTable(title=shown(title) or None, title_justify="left", header_style="bold")
+                for column in columns:
+                    table.add_column(column, overflow="fold")
+                for row in rows:
+                    table.add_row(*(text(cell) for cell in row))
+                console.print(table)
+            case Diff(words, title):
+                if title:
+                    console.print(Text(shown(title), style="bold"))
+                for each in shown(words, lines=True).splitlines():
+                    console.print(Text(each, style=_diff_style(each)), soft_wrap=True)
+
+
+def _diff_style(each: str) -> str:
+    if each.startswith(("+++", "---")):
+        return "bold"
+    return {"+": "green", "-": "red", "@": "cyan"}.get(each[:1], "")
+
+
+def _jsonable(value: Any) -> Any:
+    match value:
+        case BaseModel():
+            return value.model_dump(mode="json")
+        case dict():
+            entries: dict[object, Any] = value
+            return {str(key): _jsonable(item) for key, item in entries.items()}
+        case list() | tuple():
+            items: tuple[Any, ...] = tuple(value)  # pyright: ignore[reportUnknownArgumentType] -- of anything
+            return [_jsonable(item) for item in items]
+        case None | bool() | int() | float() | str():
+            return value
+        case _:
+            return str(value)

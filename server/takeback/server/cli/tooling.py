@@ -1,0 +1,82 @@
+"""Commands for authors and newcomers: tool new, tool check, demo, version."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from takeback.server.cli.blocks import line, said
+from takeback.server.cli.codes import ExitCode
+from takeback.server.cli.command import command
+from takeback.server.cli.session import Session
+from takeback.server.engine.answers import EngineError
+
+
+async def new(
+    session: Session,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What the tool is called, such as post_note.")],
+    *,
+    folder: Annotated[Path, typer.Option("--folder", metavar="DIR", help="Where to write it.")] = Path("."),
+) -> ExitCode:
+    """Write a tool of your own to start from, with its test."""
+    from takeback.tools.scaffold import new_tool
+
+    try:
+        written = [str(path) for path in new_tool(name, folder)]
+    except FileExistsError as error:
+        raise EngineError("usage", f"{error.filename} exists already.", "Choose another name or folder.") from error
+    session.terminal.show(
+        [*(line("wrote", path) for path in written), said(f"Try it: takeback tool check {written[0]}")],
+        {"files": written},
+    )
+    return ExitCode.OK
+
+
+async def check(
+    session: Session,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A Python file with tools.")],
+) -> ExitCode:
+    """Put the tools in a file through the conformance kit."""
+    from takeback.tools.scaffold import check_tool
+
+    if not file.is_file():
+        raise EngineError("not_found", f"There is no file {file}.", "takeback tool new NAME writes one to start from.")
+    code = check_tool(file)
+    if session.terminal.as_json:
+        session.terminal.json({"file": str(file), "sound": code == 0})
+    return ExitCode.OK if code == 0 else ExitCode.OPEN
+
+
+async def demo(
+    session: Session,
+    *,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave the workspace and the journal for a look around.")
+    ] = False,
+) -> ExitCode:
+    """See it work: a real server, a real client, a task over files, a rollback, and proof by digests."""
+    from takeback.server.demo.story import tell
+
+    told = await tell(session.terminal, keep=keep)
+    return ExitCode.OK if told else ExitCode.OPEN
+
+
+async def version(session: Session) -> ExitCode:
+    """Print the version."""
+    from importlib.metadata import version as installed
+
+    number = installed("takeback")
+    session.terminal.show([line("takeback", number)], {"version": number})
+    return ExitCode.OK
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    tools = typer.Typer(help="Tools of your own.", no_args_is_help=True)
+    command(tools, "new")(new)
+    command(tools, "check")(check)
+    app.add_typer(tools, name="tool")
+    command(app, "demo")(demo)
+    command(app, "version")(version)

@@ -1,0 +1,133 @@
+"""Approvals: a person's single-use consent to one exact action or plan.
+
+Made and kept here, rendered from the real effects, bound to principal, run, tool, argument digest, the digest of what stands
+there now, and an expiry. Nothing that a model can call can approve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from blake3 import blake3
+
+from takeback.journal.events import (
+    ApprovalDenied,
+    ApprovalExpired,
+    ApprovalGranted,
+    ApprovalRequested,
+    BaseEvent,
+    Caller,
+)
+from takeback.journal.ids import ApprovalId, RunId, new_approval_id
+from takeback.journal.log import Stale, ViewKey
+from takeback.journal.states import Effect
+from takeback.journal.views import ApprovalView
+from takeback.server.engine.answers import EngineError
+from takeback.server.engine.core import Core
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What consent is needed for."""
+
+    run_id: RunId
+    caller: Caller
+    tool: str
+    argument_digest: str
+    target_digest: str
+    question: str
+    reason: str
+    subject: str = "action"
+
+
+def target_digest(effects: Sequence[Effect]) -> str:
+    """Over the objects and what stands there now: a consent is void once that differs."""
+    parts = sorted(f"{effect.system}\0{effect.object}\0{effect.before.digest}" for effect in effects)
+    return "blake3:" + blake3("\0\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+async def find_or_ask(core: Core, wanted: Wanted) -> ApprovalView:
+    """The approval for exactly this: one that is granted, denied or still open, else a new question.
+
+    The caller acts only on status `granted`, and spends it in the transaction of the intent.
+    """
+    for approval in await core.journal.find(
+        ApprovalView, run_id=wanted.run_id, status=("requested", "granted", "denied"), limit=200
+    ):
+        if (
+            approval.tool != wanted.tool
+            or approval.argument_digest != wanted.argument_digest
+            or approval.caller.principal != wanted.caller.principal
+        ):
+            continue
+        if approval.expires_at <= core.now():
+            await _expire(core, approval, "time")
+        elif approval.target_digest != wanted.target_digest:
+            await _expire(core, approval, "what it was about has changed")
+        else:
+            return approval
+    approval_id = new_approval_id()
+    await core.journal.append(
+        [
+            ApprovalRequested(
+                run_id=wanted.run_id,
+                at=core.now(),
+                approval_id=approval_id,
+                subject="plan" if wanted.subject == "plan" else "action",
+                tool=wanted.tool,
+                caller=wanted.caller,
+                argument_digest=wanted.argument_digest,
+                target_digest=wanted.target_digest,
+                question=wanted.question,
+                reason=wanted.reason,
+                expires_at=core.now() + timedelta(seconds=core.settings.limits.approval_seconds),
+            )
+        ]
+    )
+    approval = await core.journal.get(ApprovalView, approval_id)
+    assert approval is not None, "an approval is there once its request is durable"
+    return approval
+
+
+async def _expire(core: Core, approval: ApprovalView, why: str) -> None:
+    event = ApprovalExpired(run_id=approval.run_id, at=core.now(), approval_id=ApprovalId(approval.id), why=why)
+    try:
+        await core.journal.append([event], expect={ViewKey("approval", approval.id): approval.version})
+    except Stale:
+        return  # answered or used at the same moment; the next look sees that
+
+
+async def answer(core: Core, caller: Caller, approval_id: str, *, grant: bool, lane: str) -> ApprovalView:
+    """Record what a person said.
+
+    :raises EngineError: unknown or foreign, expired, or answered already.
+    """
+    approval = await core.journal.get(ApprovalView, approval_id)
+    if approval is None or approval.caller.principal != caller.principal:
+        raise EngineError(
+            "not_found", f"There is no approval {approval_id!r}.", "List the open ones with `takeback approvals`."
+        )
+    if approval.status == "requested" and approval.expires_at <= core.now():
+        await _expire(core, approval, "time")
+        approval = await core.journal.get(ApprovalView, approval_id) or approval
+    if approval.status != "requested":
+        raise EngineError(
+            "not_open",
+            f"Approval {approval.id} is {approval.status} already.",
+            "Let the agent repeat its call to be asked anew.",
+        )
+    kind = ApprovalGranted if grant else ApprovalDenied
+    event: BaseEvent = kind(
+        run_id=approval.run_id, at=core.now(), approval_id=ApprovalId(approval.id), by=caller.principal, lane=lane
+    )
+    try:
+        await core.journal.append([event], expect={ViewKey("approval", approval.id): approval.version})
+    except Stale as error:
+        raise EngineError(
+            "not_open", f"Approval {approval.id} was answered at the same moment.", "Look with `takeback approvals`."
+        ) from error
+    answered = await core.journal.get(ApprovalView, approval_id)
+    assert answered is not None, "an approval that was answered is there"
+    return answered

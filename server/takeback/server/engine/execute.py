@@ -1,0 +1,404 @@
+"""Executing a plan: each step journaled before and after it touches the world.
+
+A step is called `restored` or `merged` only when what was put back has been read back and compared. What does not work is
+retried within bounds, then left open for a person with everything they need. Executing a step twice does no harm: after a
+crash the steps that were begun are executed again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import anyio
+
+from takeback.journal.events import BaseEvent, ConflictOpened, RollbackStep, UndoOutcome
+from takeback.journal.ids import ActionId, RollbackId, new_conflict_id
+from takeback.journal.states import Effect, State
+from takeback.journal.views import ActionView, StepView
+from takeback.server.engine.calls import Progress
+from takeback.server.engine.core import Core
+from takeback.server.engine.locks import LockTimeout
+from takeback.server.engine.plan import Plan, PlanStep
+from takeback.server.engine.policy import Judged
+from takeback.server.engine.settle import lock_names
+from takeback.server.engine.shield import shielded
+from takeback.tools import adapt
+from takeback.tools.adapt import MemoError
+from takeback.tools.system import Clash, Drifted, Merged, Swapped, TargetError
+
+log = logging.getLogger(__name__)
+
+GOOD: frozenset[str] = frozenset({"restored", "merged", "already_undone", "compensated"})
+DRIFT_ROUNDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What became of one step."""
+
+    step: PlanStep
+    outcome: UndoOutcome
+    why: str = ""
+    effects: tuple[Effect, ...] = ()
+    open_item: ConflictOpened | None = None
+
+    @property
+    def good(self) -> bool:
+        """Nothing is left open by it."""
+        return self.outcome in GOOD or (self.outcome == "skipped" and self.open_item is None)
+
+
+class _GiveUp(Exception):
+    """The step cannot be done: the sentence says why."""
+
+
+class Executor:
+    """Executes one rollback's plan."""
+
+    def __init__(
+        self, core: Core, rollback_id: RollbackId, *, stands_after: bool | None, bound: bool, progress: Progress
+    ) -> None:
+        """
+        :param stands_after: whether the actions stand in the world after a good step (`None`: says nothing about it).
+        :param bound: somebody consented to exactly this plan, so what drifted since is a conflict and not merged.
+        """
+        self._core, self._id = core, rollback_id
+        self._stands, self._bound, self._progress = stands_after, bound, progress
+
+    async def run(self, plan: Plan, begun: dict[int, StepView]) -> list[Done]:
+        """Execute the steps in order, independent systems side by side.
+
+        :param begun: steps that an earlier process journaled; the concluded ones are not executed again.
+        """
+        results: dict[int, Done] = {}
+        total = len(plan.steps)
+
+        async def chain(indexes: Sequence[int]) -> None:
+            for index in indexes:
+                step, earlier = plan.steps[index], begun.get(index)
+                if earlier is not None and earlier.phase == "concluded" and earlier.outcome is not None:
+                    results[index] = Done(step, earlier.outcome, earlier.why, earlier.effects)
+                    continue
+                failed = {
+                    plan.steps[i].entry_id for i, done in results.items() if not done.good or done.outcome == "skipped"
+                }
+                results[index] = await self._step(index, step, earlier, failed)
+                await self._progress(len(results), total, f"{results[index].outcome}: {step.object}")
+
+        async with anyio.create_task_group() as group:
+            for indexes in _chains(plan.steps):
+                group.start_soon(chain, indexes)
+        return [results[index] for index in range(total)]
+
+    async def _step(self, index: int, step: PlanStep, earlier: StepView | None, failed: set[str]) -> Done:
+        waiting_for = [entry for entry in step.after_steps if entry in failed]
+        if waiting_for and step.decision in ("restore", "merge", "compensate"):
+            return await self._conclude(
+                index, step, self._open(step, "skipped", f"{', '.join(waiting_for)} could not be taken back first")
+            )
+        match step.decision:
+            case "restore" | "merge":
+                exclusive, shared = lock_names(self._core, step.wanted or step.effects)
+                try:
+                    async with self._core.locks.hold(
+                        exclusive, shared, timeout=self._core.settings.limits.step_seconds
+                    ):
+                        return await self._swap(index, step, earlier)
+                except LockTimeout:
+                    return await self._conclude(
+                        index, step, self._open(step, "failed", "another call held the object for too long")
+                    )
+            case "compensate":
+                return await self._compensate(index, step)
+            case "already_undone":
+                return await self._conclude(index, step, Done(step, "already_undone", step.why))
+            case "conflict":
+                return await self._conclude(index, step, self._open(step, "conflict", step.why))
+            case "irreversible":
+                return await self._conclude(index, step, self._open(step, "irreversible", step.why))
+            case "in_doubt":
+                return await self._conclude(
+                    index,
+                    step,
+                    self._open(step, "failed", step.why or "nobody knows whether it took effect", "in_doubt"),
+                )
+            case "blocked":
+                return await self._conclude(index, step, self._open(step, "skipped", step.why))
+            case "skip":
+                return await self._conclude(index, step, Done(step, "skipped", step.why))
+
+    # -- restoring and merging ------------------------------------------------------------------------------------------
+
+    async def _swap(self, index: int, step: PlanStep, earlier: StepView | None) -> Done:
+        effects, outcome = step.effects, _outcome_of(step)
+        blobs: dict[str, bytes] = {}
+        if earlier is not None and earlier.effects:
+            effects = earlier.effects  # begun before a crash: finish exactly that
+        elif step.decision == "merge":
+            merged = await self._merge(step, step.present)
+            if isinstance(merged, Done):
+                return await self._conclude(index, step, merged)
+            effects, blobs = _changing(merged.effects), dict(merged.blobs)
+        for _ in range(DRIFT_ROUNDS):
+            if not effects:
+                return await self._conclude(index, step, Done(step, "already_undone", "nothing of it is left there"))
+            await self._core.journal.append([self._event(index, step, "intended", effects=effects)], blobs=blobs)
+            try:
+                swapped = await self._try_swap(effects)
+            except _GiveUp as error:
+                if await self._is_there(effects):
+                    why = f"the system reported a failure ({error}), but it was read back as wanted"
+                    return await self._conclude(index, step, Done(step, outcome, why, effects))
+                return await self._conclude(index, step, self._open(step, "failed", str(error)))
+            if isinstance(swapped, Swapped):
+                wrong = [
+                    now.object
+                    for now, wanted in zip(swapped.effects, effects, strict=True)
+                    if not now.after.same(wanted.after)
+                ]
+                if wrong:
+                    why = f"read back and found different: {', '.join(wrong)}"
+                    return await self._conclude(index, step, self._open(step, "failed", why))
+                why = "; ".join(filter(None, (step.why, *swapped.warnings)))
+                return await self._conclude(index, step, Done(step, outcome, why, swapped.effects))
+            present = await self._present(step, swapped)
+            if all(now.same(wanted.after) for now, wanted in zip(present, step.wanted, strict=True)):
+                return await self._conclude(index, step, Done(step, "already_undone", "it is already as it was before"))
+            if self._bound:
+                why = f"changed while the rollback ran: {swapped.why}"
+                return await self._conclude(index, step, self._open(step, "conflict", why, present=present))
+            merged = await self._merge(step, present)
+            if isinstance(merged, Done):
+                return await self._conclude(index, step, merged)
+            effects, blobs, outcome = _changing(merged.effects), dict(merged.blobs), "merged"
+        return await self._conclude(
+            index, step, self._open(step, "conflict", "somebody keeps changing it while it is taken back")
+        )
+
+    async def _merge(self, step: PlanStep, present: tuple[State, ...]) -> Merged | Done:
+        system = self._core.systems[step.wanted[0].system]
+        try:
+            merged = await system.merge(step.wanted, present)
+        except TargetError as error:
+            return self._open(step, "failed", f"could not be merged: {error}", present=present)
+        if isinstance(merged, Clash):
+            return self._open(step, "conflict", merged.why, present=present)
+        return merged
+
+    async def _present(self, step: PlanStep, drifted: Drifted) -> tuple[State, ...]:
+        by_object = {effect.object: state for effect, state in zip(step.effects, drifted.present, strict=False)}
+        missing = [effect for effect in step.wanted if effect.object not in by_object]
+        if missing:
+            system = self._core.systems[step.wanted[0].system]
+            looked = await system.look([effect.object for effect in missing], [effect.before for effect in missing])
+            by_object.update({effect.object: state for effect, state in zip(missing, looked, strict=True)})
+        return tuple(by_object[effect.object] for effect in step.wanted)
+
+    async def _try_swap(self, effects: tuple[Effect, ...]) -> Swapped | Drifted:
+        system = self._core.systems[effects[0].system]
+        last = ""
+        for pause in (*self._core.retry_pauses, None):
+            try:
+                return await shielded(lambda: system.swap(effects), seconds=self._core.settings.limits.step_seconds)
+            except TimeoutError:
+                raise _GiveUp("compensation_timeout: it took longer than the bound for one step") from None
+            except TargetError as error:
+                last = str(error)
+                if not error.retry or pause is None:
+                    raise _GiveUp(last) from error
+            except OSError as error:
+                last = f"the system failed: {error.strerror or type(error).__name__}"
+                if pause is None:
+                    raise _GiveUp(last) from error
+            await anyio.sleep(pause)
+        raise _GiveUp(last)
+
+    async def _is_there(self, effects: tuple[Effect, ...]) -> bool:
+        system = self._core.systems[effects[0].system]
+        try:
+            looked = await system.look([effect.object for effect in effects], [effect.after for effect in effects])
+        except (TargetError, OSError):
+            return False
+        return all(now.same(effect.after) for now, effect in zip(looked, effects, strict=True))
+
+    # -- compensating ---------------------------------------------------------------------------------------------------
+
+    async def _compensate(self, index: int, step: PlanStep) -> Done:
+        core = self._core
+        action = await core.journal.get(ActionView, step.action_id)
+        tool = core.tools.get(step.tool)
+        if action is None or tool is None:
+            why = f"the tool {step.tool} is not installed any more"
+            return await self._conclude(index, step, self._open(step, "failed", why))
+        verdict = core.policy.judge(
+            Judged(
+                tool=step.tool,
+                known=True,
+                caller=action.caller or core.nobody,
+                mode="act",
+                scope=(),
+                effects=action.effects,
+                reversibility="compensable",
+                reason="",
+                compensation=True,
+            )
+        )
+        if verdict.decision != "allow":
+            why = f"policy rule {verdict.rule} does not allow it: {verdict.reason}"
+            return await self._conclude(index, step, self._open(step, "failed", why, "denied"))
+        for attempt, pause in enumerate((*core.retry_pauses, None), start=1):
+            await core.journal.append([self._event(index, step, "intended", attempt=attempt)])
+            try:
+                words = await shielded(
+                    lambda: adapt.compensate(tool, action.memo, action.outcome),
+                    seconds=core.settings.limits.step_seconds,
+                )
+                return await self._conclude(index, step, Done(step, "compensated", words))
+            except TimeoutError:
+                why = "compensation_timeout: it took longer than the bound for one step"
+                return await self._conclude(index, step, self._open(step, "failed", why))
+            except (MemoError, TypeError) as error:
+                return await self._conclude(index, step, self._open(step, "failed", str(error)))
+            except Exception as error:
+                # the author's code: whatever it raises means that it did not work
+                log.info("compensation of %s, attempt %d: %s", step.action_id, attempt, type(error).__name__)
+                if pause is None:
+                    why = f"gave up after {attempt} attempts: {error}"
+                    return await self._conclude(index, step, self._open(step, "failed", why))
+            await anyio.sleep(pause)
+        raise AssertionError("the last attempt returns")
+
+    # -- journaling -----------------------------------------------------------------------------------------------------
+
+    def _event(
+        self,
+        index: int,
+        step: PlanStep,
+        phase: str,
+        *,
+        effects: tuple[Effect, ...] = (),
+        outcome: UndoOutcome | None = None,
+        why: str = "",
+        attempt: int = 1,
+        stands: bool | None = None,
+    ) -> RollbackStep:
+        return RollbackStep(
+            run_id=step.run_id,
+            at=self._core.now(),
+            rollback_id=self._id,
+            index=index,
+            phase="concluded" if phase == "concluded" else "intended",
+            action_id=step.action_id,
+            effects=effects,
+            outcome=outcome,
+            why=why,
+            attempt=attempt,
+            stands=stands,
+        )
+
+    async def _conclude(self, index: int, step: PlanStep, done: Done) -> Done:
+        stands = self._stands if done.outcome in GOOD else None
+        events: list[BaseEvent] = [
+            self._event(
+                index, step, "concluded", effects=done.effects, outcome=done.outcome, why=done.why, stands=stands
+            )
+        ]
+        if done.open_item is not None:
+            events.append(done.open_item)
+        await shielded(lambda: self._core.journal.append(events))
+        return done
+
+    def _open(
+        self,
+        step: PlanStep,
+        outcome: UndoOutcome,
+        why: str,
+        kind: str = "",
+        *,
+        present: tuple[State, ...] | None = None,
+    ) -> Done:
+        """A step that leaves something open for a person: named, with the reason and the next step."""
+        present = present if present is not None else step.present
+        at = _culprit(step, present)
+        wanted = step.wanted[at] if step.wanted else None
+        kinds = {"conflict": "conflict", "failed": "failed", "irreversible": "irreversible", "skipped": "conflict"}
+        return Done(
+            step,
+            outcome,
+            why,
+            open_item=ConflictOpened.model_validate(
+                {
+                    "run_id": step.run_id,
+                    "at": self._core.now(),
+                    "conflict_id": new_conflict_id(),
+                    "kind": kind or kinds[outcome],
+                    "action_id": ActionId(step.action_id),
+                    "rollback_id": self._id,
+                    "system": wanted.system if wanted else step.tool,
+                    "object": wanted.object if wanted else step.object,
+                    "base": wanted.before if wanted else None,
+                    "ours": wanted.after if wanted else None,
+                    "theirs": present[at] if wanted and at < len(present) else None,
+                    "why": why,
+                    "next_step": _next_step(outcome, kind),
+                }
+            ),
+        )
+
+
+def _changing(effects: tuple[Effect, ...]) -> tuple[Effect, ...]:
+    return tuple(effect for effect in effects if not effect.before.same(effect.after))
+
+
+def _outcome_of(step: PlanStep) -> UndoOutcome:
+    return "merged" if step.decision == "merge" else "restored"
+
+
+def _culprit(step: PlanStep, present: tuple[State, ...]) -> int:
+    """Index of the effect that a person should look at: the first that is not as we left it."""
+    for index, (wanted, now) in enumerate(zip(step.wanted, present, strict=False)):
+        if not now.same(wanted.before):
+            return index
+    return 0
+
+
+def _next_step(outcome: UndoOutcome, kind: str) -> str:
+    if kind == "in_doubt":
+        return "Look whether the change is there; then settle it with resolve_conflict (theirs leaves it as it is)."
+    match outcome:
+        case "conflict":
+            return "Compare the three versions, then call resolve_conflict with theirs, ours, content or beside."
+        case "irreversible":
+            return "Nothing can undo it: make up for it by hand, then close this with resolve_conflict (theirs)."
+        case "skipped":
+            return "Settle what it depends on first, then roll back again."
+        case _:
+            return "Remove the cause, then roll back again; or close this with resolve_conflict (theirs)."
+
+
+def _chains(steps: Sequence[PlanStep]) -> list[list[int]]:
+    """Indexes of the steps, in order, split where systems have nothing to do with each other."""
+    chains: dict[str, list[int]] = {}
+    leader: dict[str, str] = {}
+
+    def find(system: str) -> str:
+        while leader.setdefault(system, system) != system:
+            system = leader[system]
+        return system
+
+    by_entry: dict[str, str] = {}
+    names: list[str] = []
+    for step in steps:
+        systems = list(dict.fromkeys(effect.system for effect in (*step.wanted, *step.effects))) or [
+            f"tool:{step.tool}"
+        ]
+        systems += [by_entry[entry] for entry in step.after_steps if entry in by_entry]
+        for other in systems[1:]:
+            leader[find(other)] = find(systems[0])
+        by_entry[step.entry_id] = systems[0]
+        names.append(systems[0])
+    for index, name in enumerate(names):
+        chains.setdefault(find(name), []).append(index)
+    return list(chains.values())

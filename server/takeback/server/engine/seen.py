@@ -1,0 +1,52 @@
+"""What each caller last saw of each object: so that an agent does not overwrite an edit it has not seen.
+
+In memory only: forgetting is harmless (the compare-and-swap of the act itself still holds), remembering costs nothing on disk.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+
+from takeback.journal.events import Caller
+from takeback.journal.states import Effect
+
+LIMIT = 20_000
+
+
+class Seen:
+    """Content digests by (principal, client, system, object), the oldest forgotten first."""
+
+    def __init__(self, limit: int = LIMIT) -> None:
+        self._limit = limit
+        self._digests: OrderedDict[tuple[str, str, str, str], str] = OrderedDict()
+
+    def last(self, caller: Caller, system: str, object: str) -> str | None:
+        """What the caller last saw there, if that is remembered."""
+        return self._digests.get((caller.principal, caller.client, system, object))
+
+    def note(self, caller: Caller, shown: Mapping[tuple[str, str], str]) -> None:
+        """The caller was shown these."""
+        for (system, object), digest in shown.items():
+            key = (caller.principal, caller.client, system, object)
+            self._digests[key] = digest
+            self._digests.move_to_end(key)
+        while len(self._digests) > self._limit:
+            self._digests.popitem(last=False)
+
+    def note_effects(self, caller: Caller, effects: Iterable[Effect]) -> None:
+        """The caller made these itself, and so knows them."""
+        self.note(
+            caller,
+            {
+                (effect.system, effect.object): effect.after.content or effect.after.digest
+                for effect in effects
+                if effect.after.kind != "opaque"
+            },
+        )
+
+    def forget(self, effects: Iterable[Effect]) -> None:
+        """These were taken back: nobody is held to what they saw before."""
+        places = {(effect.system, effect.object) for effect in effects}
+        for key in [key for key in self._digests if key[2:] in places]:
+            del self._digests[key]

@@ -1,0 +1,188 @@
+"""Settling what is in doubt: look at the world, and say what it says.
+
+The world equals the journaled before-state, or the journaled after-state, or it is a person's to decide. Always under the
+action's locks, so that an action which a living process is still working on is left alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any, Literal, cast
+
+from pydantic import JsonValue
+
+from takeback.journal.events import ActionInDoubt, ActionSettled, BaseEvent, ConflictOpened, ConflictResolved
+from takeback.journal.ids import ActionId, ConflictId, new_checkpoint_id, new_conflict_id
+from takeback.journal.log import Stale, ViewKey
+from takeback.journal.states import Effect
+from takeback.journal.views import ActionView, OpenItem
+from takeback.server.engine.core import Core
+from takeback.server.engine.locks import LockTimeout
+from takeback.server.engine.plan import object_key
+from takeback.tools import adapt
+from takeback.tools.contract import MemoTool, Unknown
+from takeback.tools.system import Drifted, TargetError
+
+log = logging.getLogger(__name__)
+
+AnyMemoTool = MemoTool[Any, Any, Any]
+Finding = Literal["applied", "not_applied", "in_doubt"]
+
+
+def lock_names(core: Core, effects: Sequence[Effect]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What to lock for these effects: the objects exclusively, their ancestors shared."""
+    exclusive = {object_key(effect.system, effect.object) for effect in effects}
+    shared: set[str] = set()
+    for effect in effects:
+        system = core.systems.get(effect.system)
+        if system is not None:
+            shared.update(object_key(effect.system, above) for above in system.ancestors(effect.object))
+    return tuple(sorted(exclusive)), tuple(sorted(shared - exclusive))
+
+
+async def settle(core: Core, action_id: ActionId, *, by: str = "recovery", wait: float | None = 0) -> ActionView | None:
+    """Take the action's locks, look, and journal what was found.
+
+    :param wait: seconds to wait for the locks; 0 leaves alone what a living process holds (`None` is returned then).
+    """
+    action = await core.journal.get(ActionView, action_id)
+    if action is None or action.status not in ("intended", "in_doubt"):
+        return action
+    exclusive, shared = lock_names(core, action.effects)
+    try:
+        async with core.locks.hold({*exclusive, *action.locks}, shared, timeout=wait):
+            return await settle_held(core, action_id, by=by)
+    except LockTimeout:
+        return None
+
+
+async def settle_held(core: Core, action_id: ActionId, *, by: str) -> ActionView | None:
+    """As `settle`, for a caller that holds the action's locks already."""
+    action = await core.journal.get(ActionView, action_id)
+    if action is None or action.status not in ("intended", "in_doubt"):
+        return action
+    finding, why, effects, returned = await _look(core, action)
+    events: list[BaseEvent] = []
+    items = [
+        item
+        for item in await core.journal.find(OpenItem, run_id=action.run_id, status="open")
+        if item.action_id == action.id and item.kind == "in_doubt"
+    ]
+    match finding:
+        case "applied" | "not_applied":
+            events.append(
+                ActionSettled(
+                    run_id=action.run_id,
+                    at=core.now(),
+                    action_id=action_id,
+                    outcome=finding,
+                    by=by,
+                    why=why,
+                    checkpoint_id=new_checkpoint_id() if finding == "applied" else None,
+                    effects=effects if finding == "applied" else (),
+                    returned=returned,
+                )
+            )
+            events.extend(
+                ConflictResolved(
+                    run_id=item.run_id,
+                    at=core.now(),
+                    conflict_id=ConflictId(item.id),
+                    choice="settled",
+                    by=by,
+                    why=why,
+                )
+                for item in items
+            )
+        case "in_doubt":
+            if action.status != "in_doubt":
+                events.append(ActionInDoubt(run_id=action.run_id, at=core.now(), action_id=action_id, reason=why))
+            if not items:
+                events.append(doubt_item(core, action, why))
+    if events:
+        try:
+            await core.journal.append(events, expect={ViewKey("action", action.id): action.version})
+        except Stale:
+            log.info("action %s was settled by another process", action.id)
+    return await core.journal.get(ActionView, action_id)
+
+
+def doubt_item(core: Core, action: ActionView, why: str) -> ConflictOpened:
+    """The open item by which a person learns of a doubt."""
+    first = action.effects[0] if action.effects else None
+    return ConflictOpened(
+        run_id=action.run_id,
+        at=core.now(),
+        conflict_id=new_conflict_id(),
+        kind="in_doubt",
+        action_id=ActionId(action.id),
+        system=first.system if first else action.tool,
+        object=first.object if first else action.tool,
+        base=first.after if first else None,
+        ours=first.before if first else None,
+        why=why,
+        next_step="Look whether the change is there, then run `takeback resolve` with theirs (leave it as it is) or ours.",
+    )
+
+
+async def _look(core: Core, action: ActionView) -> tuple[Finding, str, tuple[Effect, ...], JsonValue]:
+    tool = core.tools.get(action.tool)
+    if isinstance(tool, MemoTool):
+        return await _ask_tool(cast("AnyMemoTool", tool), action)
+    try:
+        return *await _ask_world(core, action.effects), None
+    except (TargetError, OSError) as error:
+        return "in_doubt", f"the world could not be looked at: {error}", (), None
+
+
+async def _ask_tool(tool: AnyMemoTool, action: ActionView) -> tuple[Finding, str, tuple[Effect, ...], JsonValue]:
+    try:
+        found = await adapt.happened(tool, action.memo)
+    except Exception as error:
+        # whatever an author's look-up raises: the doubt stays, and says why
+        return "in_doubt", f"{tool.name} could not tell whether it happened: {error}", (), None
+    if isinstance(found, Unknown):
+        return "in_doubt", f"{tool.name} cannot tell whether it happened", (), None
+    if found is False:
+        return "not_applied", f"{tool.name} found that it did not happen", (), None
+    return "applied", f"{tool.name} found that it happened", action.effects, adapt.dump_outcome(tool, found)
+
+
+async def _ask_world(core: Core, effects: Sequence[Effect]) -> tuple[Finding, str, tuple[Effect, ...]]:
+    if not effects:
+        return "not_applied", "the action has no effects", ()
+    observed: list[Effect] = []
+    for name in dict.fromkeys(effect.system for effect in effects):
+        system = core.systems.get(name)
+        if system is None:
+            return "in_doubt", f"the system {name} is not configured any more", ()
+        own = [effect for effect in effects if effect.system == name]
+        objects = [effect.object for effect in own]
+        before = await system.look(objects, [effect.before for effect in own])
+        if all(now.same(effect.before) for now, effect in zip(before, own, strict=True)):
+            return "not_applied", "everything is as it was before", ()
+        # Not as before: let the system finish, or put back, what was begun. It verifies what it had swapped out, so that a
+        # save in the middle is found here as it would have been on the way forward.
+        swapped = await system.swap(own)
+        if isinstance(swapped, Drifted):
+            after = await system.look(objects, [effect.after for effect in own])
+            changed = [
+                now.same(effect.after) and not effect.before.same(effect.after)
+                for now, effect in zip(after, own, strict=True)
+            ]
+            if any(changed):
+                return "in_doubt", f"only part of it is there: {swapped.why}", ()
+            return "not_applied", f"somebody else's change is there, ours is not: {swapped.why}", ()
+        observed.extend(swapped.effects)
+    return "applied", "everything is as it was meant to be", tuple(observed)
+
+
+async def settle_all(core: Core) -> list[ActionView]:
+    """At start: settle every action that no living process is working on; the settled ones."""
+    settled: list[ActionView] = []
+    for action in await core.journal.find(ActionView, status=("intended", "in_doubt"), oldest_first=True):
+        found = await settle(core, ActionId(action.id))
+        if found is not None and found.version != action.version:
+            settled.append(found)
+    return settled

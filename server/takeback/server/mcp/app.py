@@ -1,0 +1,122 @@
+"""The MCP server: tools, resources and prompts over one engine, for clients of both protocol eras."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from mcp.server import CacheHint, NotificationOptions
+from mcp.server.caching import CacheableMethod
+from mcp.server.lowlevel.helper_types import ReadResourceContents
+from mcp.server.mcpserver import Context, MCPServer, RequestStateSecurity
+from mcp.shared._stream_protocols import ReadStream, WriteStream
+from mcp.shared.message import SessionMessage
+from mcp_types import Icon, InputRequiredResult
+
+from takeback.server.engine.engine import Engine
+from takeback.server.mcp.approval_lanes import ApprovalLanes
+from takeback.server.mcp.identity import caller_of
+from takeback.server.mcp.instructions import INSTRUCTIONS
+from takeback.server.mcp.interceptor import UndoExtension
+from takeback.server.mcp.meta_tools import meta_tools
+from takeback.server.mcp.prompts import add_prompts
+from takeback.server.mcp.resources import add_resources
+from takeback.server.mcp.state_key import request_state_key
+from takeback.server.mcp.wrapped_tools import wrapped_tools
+from takeback.server.settings import Settings
+
+NAME = "takeback"
+
+_FIXED = CacheHint(ttl_ms=300_000, scope="public")
+"""Lists are fixed by the configuration: the same for every caller, until the server is started anew."""
+
+_LIVE = CacheHint(ttl_ms=0, scope="private")
+
+CACHE_HINTS: dict[CacheableMethod, CacheHint] = {
+    "server/discover": _FIXED,
+    "tools/list": _FIXED,
+    "prompts/list": _FIXED,
+    "resources/list": _FIXED,
+    "resources/templates/list": _FIXED,
+    "resources/read": _LIVE,
+}
+
+ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24" fill="none" stroke="#2563eb" stroke-width="2.4" '
+    'stroke-linecap="round" stroke-linejoin="round"><path d="M9 6 4 11l5 5"/><path d="M4 11h10a6 6 0 0 1 0 12"/></svg>'
+)
+
+
+class TakebackServer(MCPServer[Any]):
+    """`MCPServer` that can be run on streams of our own transport."""
+
+    async def serve(
+        self, incoming: ReadStream[SessionMessage | Exception], outgoing: WriteStream[SessionMessage]
+    ) -> None:
+        """Serve one connection, in the era its first request chooses, until the incoming stream ends."""
+        options = self._lowlevel_server.create_initialization_options(
+            NotificationOptions(prompts_changed=True, resources_changed=True, tools_changed=True)
+        )
+        await self._lowlevel_server.run(incoming, outgoing, options)
+
+    async def read_resource(
+        self, uri: Any, context: Context[Any, Any] | None = None
+    ) -> Iterable[ReadResourceContents] | InputRequiredResult:
+        """As the SDK does it, but bytes that are no text are not called text."""
+        contents = await super().read_resource(uri, context)
+        if isinstance(contents, InputRequiredResult):
+            return contents
+        return [
+            replace(item, mime_type="application/octet-stream") if isinstance(item.content, bytes) else item
+            for item in contents
+        ]
+
+
+def build_server(engine: Engine, settings: Settings) -> TakebackServer:
+    """Everything that is offered, over an engine that is open.
+
+    :raises ValueError: a tool cannot be offered as it is (see its message).
+    """
+    tools = [*wrapped_tools(engine), *meta_tools(engine, settings)]
+    names = [tool.name for tool in tools]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"There is more than one tool of the name {', '.join(twice)}; rename or switch off a family")
+    server = TakebackServer(
+        NAME,
+        title="takeback: tools that can be undone",
+        description="Files, databases, calendars and mail with checkpoints, a journal and rollback.",
+        instructions=INSTRUCTIONS,
+        version=version(),
+        icons=[_icon()],
+        tools=list(tools),
+        extensions=[UndoExtension(ApprovalLanes(engine))],
+        log_level="WARNING",
+        cache_hints=CACHE_HINTS,
+        request_state_security=RequestStateSecurity(
+            keys=[request_state_key(settings.data)],
+            ttl=settings.limits.approval_seconds,
+            bind_principal=lambda context: caller_of(context.session).principal,
+        ),
+    )
+    add_resources(server, engine)
+    add_prompts(server, engine)
+    return server
+
+
+def version() -> str:
+    """Of the installed distribution."""
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as of
+
+    try:
+        return of("takeback")
+    except PackageNotFoundError:
+        return "0"
+
+
+def _icon() -> Icon:
+    data = base64.b64encode(ICON.encode()).decode()
+    return Icon(src=f"data:image/svg+xml;base64,{data}", mime_type="image/svg+xml", sizes=["any"])

@@ -1,0 +1,409 @@
+"""What only the journal on disk has to show: sharing transactions and files, surviving, refusing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from takeback.journal import events as e
+from takeback.journal.ids import RunId
+from takeback.journal.keys import KeyFile, KeyRing
+from takeback.journal.log import JournalBroken, JournalError, JournalFull, KeyUnavailable
+from takeback.journal.schema import SchemaUnknown
+from takeback.journal.sqlite import SqliteJournal
+from takeback.journal.views import ActionView, RunView
+
+RUN = RunId("run_a")
+
+WRITER = """
+import asyncio, sys
+from datetime import UTC, datetime
+from pathlib import Path
+from takeback.journal import events as e
+from takeback.journal.ids import RunId
+from takeback.journal.sqlite import SqliteJournal
+
+async def main(path, key, anchor, name, count):
+    journal = await SqliteJournal.open(Path(path), key_file=Path(key), anchor_file=Path(anchor))
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for number in range(int(count)):
+        written = await journal.append([
+            e.RunStarted(run_id=RunId("run_shared"), at=datetime.now(UTC), owner=e.Caller(principal=name), goal=str(number)),
+            e.RunStalled(run_id=RunId("run_" + name), at=datetime.now(UTC), reason="x" * 3000),
+        ])
+        print(written[-1].position, flush=True)
+    await journal.close()
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+def start_writer(place: Any, name: str, count: int) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITER, place.path, place.key_file, place.anchor_file, name, str(count)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def go(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    process.stdin.write("go\n")
+    process.stdin.flush()
+
+
+async def test_callers_at_the_same_time_share_a_transaction(sqlite_journal: SqliteJournal, make: Any) -> None:
+    await sqlite_journal.append([make.started(RUN)])
+    before = sqlite_journal.transactions
+    written = await asyncio.gather(
+        *(sqlite_journal.append([make.intended(RUN, f"act_{number}")]) for number in range(100))
+    )
+    # the first may have set out alone; all that came while it was under way went together
+    assert sqlite_journal.transactions - before <= 2
+    assert sorted(each[0].position for each in written) == list(range(2, 102))
+
+
+async def test_one_fsync_serves_all_callers_of_a_transaction(sqlite_journal: SqliteJournal, make: Any) -> None:
+    statements: list[str] = []
+    assert sqlite_journal._writer is not None
+    await sqlite_journal._writer.set_trace_callback(statements.append)
+    await asyncio.gather(*(sqlite_journal.append([make.started(RunId(f"run_{number}"))]) for number in range(50)))
+    await sqlite_journal._writer.set_trace_callback(lambda _: None)
+    assert statements.count("COMMIT") <= 2
+
+
+async def test_a_cancelled_caller_takes_neither_its_own_events_nor_those_of_others_along(
+    sqlite_journal: SqliteJournal, make: Any
+) -> None:
+    cancelled = asyncio.ensure_future(sqlite_journal.append([make.started(RunId("run_cancelled"))]))
+    other = asyncio.ensure_future(sqlite_journal.append([make.started(RUN)]))
+    await asyncio.sleep(0)
+    cancelled.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled
+    assert [each.run_id for each in await other] == [RUN]
+    await sqlite_journal.append([make.intended(RUN, "act_1")])
+    # it was on its way already, so it happened: the caller asks the journal, never its memory
+    assert await sqlite_journal.get(RunView, "run_cancelled") is not None
+    assert (await sqlite_journal.verify()).sound
+
+
+async def test_a_caller_that_does_not_fit_the_schema_fails_alone(sqlite_journal: SqliteJournal, make: Any) -> None:
+    class Foreign(e.BaseEvent):
+        pass
+
+    foreign = Foreign(run_id=RUN, at=make.started(RUN).at)
+    results = await asyncio.gather(
+        sqlite_journal.append([foreign]), sqlite_journal.append([make.started(RUN)]), return_exceptions=True
+    )
+    assert isinstance(results[0], JournalError)
+    assert not isinstance(results[1], BaseException)
+
+
+async def test_several_processes_write_to_one_journal_and_to_one_run(place: Any) -> None:
+    processes = [start_writer(place, name, 60) for name in ("a", "b")]
+    for process in processes:
+        go(process)
+    outputs = [process.communicate(timeout=50)[0].split() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert all(len(output) == 60 for output in outputs)
+    journal = await place.open()
+    assert await journal.position() == 240
+    assert [each.seq for each in await journal.read(RunId("run_shared"))] == list(range(1, 121))
+    found = await journal.verify()
+    assert found.sound, found.problems
+    await journal.close()
+
+
+async def test_a_reader_sees_what_another_process_committed(place: Any) -> None:
+    writer = start_writer(place, "other", 3)
+    journal = await place.open()
+    go(writer)
+    writer.communicate(timeout=30)
+    run = await journal.get(RunView, "run_shared")
+    assert run is not None
+    written = await journal.append([e.RunStalled(run_id=run.run_id, at=run.started_at, reason="here")])
+    assert (written[0].seq, written[0].position) == (4, 7)
+    assert (await journal.verify()).sound
+    await journal.close()
+
+
+@pytest.mark.parametrize("acknowledged", [1, 7, 23])
+async def test_what_was_acknowledged_survives_a_kill(place: Any, acknowledged: int) -> None:
+    writer = start_writer(place, "killed", 10_000)
+    go(writer)
+    assert writer.stdout is not None
+    last = [int(writer.stdout.readline()) for _ in range(acknowledged)][-1]
+    writer.kill()
+    rest = writer.communicate(timeout=30)[0].split()
+    last = max([last, *(int(each) for each in rest)])
+    journal = await place.open()
+    assert await journal.position() >= last
+    found = await journal.verify()
+    assert found.sound, found.problems
+    run = await journal.get(RunView, "run_shared")
+    assert run is not None
+    await journal.append([e.RunStalled(run_id=run.run_id, at=run.started_at, reason="after the crash")])
+    assert (await journal.verify()).sound
+    await journal.close()
+
+
+async def test_the_key_lies_outside_and_only_its_owner_reads_it(place: Any, make: Any) -> None:
+    journal = await place.open()
+    await journal.append([make.started(RUN)])
+    await journal.close()
+    assert stat.S_IMODE(place.key_file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(place.path.stat().st_mode) == 0o600
+    secrets = [bytes.fromhex(secret) for secret in _secrets(place.key_file)]
+    for file in place.path.parent.iterdir():
+        assert not any(secret in file.read_bytes() or secret.hex().encode() in file.read_bytes() for secret in secrets)
+
+
+def _secrets(key_file: Path) -> list[str]:
+    import json
+
+    return list(json.loads(key_file.read_text())["keys"].values())
+
+
+async def test_a_lost_key_is_refused_and_not_replaced(place: Any, make: Any) -> None:
+    journal = await place.open()
+    await journal.append([make.started(RUN)])
+    await journal.close()
+    kept = place.key_file.read_text()
+    place.key_file.unlink()
+
+    journal = await place.open()
+    with pytest.raises(KeyUnavailable):
+        await journal.append([make.intended(RUN, "act_1")])
+    assert not place.key_file.exists()
+    assert await journal.get(RunView, RUN) is not None  # looking is still possible
+    assert [problem.kind for problem in (await journal.verify()).problems] == ["unknown_key"]
+    place.key_file.write_text(kept)
+    await journal.append([make.intended(RUN, "act_1")])  # the key is back, and no restart was needed
+    assert (await journal.verify()).sound
+    await journal.close()
+
+
+async def test_another_key_in_the_place_of_the_journals_is_refused(place: Any, make: Any) -> None:
+    journal = await place.open()
+    await journal.append([make.started(RUN)])
+    await journal.close()
+    place.key_file.unlink()
+    KeyRing.load(KeyFile(place.key_file)).create()
+    journal = await place.open()
+    with pytest.raises(KeyUnavailable):
+        await journal.append([make.intended(RUN, "act_1")])
+    await journal.close()
+
+
+@pytest.mark.parametrize("text", ["", "{}", "not a key", '{"current": "key_0", "keys": {"key_0": "00"}}'])
+async def test_a_damaged_key_file_is_refused(place: Any, text: str) -> None:
+    place.key_file.parent.mkdir(parents=True)
+    place.key_file.write_text(text)
+    with pytest.raises(KeyUnavailable):
+        await place.open()
+    assert place.key_file.read_text() == text
+
+
+async def test_of_racing_processes_one_makes_the_key(place: Any, tmp_path: Path) -> None:
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom takeback.journal.keys import KeyFile, KeyRing\n"
+        "ring = KeyRing.load(KeyFile(Path(sys.argv[1])))\nprint('ready', flush=True)\nsys.stdin.readline()\n"
+        "ring.create()\nprint(ring.current.id)\n"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, place.key_file], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(3)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        process.stdout.readline()
+    for process in processes:
+        go(process)
+    assert len({process.communicate(timeout=30)[0] for process in processes}) == 1
+    assert [each.name for each in place.key_file.parent.iterdir()] == [place.key_file.name]
+
+
+async def test_a_key_that_another_process_rotated_is_taken_up(place: Any, make: Any) -> None:
+    here, there = await place.open(), await place.open()
+    await here.append([make.started(RUN)])
+    there.rotate_key()
+    first = await there.append([make.intended(RUN, "act_1")])
+    second = await here.append([make.intended(RUN, "act_2")])
+    assert first[0].key_id == second[0].key_id
+    assert (await here.verify()).sound
+    await here.close()
+    await there.close()
+
+
+async def test_a_read_only_journal_needs_no_key_and_refuses_to_write(place: Any, make: Any) -> None:
+    with pytest.raises(JournalError):
+        await place.open(read_only=True)
+    assert not place.path.exists()
+    assert not place.key_file.exists()
+    journal = await place.open()
+    await journal.append([make.started(RUN)])
+    place.key_file.unlink()
+    reader = await place.open(read_only=True)
+    assert await reader.get(RunView, RUN) is not None
+    with pytest.raises(JournalError):
+        await reader.append([make.started(RUN)])
+    with pytest.raises(JournalError):
+        await reader.erase([1], by="me", why="no", at=make.started(RUN).at)
+    await reader.close()
+    await journal.close()
+
+
+async def test_a_newer_schema_is_refused_and_left_alone(place: Any, make: Any) -> None:
+    journal = await place.open()
+    await journal.append([make.started(RUN)])
+    await journal.close()
+    with sqlite3.connect(place.path) as database:
+        database.execute("PRAGMA user_version = 99")
+    database.close()
+    for read_only in (False, True):
+        with pytest.raises(SchemaUnknown, match="schema 99"):
+            await place.open(read_only=read_only)
+
+
+async def test_a_database_of_another_program_is_refused(place: Any) -> None:
+    place.path.parent.mkdir(parents=True)
+    with sqlite3.connect(place.path) as database:
+        database.execute("CREATE TABLE theirs(x)")
+    database.close()
+    with pytest.raises(SchemaUnknown):
+        await place.open()
+    place.path.write_bytes(b"this is a letter, not a database" * 100)
+    with pytest.raises(SchemaUnknown):
+        await place.open()
+
+
+async def test_a_full_disk_is_said_and_the_same_call_succeeds_once_there_is_space(
+    sqlite_journal: SqliteJournal, make: Any
+) -> None:
+    await sqlite_journal.append([make.started(RUN)])
+    writer = sqlite_journal._writer
+    assert writer is not None
+    (pages,) = await writer.call(lambda connection: connection.execute("PRAGMA page_count").fetchone())
+    await writer.call(lambda connection: connection.execute(f"PRAGMA max_page_count = {pages + 1}").fetchone())
+    event = make.intended(RUN, "act_1", content="x" * 200_000)
+    results = await asyncio.gather(
+        sqlite_journal.append([event]), sqlite_journal.append([make.started(RunId("run_b"))]), return_exceptions=True
+    )
+    assert [type(each) for each in results] == [JournalFull, JournalFull]
+    assert await sqlite_journal.position() == 1
+    await writer.call(lambda connection: connection.execute("PRAGMA max_page_count = 1000000").fetchone())
+    await sqlite_journal.append([event])
+    assert (await sqlite_journal.verify()).sound
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root mounts a small tmpfs")
+async def test_a_disk_that_is_really_full_costs_no_acknowledged_event(tmp_path: Path, make: Any) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", disk], check=False).returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        path = disk / "journal.db"
+        keys = tmp_path / "keys.json"
+        ballast = disk / "ballast"
+        ballast.write_bytes(b"0" * 200_000)
+        journal = await SqliteJournal.open(path, key_file=keys, anchor_file=tmp_path / "anchors")
+        written = 0
+        with pytest.raises(JournalFull):
+            for number in range(10_000):
+                await journal.append([make.intended(RUN, f"act_{number}", content="x" * 2000)])
+                written += 1
+        assert await journal.position() == written
+        ballast.unlink()
+        await journal.append([make.intended(RUN, "act_after")])
+        found = await journal.verify()
+        assert found.sound, found.problems
+        await journal.close()
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs to find the descriptor of the WAL")
+async def test_after_a_failed_write_nothing_is_acknowledged_until_it_is_opened_anew(place: Any, make: Any) -> None:
+    journal = await place.open()
+    await journal.append([make.started(RUN)])
+    wal = [fd for fd in _open_files() if os.path.realpath(f"/proc/self/fd/{fd}").endswith("journal.db-wal")]
+    assert wal
+    kept = [os.dup(fd) for fd in wal]
+    nowhere = os.open(place.path, os.O_RDONLY)  # a write to it fails, as one to a disk that went away
+    for fd in wal:
+        os.dup2(nowhere, fd)
+    results = await asyncio.gather(
+        journal.append([make.intended(RUN, "act_1")]),
+        journal.append([make.started(RunId("run_b"))]),
+        return_exceptions=True,
+    )
+    for fd, whole in zip(wal, kept, strict=True):
+        os.dup2(whole, fd)
+        os.close(whole)
+    os.close(nowhere)
+    assert [type(each) for each in results] == [JournalBroken, JournalBroken]
+    with pytest.raises(JournalBroken):
+        await journal.append([make.started(RunId("run_c"))])  # though the disk is well again
+    await journal.close()
+    journal = await place.open()
+    assert await journal.position() in (1, 3)  # nobody was told either way
+    await journal.append([make.started(RunId("run_c"))])
+    assert (await journal.verify()).sound
+    await journal.close()
+
+
+def _open_files() -> list[int]:
+    return [int(name) for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}")]
+
+
+async def test_what_was_erased_is_nowhere_in_the_files(place: Any, make: Any) -> None:
+    journal = await place.open()
+    await journal.append([make.started(RUN), make.intended(RUN, "act_1", "/w/diary", content="dear diary" * 900)])
+    await journal.append([make.applied(RUN, "act_1", "/w/diary", content="dear diary" * 900)])
+    for number in range(5):
+        await journal.append([make.intended(RUN, f"act_more_{number}")])
+    await journal.erase([2, 3], by="me", why="asked for", at=make.started(RUN).at)
+    for file in place.path.parent.iterdir():
+        assert b"diary" not in file.read_bytes(), file.name
+    await journal.close()
+
+
+async def test_unanchored_heads_fail_nobody_and_are_anchored_with_the_next_commit(place: Any, make: Any) -> None:
+    journal = await place.open()
+    place.anchor_file.mkdir()  # nobody can write a line there
+    await journal.append([make.started(RUN)])
+    assert journal.unanchored is not None
+    place.anchor_file.rmdir()
+    await journal.append([make.started(RunId("run_b"))])
+    assert journal.unanchored is None
+    text = place.anchor_file.read_text()
+    assert RUN in text
+    assert "run_b" in text
+    await journal.close()
+
+
+async def test_a_journal_opens_again_with_everything_in_it(place: Any, make: Any) -> None:
+    for number in range(3):
+        journal = await place.open()
+        await journal.append([make.intended(RUN, f"act_{number}")])
+        await journal.close()
+    journal = await place.open(read_only=True)
+    assert len(await journal.find(ActionView)) == 3
+    assert (await journal.verify()).sound
+    await journal.close()

@@ -1,0 +1,138 @@
+"""Tools for tests of the surface: slow ones that wait for a file, one that breaks, one that says too much."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import anyio
+
+from takeback.journal.states import Effect
+from takeback.tools.contract import (
+    Arguments,
+    CallContext,
+    Committed,
+    Prepared,
+    ReadTool,
+    Result,
+    ReversibleTool,
+    SwapPrepared,
+    Target,
+)
+from takeback.tools.memory_system import MemorySystem
+from takeback.tools.registry import Family, Services
+
+
+class Nothing(Arguments):
+    """No arguments."""
+
+
+class Count(Arguments):
+    to: int
+
+
+class Counted(Result):
+    counted: int
+
+
+class CountUp(ReadTool[Count]):
+    name, title, description = "count_up", "Count up", "Counts, and tells how far it is."
+    arguments, result = Count, Counted
+
+    async def run(self, arguments: Count, context: CallContext) -> Counted:
+        for number in range(arguments.to):
+            await context.progress(number + 1, arguments.to, f"at {number + 1}")
+        return Counted(counted=arguments.to)
+
+
+class Text(Result):
+    text: str
+
+
+class SayMuch(ReadTool[Count]):
+    name, title, description = "say_much", "Say much", "Answers a text of that many characters."
+    arguments, result = Count, Text
+
+    async def run(self, arguments: Count, context: CallContext) -> Text:
+        return Text(text="x" * arguments.to)
+
+
+class Explode(ReadTool[Nothing]):
+    name, title, description = "explode", "Explode", "Fails in a way that nobody foresaw."
+    arguments, result = Nothing, Counted
+
+    async def run(self, arguments: Nothing, context: CallContext) -> Counted:
+        raise RuntimeError("the password is hunter2")
+
+
+class Wait(ReadTool[Nothing]):
+    name, title, description = "wait_forever", "Wait", "Never answers."
+    arguments, result = Nothing, Counted
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    async def run(self, arguments: Nothing, context: CallContext) -> Counted:
+        (self.folder / "waiting").touch()
+        await anyio.sleep_forever()
+        raise AssertionError("nobody wakes it")
+
+
+class Slowly(Arguments):
+    key: str
+    value: str
+
+
+class Written(Result):
+    value: str
+
+
+class _Gated(SwapPrepared):
+    """Says `committing` and waits for the file `go` before it does anything."""
+
+    def __init__(self, folder: Path, system: MemorySystem, effect: Effect, value: str) -> None:
+        super().__init__(system, [effect], result=lambda _: Written(value=value), summary=f"Set {effect.object} slowly.")
+        self.folder = folder
+
+    async def commit(self) -> Committed:
+        (self.folder / "committing").touch()
+        while not (self.folder / "go").exists():
+            await anyio.sleep(0.01)
+        return await super().commit()
+
+
+class SetSlowly(ReversibleTool[Slowly]):
+    name, title, description = "set_slowly", "Set slowly", "Sets a value, but not before it is told to."
+    arguments, result = Slowly, Written
+
+    def __init__(self, folder: Path, system: MemorySystem) -> None:
+        self.folder, self.system = folder, system
+
+    async def targets(self, arguments: Slowly, context: CallContext) -> Sequence[Target]:
+        return [Target(self.system.name, arguments.key)]
+
+    async def prepare(self, arguments: Slowly, context: CallContext) -> Prepared:
+        before, _ = await self.system.stored(self.system.get(arguments.key))
+        after, _ = await self.system.stored(arguments.value)
+        effect = Effect(system=self.system.name, object=arguments.key, before=before, after=after)
+        return _Gated(self.folder, self.system, effect, arguments.value)
+
+
+class SlowFamily(Family):
+    """Its gate is the family's folder in the data directory."""
+
+    name = "slow_tools"
+
+    def __init__(self, folder: Path) -> None:
+        self.system = MemorySystem("slow", file=folder / "slow.db")
+        self.systems = (self.system,)
+        self.tools = (CountUp(), SayMuch(), Explode(), Wait(folder), SetSlowly(folder, self.system))
+
+    @classmethod
+    async def open(cls, services: Services) -> Self:
+        services.data.mkdir(parents=True, exist_ok=True)
+        return cls(services.data)
+
+    async def close(self) -> None:
+        self.system.close()

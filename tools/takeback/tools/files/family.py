@@ -1,0 +1,61 @@
+"""The family of the file tools: opens the file system of a workspace and makes the tools on it."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from takeback.tools.files.read_tools import GetFileInfoTool, ListDirectoryTool, ReadFileTool
+from takeback.tools.files.search_tool import SearchFilesTool
+from takeback.tools.files.system import FileSystem
+from takeback.tools.files.write_tools import (
+    CopyFileTool,
+    CreateDirectoryTool,
+    DeleteFileTool,
+    EditFileTool,
+    MoveFileTool,
+    WriteFileTool,
+)
+from takeback.tools.registry import Family, Services
+
+TOOLS = (
+    ReadFileTool,
+    ListDirectoryTool,
+    SearchFilesTool,
+    GetFileInfoTool,
+    WriteFileTool,
+    EditFileTool,
+    MoveFileTool,
+    CopyFileTool,
+    DeleteFileTool,
+    CreateDirectoryTool,
+)
+"""In the order in which they are listed: what looks, then what acts."""
+
+
+class FilesFamily(Family):
+    """Files and folders of the workspace."""
+
+    name = "files"
+
+    def __init__(self, system: FileSystem, *, read_bytes: int) -> None:
+        """
+        :param read_bytes: the largest file that is read or edited as a whole.
+        """
+        self._system = system
+        self.systems = (system,)
+        self.tools = tuple(tool(system, read_bytes=read_bytes) for tool in TOOLS)
+
+    @classmethod
+    async def open(cls, services: Services) -> Self:
+        system = await FileSystem.open(
+            services.roots,
+            services.data / cls.name,
+            services.objects,
+            object_bytes=services.limits.object_bytes,
+            trash_bytes=services.limits.trash_bytes,
+            portable=services.portable_files,
+        )
+        return cls(system, read_bytes=services.limits.read_bytes)
+
+    async def close(self) -> None:
+        await self._system.close()

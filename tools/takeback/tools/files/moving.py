@@ -1,0 +1,236 @@
+"""Moving as a step: a rename from one path to another, with an overwritten destination in the trash.
+
+`F` is what moves, `D` what it overwrites. Where two names can be exchanged in one step the destination is never absent: they
+change places first, then `D` goes from the source into the slot. Elsewhere `D` goes first. Both intermediate positions are known, so
+that a crash between the two renames is finished by the next try, in either direction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import JsonValue
+
+from takeback.journal.states import Effect, State
+from takeback.tools.files.calls import Dir
+from takeback.tools.files.fingerprint import measure, way_of
+from takeback.tools.files.paths import Place
+from takeback.tools.files.steps import CannotGoBack, Drift, Standing, Step, Workbench, side_ref
+from takeback.tools.files.trash import Slot
+
+
+def move_key(effect: Effect) -> tuple[str, str] | None:
+    """Source and destination, if the effect is one half of a move."""
+    ref: Any = side_ref(effect).get("move")
+    return (str(ref["from"]), str(ref["to"])) if isinstance(ref, dict) else None
+
+
+class Move(Step):
+    """`F` goes from `start` to `end`."""
+
+    def __init__(self, bench: Workbench, source: Effect, destination: Effect) -> None:
+        self.effects = (source, destination)
+        self._bench = bench
+        self._forward = source.after.absent
+        self._f = source.before if self._forward else source.after
+        self._d = destination.before if self._forward else destination.after
+        self._source, self._destination = bench.names.locate(source.object), bench.names.locate(destination.object)
+        self._start, self._end = (
+            (self._source, self._destination) if self._forward else (self._destination, self._source)
+        )
+        self._slot = bench.trashes.slot(dict(side_ref(destination)))
+
+    def _at(self, place: Place, like: State) -> State:
+        return self._bench.look(place, like)
+
+    def _f_at(self, place: Place) -> bool:
+        return self._at(place, self._f).same(self._f)
+
+    def _d_at(self, place: Place) -> bool:
+        return self._at(place, self._d).same(self._d)
+
+    def _in_slot(self) -> bool:
+        if self._slot is None or self._d.absent:
+            return self._d.absent
+        return measure(
+            self._bench.calls, self._slot.folder, self._slot.name, way_of(self._d.digest)
+        ).state.same(self._d)
+
+    def standing(self) -> Standing:
+        if self._slot is not None and not self._d.absent:
+            for place in (self._source, self._destination):
+                folder = self._bench.parent(place)
+                if folder is not None:
+                    self._bench.calls.settle(folder, place.name, self._slot.folder, self._slot.name)
+        f_start, f_end = self._f_at(self._start), self._f_at(self._end)
+        if self._forward:
+            if f_start and (self._d_at(self._end) if not self._d.absent else self._empty(self._end)):
+                return "before"
+            if f_end and self._empty(self._start):
+                return "after"
+            if f_end and not self._d.absent and self._d_at(self._start):
+                return "between"
+            if f_start and not self._d.absent and self._empty(self._end) and self._in_slot():
+                return "between"
+            return "other"
+        if f_start and self._empty(self._end):
+            return "before"
+        if f_end and (self._empty(self._start) if self._d.absent else self._d_at(self._start)):
+            return "after"
+        if f_start and not self._d.absent and self._d_at(self._end):
+            return "between"
+        if f_end and not self._d.absent and self._empty(self._start) and self._in_slot():
+            return "between"
+        return "other"
+
+    def _empty(self, place: Place) -> bool:
+        folder = self._bench.parent(place)
+        return folder is None or self._bench.calls.lstat(folder, place.name) is None
+
+    def present(self) -> Sequence[State]:
+        return tuple(
+            self._at(place, effect.before)
+            for place, effect in zip((self._source, self._destination), self.effects, strict=True)
+        )
+
+    def check(self) -> None:
+        if self._d.absent:
+            return
+        if self._slot is None:
+            raise Drift(f"What {self._destination.shown} was before is no longer in the trash.")
+        there = self._bench.calls.lstat(self._slot.folder, self._slot.name)
+        if self._forward and there is not None and not self._in_slot():
+            self._slot = self._bench.trashes.free_slot(self._destination, self._folder(self._destination))
+        if not self._forward and there is None and not self._d_at(self._end):
+            raise Drift(f"What {self._destination.shown} was before is no longer in the trash.")
+        if not self._forward and there is not None and not self._in_slot():
+            raise Drift(f"What {self._destination.shown} was before was changed by a program that still had it open.")
+
+    def _folder(self, place: Place) -> Dir:
+        folder = self._bench.parent(place)
+        if folder is None:
+            raise Drift(f"The folder of {place.shown} is gone.")
+        return folder
+
+    def act(self) -> None:
+        self._run(to_end=True)
+
+    def back(self) -> None:
+        self._forward = not self._forward
+        self._start, self._end = self._end, self._start
+        try:
+            self._run(to_end=True)
+        except Drift as drift:
+            raise CannotGoBack(str(drift)) from drift
+        finally:
+            self._forward = not self._forward
+            self._start, self._end = self._end, self._start
+
+    def _run(self, *, to_end: bool) -> None:
+        try:
+            self._rename()
+        except (FileExistsError, FileNotFoundError) as error:
+            self._home()
+            raise Drift(
+                f"{self._start.shown} or {self._end.shown} was changed by somebody else in the same instant."
+            ) from error
+        if not self._f_at(self._end):
+            moved = self._at(self._end, self._f)
+            self._home()
+            raise Drift(f"{self._start.shown} was changed by somebody else.", {self._start.object: moved})
+        if self._forward and not self._in_slot():
+            self._home()
+            raise Drift(f"{self._end.shown} was changed by somebody else.")
+
+    def _rename(self) -> None:
+        """From wherever the two are to where they belong; repeatable."""
+        calls = self._bench.calls
+        start, end = self._folder(self._start), self._folder(self._end)
+        a, b = self._start.name, self._end.name
+        if self._d.absent:
+            calls.place(start, a, end, b)
+            return
+        assert self._slot is not None
+        slot, name = self._slot.folder, self._slot.name
+        if self._forward:
+            if calls.lstat(slot, name) is None:
+                if not calls.one_step:
+                    calls.place(end, b, slot, name)
+                    calls.place(start, a, end, b)
+                    return
+                if not self._between_places():
+                    calls.exchange(start, a, end, b)
+                calls.place(start, a, slot, name)
+            else:
+                calls.place(start, a, end, b)
+        elif calls.lstat(slot, name) is None:
+            calls.exchange(start, a, end, b)
+        elif calls.lstat(start, a) is None:
+            calls.place(slot, name, start, a)
+        elif calls.one_step:
+            calls.place(slot, name, end, b)
+            calls.exchange(start, a, end, b)
+        else:
+            calls.place(start, a, end, b)
+            calls.place(slot, name, start, a)
+
+    def _between_places(self) -> bool:
+        return self._f_at(self._end) and self._d_at(self._start)
+
+    def _home(self) -> None:
+        """After a surprise: everything back to where it came from, by where it is now."""
+        calls = self._bench.calls
+        start, end = self._bench.parent(self._start), self._bench.parent(self._end)
+        if start is None or end is None:
+            raise CannotGoBack(f"The folder of {self._start.shown} or {self._end.shown} vanished during a move.")
+        a, b = self._start.name, self._end.name
+        at_start, at_end = calls.lstat(start, a), calls.lstat(end, b)
+        held = self._slot is not None and calls.lstat(self._slot.folder, self._slot.name) is not None
+        try:
+            if self._d.absent:
+                if at_start is None and at_end is not None:
+                    calls.place(end, b, start, a)
+            elif self._forward:
+                self._forward_home(start, end, held, at_start is not None, at_end is not None)
+            elif held and at_start is None and at_end is not None:
+                calls.place(end, b, start, a)
+            elif not held and at_start is not None and at_end is not None:
+                assert self._slot is not None
+                if self._d_at(self._start):
+                    calls.exchange(start, a, end, b) if calls.one_step else None
+                calls.place(end, b, self._slot.folder, self._slot.name)
+        except (FileExistsError, FileNotFoundError) as error:
+            raise CannotGoBack(f"{self._start.shown} and {self._end.shown} were changed again during a move.") from error
+
+    def _forward_home(self, start: Dir, end: Dir, held: bool, at_start: bool, at_end: bool) -> None:
+        calls, slot = self._bench.calls, self._slot
+        assert slot is not None
+        a, b = self._start.name, self._end.name
+        if held and at_end and not at_start:
+            if calls.one_step:
+                calls.place(slot.folder, slot.name, start, a)
+                calls.exchange(start, a, end, b)
+            else:
+                calls.place(end, b, start, a)
+                calls.place(slot.folder, slot.name, end, b)
+        elif held and at_start and not at_end:
+            calls.place(slot.folder, slot.name, end, b)
+        elif not held and at_start and at_end and calls.one_step:
+            calls.exchange(start, a, end, b)
+
+    def refs(self) -> Sequence[dict[str, JsonValue]]:
+        move: JsonValue = {"from": self._source.object, "to": self._destination.object}
+        slot: dict[str, JsonValue] = dict(self._slot.ref) if isinstance(self._slot, Slot) else {}
+        return tuple({"at": effect.object, "move": move, **slot} for effect in self.effects)
+
+
+def moved_from(effects: Sequence[Effect]) -> dict[tuple[str, str], list[Effect]]:
+    """The effects that belong to moves, by source and destination."""
+    found: dict[tuple[str, str], list[Effect]] = {}
+    for effect in effects:
+        key = move_key(effect)
+        if key is not None:
+            found.setdefault(key, []).append(effect)
+    return found
+

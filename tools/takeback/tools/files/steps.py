@@ -1,0 +1,299 @@
+"""The steps that a swap is made of: exchanging a path with its slot, and moving.
+
+Each step can say where the world stands (also in the middle, after a crash), check that it will find what it needs, act, verify
+what came out, and go back. Every act is its own inverse: undo and redo run the same code.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pydantic import JsonValue
+
+from takeback.journal.states import ABSENT, Effect, State
+from takeback.tools.files.calls import Calls, Dir
+from takeback.tools.files.capture import Get, Image, Put, write_new
+from takeback.tools.files.fingerprint import is_empty, measure, way_of
+from takeback.tools.files.paths import Names, Place
+from takeback.tools.files.refusals import refuse
+from takeback.tools.files.trash import Slot, Trashes
+from takeback.tools.system import TargetError
+
+Standing = Literal["before", "after", "between", "other"]
+
+
+class Drift(Exception):
+    """An object is not as it should be; the step has changed nothing, or has gone back."""
+
+    def __init__(self, why: str, present: dict[str, State] | None = None) -> None:
+        super().__init__(why)
+        self.present = present or {}
+
+
+class CannotGoBack(TargetError):
+    """A step was made and could not be unmade; what was there is kept in the trash."""
+
+    code = "half_done"
+    advice = "Look at the object; what was there before is kept in the trash as kept-…"
+
+
+@dataclass(slots=True)
+class Workbench:
+    """What the steps work with."""
+
+    calls: Calls
+    names: Names
+    trashes: Trashes
+    get: Get
+    put: Put
+    folders: dict[str, Dir] = field(default_factory=lambda: dict[str, Dir]())
+    warnings: list[str] = field(default_factory=lambda: list[str]())
+
+    def parent(self, place: Place) -> Dir | None:
+        """The folder a place lies in, opened once a swap; `None` if there is none."""
+        if not place.parts:
+            raise refuse("root", f"{place.shown} is the workspace itself.", "Name something in it.")
+        above = self.names.parent(place)
+        assert above is not None
+        return self.folder(above)
+
+    def folder(self, place: Place) -> Dir | None:
+        """The folder at a place; `None` if there is none."""
+        if place.object not in self.folders:
+            try:
+                self.folders[place.object] = self.calls.open_below(place.root_dir, place.parts)
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+        return self.folders[place.object]
+
+    def nearest(self, place: Place) -> Dir:
+        """The innermost folder above a place that is there."""
+        above = self.names.parent(place)
+        while above is not None:
+            folder = self.folder(above)
+            if folder is not None:
+                return folder
+            above = self.names.parent(above)
+        return place.root_dir
+
+    def forget(self) -> None:
+        """Close the folders; they are opened anew when they are needed again."""
+        for folder in self.folders.values():
+            folder.close()
+        self.folders.clear()
+
+    def look(self, place: Place, like: State) -> State:
+        """What stands at the place, measured as `like` was."""
+        folder = self.parent(place)
+        if folder is None:
+            return ABSENT
+        return measure(self.calls, folder, place.name, way_of(like.digest)).state
+
+
+def side_ref(effect: Effect) -> dict[str, JsonValue]:
+    """What both sides' refs say about the exchange; the wanted side's word counts more."""
+    return {**effect.before.ref, **effect.after.ref}
+
+
+class Step(ABC):
+    """One indivisible part of a swap."""
+
+    effects: tuple[Effect, ...]
+
+    @abstractmethod
+    def standing(self) -> Standing:
+        """Where the world is; finishes what a crash cut in two below the level of names."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Make sure that what is wanted is there to be had.
+
+        :raises Drift: it is not.
+        """
+
+    @abstractmethod
+    def act(self) -> None:
+        """From before (or between) to after, verified.
+
+        :raises Drift: something else came out; gone back.
+        """
+
+    @abstractmethod
+    def back(self) -> None:
+        """From after to before.
+
+        :raises CannotGoBack: somebody was faster.
+        """
+
+    def made_by_us(self) -> bool:
+        """Whether the world stands at `after` because an earlier try of this very step put it there."""
+        return False
+
+    @abstractmethod
+    def refs(self) -> Sequence[dict[str, JsonValue]]:
+        """What the refs of both sides say from now on, parallel to `effects`."""
+
+    @abstractmethod
+    def present(self) -> Sequence[State]:
+        """What stands there, parallel to `effects`, each measured as its `before` was."""
+
+
+class Exchange(Step):
+    """A path and a slot change places; either side may be empty."""
+
+    def __init__(self, bench: Workbench, effect: Effect) -> None:
+        self.effects = (effect,)
+        self._bench, self._effect = bench, effect
+        self._place = bench.names.locate(effect.object)
+        self._slot = bench.trashes.slot(dict(side_ref(effect)))
+        self._before, self._after = effect.before, effect.after
+        self._identity: tuple[int, int] | None = None
+
+    # -- looking ---------------------------------------------------------------------------------------------------------
+
+    def standing(self) -> Standing:
+        parent = self._bench.parent(self._place)
+        if parent is not None and self._slot is not None:
+            self._bench.calls.settle(parent, self._place.name, self._slot.folder, self._slot.name)
+        if self._look(self._before).same(self._before):
+            return "before"
+        return "after" if self._look(self._after).same(self._after) else "other"
+
+    def present(self) -> Sequence[State]:
+        return (self._look(self._before),)
+
+    def _look(self, like: State) -> State:
+        return self._bench.look(self._place, like)
+
+    def check(self) -> None:
+        calls, bench = self._bench.calls, self._bench
+        parent = bench.parent(self._place)
+        if self._slot is None:
+            if parent is None and self._after.absent:
+                raise Drift(f"The folder of {self._place.shown} is gone.")
+            self._slot = self._new_slot(parent)
+        there = calls.lstat(self._slot.folder, self._slot.name)
+        if self._after.absent:
+            if there is not None:
+                self._slot = self._new_slot(parent)
+            return
+        if there is not None:
+            if measure(calls, self._slot.folder, self._slot.name, way_of(self._after.digest)).state.same(self._after):
+                return
+        image = self._after.ref.get("image")
+        if not isinstance(image, dict):
+            raise Drift(
+                f"The earlier state of {self._place.shown} in the trash was changed by a program that still had it open."
+                if there is not None
+                else f"The earlier state of {self._place.shown} is no longer in the trash."
+            )
+        if there is not None:
+            bench.trashes.keep(self._slot)
+            bench.warnings.append(
+                f"A program wrote to the earlier {self._place.shown} after it had been replaced; "
+                "what it wrote is kept in the trash."
+            )
+        self._restore(image, self._new_slot(parent))
+
+    def _restore(self, image: Image, slot: Slot) -> None:
+        self._slot = slot
+        write_new(self._bench.calls, slot, image, self._bench.get)
+
+    def _new_slot(self, parent: Dir | None) -> Slot:
+        return self._bench.trashes.free_slot(self._place, parent or self._bench.nearest(self._place))
+
+    # -- acting ----------------------------------------------------------------------------------------------------------
+
+    def act(self) -> None:
+        calls, parent, slot, name = self._ready()
+        if not self._after.absent:
+            staged = calls.lstat(slot.folder, slot.name)
+            self._identity = staged and (staged.st_dev, staged.st_ino)
+        try:
+            self._turn(calls, parent, slot, name, out=self._before, into=self._after)
+        except (FileExistsError, FileNotFoundError) as error:
+            raise Drift(f"{self._place.shown} was changed in the same instant.") from error
+        if self._before.absent:
+            return
+        came_out = measure(calls, slot.folder, slot.name, way_of(self._before.digest)).state
+        if not came_out.same(self._before):
+            self._give_back()
+            raise Drift(f"{self._place.shown} was changed by somebody else.", {self._effect.object: came_out})
+        if self._after.absent and way_of(self._before.digest) == "dir" and not is_empty(calls, slot.folder, slot.name):
+            self._give_back()
+            raise Drift(f"The folder {self._place.shown} is not empty.", {self._effect.object: occupied(came_out)})
+
+    def back(self) -> None:
+        if not self._before.absent:
+            self._give_back()
+            return
+        calls, parent, slot, name = self._ready()
+        try:
+            calls.place(parent, name, slot.folder, slot.name)
+        except FileNotFoundError:
+            return  # somebody removed what we had put there: nothing is left to take back
+        if not self._ours(calls, slot):
+            self._return_theirs(calls, parent, slot, name)
+
+    def _give_back(self) -> None:
+        """What came out of the path goes back to it; whoever saved there meanwhile stays."""
+        calls, parent, slot, name = self._ready()
+        try:
+            self._turn(calls, parent, slot, name, out=self._after, into=self._before)
+        except (FileExistsError, FileNotFoundError) as error:
+            self._bench.trashes.keep(slot)
+            raise CannotGoBack(f"{self._place.shown} was changed again while a change was being taken back.") from error
+        if not self._after.absent and not self._ours(calls, slot):
+            # two saves in a row: the later one came out now, so it goes back and the earlier one is kept
+            with suppress(FileNotFoundError):
+                calls.exchange(parent, name, slot.folder, slot.name)
+            self._bench.trashes.keep(slot)
+
+    def _return_theirs(self, calls: Calls, parent: Dir, slot: Slot, name: bytes) -> None:
+        try:
+            calls.place(slot.folder, slot.name, parent, name)
+        except FileExistsError:
+            self._bench.trashes.keep(slot)
+
+    def _ours(self, calls: Calls, slot: Slot) -> bool:
+        there = calls.lstat(slot.folder, slot.name)
+        return there is not None and (there.st_dev, there.st_ino) == self._identity
+
+    @staticmethod
+    def _turn(calls: Calls, parent: Dir, slot: Slot, name: bytes, *, out: State, into: State) -> None:
+        if out.absent:
+            calls.place(slot.folder, slot.name, parent, name)
+        elif into.absent:
+            calls.place(parent, name, slot.folder, slot.name)
+        else:
+            calls.exchange(parent, name, slot.folder, slot.name)
+
+    def _ready(self) -> tuple[Calls, Dir, Slot, bytes]:
+        parent = self._bench.parent(self._place)
+        if parent is None:
+            raise Drift(f"The folder of {self._place.shown} is gone.")
+        assert self._slot is not None
+        return self._bench.calls, parent, self._slot, self._place.name
+
+    def made_by_us(self) -> bool:
+        parent, calls = self._bench.parent(self._place), self._bench.calls
+        if self._slot is None or parent is None:
+            return False
+        held = measure(calls, self._slot.folder, self._slot.name, way_of(self._before.digest)).state
+        there = calls.lstat(parent, self._place.name)
+        self._identity = there and (there.st_dev, there.st_ino)
+        return held.same(self._before)
+
+    def refs(self) -> Sequence[dict[str, JsonValue]]:
+        slot: dict[str, JsonValue] = dict(self._slot.ref) if self._slot is not None else {}
+        return ({"at": self._effect.object, **slot},)
+
+
+def occupied(state: State) -> State:
+    """A created folder in which there is something now."""
+    return state.model_copy(update={"digest": f"{state.digest}:occupied"})

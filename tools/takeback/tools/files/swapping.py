@@ -1,0 +1,187 @@
+"""One swap: all the effects of an act, or none of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from pydantic import JsonValue
+
+from takeback.journal.states import Effect, State
+from takeback.tools.files.calls import Dir
+from takeback.tools.files.fingerprint import way_of
+from takeback.tools.files.inplace import InPlace
+from takeback.tools.files.moving import Move, moved_from
+from takeback.tools.files.refusals import refusal
+from takeback.tools.files.steps import CannotGoBack, Drift, Exchange, Step, Workbench, side_ref
+from takeback.tools.system import Drifted, Swapped, TargetError, Unavailable
+
+_SIDE_KEYS = frozenset({"image", "base", "drop"})
+
+
+def swap(bench: Workbench, effects: Sequence[Effect], notes: Dir) -> Swapped | Drifted:
+    """Make the effects true. Runs in a worker thread."""
+    changing = [effect for effect in effects if not effect.before.same(effect.after)]
+    steps = _steps(bench, changing, notes)
+    times = _Times(bench, changing)
+    done: list[Step] = []
+    try:
+        standings = [step.standing() for step in steps]
+        if "other" in standings:
+            _go_back([step for step, at in zip(steps, standings, strict=True) if at == "after" and step.made_by_us()])
+            return _drifted(bench, effects, steps, "It is not as this change left it or expects it.")
+        if all(where == "after" for where in standings):
+            return Swapped(_told(effects, steps, None), already=True)
+        todo = [step for step, where in zip(steps, standings, strict=True) if where != "after"]
+        for step in todo:
+            step.check()
+        for step in todo:
+            step.act()
+            done.append(step)
+        times.put_back()
+        times.sync()
+        _drop(bench, changing, steps)
+    except Drift as drift:
+        _go_back(done)
+        return _drifted(bench, effects, steps, str(drift), drift.present)
+    except OSError as error:
+        try:
+            _go_back(done)
+        except OSError as second:
+            raise CannotGoBack("A change failed on the way and could not be taken back.") from second
+        shown = bench.names.locate(effects[0].object).shown if effects else "it"
+        raise unavailable(refusal(error, shown)) from error
+    warnings = [*bench.warnings]
+    if not bench.calls.one_step and todo:
+        warnings.append(bench.calls.window)
+    return Swapped(_told(effects, steps, times), tuple(warnings))
+
+
+def unavailable(error: TargetError) -> Unavailable:
+    """The same error in the class that says: nothing was changed."""
+    if isinstance(error, Unavailable):
+        return error
+    told = Unavailable(str(error), advice=error.advice)
+    told.code = error.code
+    return told
+
+
+def _drop(bench: Workbench, effects: Sequence[Effect], steps: Sequence[Step]) -> None:
+    """Destroy what is not to be kept (said before the act)."""
+    if not any(side_ref(effect).get("drop") for effect in effects):
+        return
+    for step in steps:
+        for ref in step.refs():
+            slot = bench.trashes.slot(dict(ref))
+            if slot is not None:
+                bench.calls.remove_tree(slot.folder, slot.name)
+
+
+def _go_back(done: list[Step]) -> None:
+    for step in reversed(done):
+        step.back()
+
+
+def _drifted(
+    bench: Workbench, effects: Sequence[Effect], steps: Sequence[Step], why: str, known: dict[str, State] | None = None
+) -> Drifted:
+    bench.forget()
+    present = {
+        effect.object: state
+        for step in steps
+        for effect, state in zip(step.effects, step.present(), strict=True)
+    }
+    present.update({key: state for key, state in (known or {}).items() if state.digest.endswith(":occupied")})
+    return Drifted(tuple(present.get(effect.object, effect.before) for effect in effects), why)
+
+
+def _steps(bench: Workbench, effects: Sequence[Effect], notes: Dir) -> list[Step]:
+    moves = {key: pair for key, pair in moved_from(effects).items() if len(pair) == 2}
+    in_moves = {id(effect) for pair in moves.values() for effect in pair}
+    steps: list[tuple[int, int, Step]] = []
+    for (source, _), pair in moves.items():
+        first, second = pair if pair[0].object == source else (pair[1], pair[0])
+        steps.append((1, 0, Move(bench, first, second)))
+    for effect in effects:
+        if id(effect) in in_moves:
+            continue
+        depth = effect.object.count(os.sep)
+        if side_ref(effect).get("in_place"):
+            steps.append((1, 0, InPlace(bench, effect, notes)))
+        elif effect.before.absent and way_of(effect.after.digest) == "dir":
+            steps.append((0, depth, Exchange(bench, effect)))
+        elif effect.after.absent and way_of(effect.before.digest) == "dir":
+            steps.append((2, -depth, Exchange(bench, effect)))
+        else:
+            steps.append((1, 0, Exchange(bench, effect)))
+    return [step for _, _, step in sorted(steps, key=lambda entry: entry[:2])]
+
+
+def _told(effects: Sequence[Effect], steps: Sequence[Step], times: _Times | None) -> tuple[Effect, ...]:
+    """The effects with the refs under which both sides are found from now on."""
+    refs = {
+        id(effect): ref for step in steps for effect, ref in zip(step.effects, step.refs(), strict=True)
+    }
+    told: list[Effect] = []
+    for effect in effects:
+        if id(effect) not in refs:
+            told.append(effect)
+            continue
+        common = {**refs[id(effect)], **(times.ref(effect) if times is not None else {})}
+        told.append(
+            effect.model_copy(update={"before": _with(effect.before, common), "after": _with(effect.after, common)})
+        )
+    return tuple(told)
+
+
+def _with(state: State, common: dict[str, JsonValue]) -> State:
+    own = {key: value for key, value in state.ref.items() if key in _SIDE_KEYS}
+    return state.model_copy(update={"ref": {**own, **common}})
+
+
+class _Times:
+    """The mtimes of the folders in which names come and go: put back where nobody else touched the folder since."""
+
+    def __init__(self, bench: Workbench, effects: Sequence[Effect]) -> None:
+        self._bench = bench
+        self._effects = [effect for effect in effects if not side_ref(effect).get("in_place")]
+        self._was = {self._key(effect): self._mtime(effect) for effect in self._effects}
+
+    @staticmethod
+    def _key(effect: Effect) -> str:
+        return os.path.dirname(effect.object)
+
+    def _folder(self, effect: Effect) -> Dir | None:
+        return self._bench.parent(self._bench.names.locate(effect.object))
+
+    def _mtime(self, effect: Effect) -> int | None:
+        folder = self._folder(effect)
+        return None if folder is None else self._bench.calls.stat_folder(folder).st_mtime_ns
+
+    def put_back(self) -> None:
+        """Where the folder's mtime is what our own earlier act left, make it what it was before that act."""
+        self._bench.forget()
+        for effect in self._effects:
+            told = side_ref(effect).get("dir")
+            if not isinstance(told, dict) or told.get("left") != self._was[self._key(effect)]:
+                continue
+            wanted, folder = told.get("was"), self._folder(effect)
+            if isinstance(wanted, int) and folder is not None:
+                self._bench.calls.utime_folder(
+                    folder, self._bench.calls.stat_folder(folder).st_atime_ns, wanted
+                )
+
+    def sync(self) -> None:
+        """Make the names durable: one flush a folder."""
+        seen: set[str] = set()
+        for effect in self._effects:
+            folder = self._folder(effect)
+            if folder is not None and self._key(effect) not in seen:
+                seen.add(self._key(effect))
+                self._bench.calls.sync_folder(folder)
+
+    def ref(self, effect: Effect) -> dict[str, JsonValue]:
+        """What the effect's refs say about its folder's mtime."""
+        if self._key(effect) not in self._was:
+            return {}
+        return {"dir": {"was": self._was[self._key(effect)], "left": self._mtime(effect)}}

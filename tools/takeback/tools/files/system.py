@@ -1,0 +1,421 @@
+"""The file system as a target system: roots, paths, prepared changes, and swaps of what is there with what was there.
+
+Every change is an exchange between a path and a slot of the trash: before it, what is new lies in the slot; after it, what was there
+does. Undo and redo are the same exchange. All work on files runs in worker threads, one hop a call.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Self, TypeVar
+
+import anyio.from_thread
+import anyio.to_thread
+
+from takeback.checkpoints.objects import ObjectError, ObjectStore, QuotaExceeded
+from takeback.journal.states import ABSENT, Effect, State
+from takeback.tools.files.calls import Calls, Dir
+from takeback.tools.files.fingerprint import Torn, measure, way_of
+from takeback.tools.files.inplace import NOTES, mend
+from takeback.tools.files.native import native_calls
+from takeback.tools.files.paths import RESERVED, Names, Place, escape
+from takeback.tools.files.portable import PathCalls, PortableCalls
+from takeback.tools.files.reading import Reader
+from takeback.tools.files.reconcile import reconcile
+from takeback.tools.files.refusals import refusal, refuse
+from takeback.tools.files.showing import preview_of
+from takeback.tools.files.staged import FileInfo, Kind, Root, Staged
+from takeback.tools.files.staging import NAME, Draft, Limits, Stager
+from takeback.tools.files.steps import Workbench, side_ref
+from takeback.tools.files.swapping import swap, unavailable
+from takeback.tools.files.trash import Trashes
+from takeback.tools.system import (
+    Clash,
+    Drifted,
+    Merged,
+    Preview,
+    Swapped,
+    TargetError,
+    TargetSystem,
+    Unavailable,
+)
+
+T = TypeVar("T")
+
+
+class FileSystem(TargetSystem):
+    """The folders of a workspace. Make one with `open`."""
+
+    name = NAME
+
+    def __init__(self, calls: Calls, names: Names, trashes: Trashes, objects: ObjectStore, limits: Limits, notes: Dir):
+        self._calls, self._names, self._trashes = calls, names, trashes
+        self._objects, self._limits, self._notes = objects, limits, notes
+        self.roots: Sequence[Root] = tuple(names.roots)
+
+    @classmethod
+    async def open(
+        cls,
+        roots: Sequence[Path],
+        data: Path,
+        objects: ObjectStore,
+        *,
+        object_bytes: int,
+        trash_bytes: int,
+        portable: bool = False,
+    ) -> Self:
+        """Open the roots and the trash; bring back files that a crash left half-written.
+
+        :param object_bytes: largest file that is copied into the object store.
+        :param trash_bytes: what the trash may hold in all.
+        :param portable: do without `openat2` and `renameat2` even where they exist.
+        :raises Refused: roots that overlap, contain the data directory or lie in it, or are no folders.
+        """
+
+        def work() -> Self:
+            raw = os.fsencode(os.path.abspath(data))
+            os.makedirs(os.path.join(raw, NOTES), mode=0o700, exist_ok=True)
+            calls = choose_calls(raw, portable=portable)
+            names = Names(calls, roots, data)
+            umask = os.umask(0o077)
+            os.umask(umask)
+            limits = Limits(object_bytes=object_bytes, trash_bytes=trash_bytes, umask=umask)
+            notes = calls.open_root(os.path.join(raw, NOTES))
+            return cls(calls, names, Trashes(calls, names, raw), objects, limits, notes)
+
+        system = await anyio.to_thread.run_sync(work)
+        await system._in_thread(lambda bench: mend(bench, system._notes), "the workspace")
+        return system
+
+    async def close(self) -> None:
+        """Let go of all folders."""
+        self._names.close()
+        self._trashes.close()
+        self._notes.close()
+
+    # -- names -----------------------------------------------------------------------------------------------------------
+
+    def resolve(self, path: str) -> str:
+        r"""The id of the object that a user's path names: absolute inside a root, or relative to the first root, or
+        beginning with a root's name. Bytes that are not UTF-8 are written `\xNN`.
+
+        :raises Refused: `outside_roots`, `symlink_in_path`, `bad_name`, `reserved`, `not_a_directory`.
+        """
+        return self._names.resolve(path).object
+
+    def display(self, object: str) -> str:
+        """The object's name for people: relative to its root."""
+        try:
+            return self._names.locate(object).shown
+        except TargetError:
+            return object
+
+    def ancestors(self, object: str) -> Sequence[str]:
+        try:
+            place: Place | None = self._names.locate(object)
+        except TargetError:
+            return ()
+        found: list[str] = []
+        while place is not None and (place := self._names.parent(place)) is not None:
+            found.append(place.object)
+        return tuple(found)
+
+    # -- looking ---------------------------------------------------------------------------------------------------------
+
+    async def stat(self, object: str) -> FileInfo | None:
+        """Facts about an object; `None` if there is nothing. Never follows a link."""
+        place = self._names.locate(object)
+
+        def work(bench: Workbench) -> FileInfo | None:
+            if not place.parts:
+                return _info(place.object, place.shown, bench.calls.stat_folder(place.root_dir), None)
+            parent = bench.parent(place)
+            return self._info_at(bench, place.object, parent, place.name) if parent is not None else None
+
+        return await self._in_thread(work, place.shown)
+
+    async def listing(self, object: str, *, recursive: bool, limit: int) -> list[FileInfo]:
+        """What is in a folder, sorted by name, at most `limit` entries. Follows no link, hides what is reserved.
+
+        :raises Refused: there is no such folder.
+        """
+        place = self._names.locate(object)
+
+        def work(bench: Workbench) -> list[FileInfo]:
+            found: list[FileInfo] = []
+            with bench.calls.open_below(place.root_dir, place.parts) as folder:
+                self._list(bench, folder, place.object, recursive, limit, found)
+            return found
+
+        return await self._in_thread(work, place.shown)
+
+    def _list(
+        self, bench: Workbench, folder: Dir, above: str, recursive: bool, limit: int, found: list[FileInfo]
+    ) -> None:
+        for name in bench.calls.names(folder):
+            if len(found) >= limit:
+                return
+            if name == RESERVED:
+                continue
+            info = self._info_at(bench, os.path.join(above, escape(name)), folder, name)
+            if info is None:
+                continue
+            found.append(info)
+            if recursive and info.kind == "directory":
+                try:
+                    inside = bench.calls.open_folder(folder, name)
+                except OSError:
+                    continue  # gone, exchanged for a link, or not ours to read: listed, not entered
+                with inside:
+                    self._list(bench, inside, info.object, recursive, limit, found)
+
+    @staticmethod
+    def _info_at(bench: Workbench, object_id: str, folder: Dir, name: bytes) -> FileInfo | None:
+        there = bench.calls.lstat(folder, name)
+        if there is None:
+            return None
+        target: str | None = None
+        if stat.S_ISLNK(there.st_mode):
+            try:
+                target = escape(bench.calls.readlink(folder, name))
+            except OSError:
+                return None
+        return _info(object_id, escape(name), there, target)
+
+    async def read_bytes(self, object: str, *, limit: int) -> tuple[bytes, State]:
+        """Content and state of a regular file, both of the same moment.
+
+        :raises Refused: it is no regular file, or larger than `limit` bytes.
+        :raises Unavailable: it never held still.
+        """
+        place = self._names.locate(object)
+        return await self._in_thread(lambda bench: self._reader(bench).read_file(place, limit), place.shown)
+
+    async def look(self, objects: Sequence[str], like: Sequence[State | None] = ()) -> Sequence[State]:
+        likes = [*like, *[None] * (len(objects) - len(like))]
+
+        def work(bench: Workbench) -> Sequence[State]:
+            return [self._look(bench, name, to) for name, to in zip(objects, likes, strict=True)]
+
+        return await self._in_thread(work, self.display(objects[0]) if objects else "")
+
+    def _look(self, bench: Workbench, object_id: str, like: State | None) -> State:
+        place = self._names.locate(object_id)
+        parent = bench.parent(place)
+        if parent is None:
+            return ABSENT
+        way = way_of(like.digest) if like is not None else None
+        state = measure(bench.calls, parent, place.name, way).state
+        return state if state.absent else state.model_copy(update={"ref": {"at": object_id}})
+
+    # -- preparing -------------------------------------------------------------------------------------------------------
+
+    async def stage_write(self, object: str, content: bytes, *, create_parents: bool = True) -> Staged:
+        """Prepare a file with this content, new or instead of what is there.
+
+        :raises Refused: a folder, a link or a device is there; or it cannot be written.
+        :raises Unavailable: no space, or it never held still.
+        """
+        place = self._names.locate(object)
+        return await self._stage(
+            place,
+            lambda stager, draft: stager.write(place, content, create_parents=create_parents, draft=draft),
+            "Put the earlier content back.",
+        )
+
+    async def stage_delete(self, object: str, *, recursive: bool) -> Staged:
+        """Prepare a deletion: a rename into the trash, whatever the size.
+
+        :raises Refused: nothing is there, or a folder that is not empty without `recursive`.
+        """
+        place = self._names.locate(object)
+        return await self._stage(
+            place,
+            lambda stager, draft: stager.delete(place, recursive=recursive, draft=draft),
+            "Put it back from the trash.",
+        )
+
+    async def stage_move(self, source: str, destination: str, *, overwrite: bool) -> Staged:
+        """Prepare another name; missing folders are created. The destination's effect is the last one.
+
+        :raises Refused: nothing is there; the destination is taken; it is another file system.
+        """
+        start, end = self._names.locate(source), self._names.locate(destination)
+        return await self._stage(
+            end,
+            lambda stager, draft: stager.move(start, end, overwrite=overwrite, draft=draft),
+            "Move it back; what it replaced comes back from the trash.",
+        )
+
+    async def stage_copy(self, source: str, destination: str, *, overwrite: bool) -> Staged:
+        """Prepare a copy of a file, a link (as a link) or a folder; missing folders are created.
+
+        :raises Refused: nothing is there; the destination is taken; a device is among it.
+        """
+        start, end = self._names.locate(source), self._names.locate(destination)
+        return await self._stage(
+            end,
+            lambda stager, draft: stager.copy(start, end, overwrite=overwrite, draft=draft),
+            "Remove the copy; what it replaced comes back from the trash.",
+        )
+
+    async def stage_directory(self, object: str) -> Staged:
+        """Prepare a folder with those above it.
+
+        :raises Refused: something is there already.
+        """
+        place = self._names.locate(object)
+        return await self._stage(
+            place, lambda stager, draft: stager.directory(place, draft=draft), "Remove the folder if it is empty."
+        )
+
+    async def _stage(self, place: Place, work: Callable[[Stager, Draft], None], how: str) -> Staged:
+        draft = Draft()
+        await self._in_thread(lambda bench: work(self._stager(bench), draft), place.shown)
+
+        async def discard() -> None:
+            await self._in_thread(lambda bench: self._stager(bench).discard(draft), place.shown)
+
+        irreversible = draft.reversibility == "irreversible"
+        return Staged(
+            effects=tuple(draft.effects),
+            blobs=draft.blobs,
+            discard=discard,
+            warnings=tuple(draft.warnings),
+            reversibility=draft.reversibility,
+            reason=draft.reason,
+            how="It cannot be taken back." if irreversible else how,
+        )
+
+    def _stager(self, bench: Workbench) -> Stager:
+        return Stager(bench, self._objects, self._limits)
+
+    # -- changing --------------------------------------------------------------------------------------------------------
+
+    async def swap(self, effects: Sequence[Effect]) -> Swapped | Drifted:
+        shown = self.display(effects[0].object) if effects else "nothing"
+        try:
+            result = await self._in_thread(lambda bench: swap(bench, effects, self._notes), shown)
+        except ObjectError as error:
+            raise Unavailable(str(error), advice=error.advice) from error
+        except TargetError as error:
+            raise (error if error.code == "half_done" else unavailable(error)) from error
+        if isinstance(result, Swapped) and not result.already:
+            self._trashes.grow(self.pending(effects))
+        return result
+
+    async def merge(self, wanted: Sequence[Effect], present: Sequence[State]) -> Merged | Clash:
+        shown = self.display(wanted[0].object) if wanted else "nothing"
+        return await self._in_thread(
+            lambda bench: reconcile(bench, self._reader(bench), self._objects, wanted, present), shown
+        )
+
+    async def write(self, object: str, content: bytes, present: State) -> Effect:
+        staged = await self.stage_write(object, content)
+        effect = staged.effects[-1]
+        if len(staged.effects) != 1 or not (await self.look([object], [present]))[0].same(present):
+            await staged.discard()
+            raise refuse("drifted", f"{self.display(object)} has changed again.", "Look at it, then decide again.")
+        return effect
+
+    async def beside(self, effect: Effect) -> Effect:
+        content = await self.read(effect.after)
+        if content is None:
+            raise refuse("no_content", "What was there before has no bytes to put beside it.", "Choose theirs or ours.")
+        base, suffix = os.path.splitext(effect.object)
+        for number in range(1, 1000):
+            free = f"{base} (earlier{'' if number == 1 else f' {number}'}){suffix}"
+            if await self.stat(free) is None:
+                return (await self.stage_write(free, content)).effects[-1]
+        raise refuse("exists", "There is no free name beside it.", "Choose theirs or ours.")
+
+    # -- for people ------------------------------------------------------------------------------------------------------
+
+    async def describe(self, effect: Effect) -> Preview:
+        shown = self.display(effect.object)
+        return await self._in_thread(lambda bench: preview_of(self._reader(bench), effect, shown), shown)
+
+    async def read(self, state: State) -> bytes | None:
+        return await self._in_thread(lambda bench: self._reader(bench).content(state), "a stored state")
+
+    # -- keeping ---------------------------------------------------------------------------------------------------------
+
+    async def collect(self, keep: Collection[State], *, older_than_ns: int) -> int:
+        slots = {
+            (str(state.ref.get("trash")), str(state.ref.get("slot"))) for state in keep if "slot" in state.ref
+        }
+        return await self._in_thread(lambda bench: bench.trashes.collect(slots, older_than_ns), "the trash")
+
+    def pending(self, effects: Iterable[Effect]) -> int:
+        return sum(
+            (effect.before.size or 0)
+            for effect in effects
+            if not effect.before.absent and "slot" in side_ref(effect) and "drop" not in side_ref(effect)
+            and not ("move" in side_ref(effect) and effect.after.absent)
+        )  # fmt: skip
+
+    # -- threads ---------------------------------------------------------------------------------------------------------
+
+    def _reader(self, bench: Workbench) -> Reader:
+        return Reader(bench)
+
+    async def _in_thread(self, work: Callable[[Workbench], T], shown: str) -> T:
+        """One hop: open what is needed, work, let go; errors of the system become refusals."""
+
+        def get(name: str) -> bytes:
+            return anyio.from_thread.run(self._objects.get, name)
+
+        def put(data: bytes) -> str:
+            return anyio.from_thread.run(self._objects.put, data)
+
+        def run() -> T:
+            bench = Workbench(self._calls, self._names, self._trashes, get, put)
+            try:
+                return work(bench)
+            except Torn as error:
+                torn = Unavailable(f"{shown} is being written all the time.", advice="Try again when it is quiet.")
+                torn.code = "changing"
+                raise torn from error
+            except QuotaExceeded as error:
+                raise refuse("quota", str(error), error.advice) from error
+            except OSError as error:
+                raise refusal(error, shown) from error
+            finally:
+                bench.forget()
+
+        return await anyio.to_thread.run_sync(run)
+
+
+def choose_calls(data: bytes, *, portable: bool) -> Calls:
+    """The fast way where it exists (tried in the data directory), else the portable one."""
+    if os.open not in os.supports_dir_fd:
+        return PathCalls()
+    native = None if portable else native_calls(data)
+    return native or PortableCalls()
+
+
+def _info(object_id: str, name: str, there: os.stat_result, target: str | None) -> FileInfo:
+    mode = there.st_mode
+    kind: Kind = "other"
+    if stat.S_ISREG(mode):
+        kind = "file"
+    elif stat.S_ISDIR(mode):
+        kind = "directory"
+    elif stat.S_ISLNK(mode):
+        kind = "symlink"
+    return FileInfo(
+        object=object_id,
+        name=name,
+        kind=kind,
+        size=there.st_size,
+        mode=stat.S_IMODE(mode),
+        uid=there.st_uid,
+        gid=there.st_gid,
+        mtime_ns=there.st_mtime_ns,
+        ctime_ns=there.st_ctime_ns,
+        nlink=there.st_nlink,
+        target=target,
+    )
