@@ -8,10 +8,11 @@ STAMP := $(VENV)/.installed
 .PHONY: demo test check bench soak clean
 
 # pyright runs on node: the machine's own, else one from a wheel.
+NODE := $(if $(shell command -v node),,'pyright[nodejs]')
+
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' \
-		$(if $(shell command -v node),,'pyright[nodejs]')
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' $(NODE)
 	touch $(STAMP)
 
 demo: $(STAMP)

@@ -53,9 +53,7 @@ async def test_an_empty_append_writes_nothing_and_fails_nobody(journal: Journal)
 async def test_an_expectation_that_does_not_hold_fails_and_writes_nothing(journal: Journal, make: Any) -> None:
     await journal.append([make.started(RUN)], expect={ViewKey("run", RUN): 0})
     with pytest.raises(Stale) as stale:
-        await journal.append(
-            [make.intended(RUN, "act_1")], blobs={"blake3:x": b"x"}, expect={ViewKey("run", RUN): 7}
-        )
+        await journal.append([make.intended(RUN, "act_1")], blobs={"blake3:x": b"x"}, expect={ViewKey("run", RUN): 7})
     assert (stale.value.kind, stale.value.id, stale.value.expected, stale.value.found) == ("run", RUN, 7, 1)
     assert await journal.position() == 1
     assert await journal.blob("blake3:x") is None

@@ -135,6 +135,12 @@ class MemoryJournal(Journal):
         rows = (row for row in self.rows[max(after, 0) :] if run_id is None or row.run_id == run_id)
         return [row.recorded() for row, _ in zip(rows, range(limit), strict=False)]
 
+    async def chain_rows(self, run_id: RunId, *, after: int = 0, limit: int = 1000) -> Sequence[Row]:
+        """The events of one run as they lie in the chain, with what it takes to verify them elsewhere."""
+        self._check_open()
+        rows = (row for row in self.rows[max(after, 0) :] if row.run_id == run_id)
+        return [row for row, _ in zip(rows, range(limit), strict=False)]
+
     async def get(self, kind: type[V], id: str) -> V | None:
         self._check_open()
         view = self._now.get(NAMES[kind], id)

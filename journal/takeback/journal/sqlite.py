@@ -18,7 +18,7 @@ import aiosqlite
 
 from takeback.journal import tables
 from takeback.journal.anchors import AnchorFile
-from takeback.journal.chain import draft
+from takeback.journal.chain import Row, draft
 from takeback.journal.erasure import remains_of
 from takeback.journal.events import BaseEvent, Erased, Recorded
 from takeback.journal.ids import RunId
@@ -322,6 +322,10 @@ class SqliteJournal(Journal):
             return [row.recorded() for row in found]
 
         return await self._ask(work)
+
+    async def chain_rows(self, run_id: RunId, *, after: int = 0, limit: int = 1000) -> Sequence[Row]:
+        """The events of one run as they lie in the chain, with what it takes to verify them elsewhere."""
+        return await self._ask(lambda connection: list(tables.rows_of_run(connection, run_id, after=after, limit=limit)))
 
     async def get(self, kind: type[V], id: str) -> V | None:
         return await self._ask(lambda connection: tables.view(connection, kind, id))

@@ -7,7 +7,6 @@ import pytest
 from takeback.server.cli import render
 from takeback.server.cli.blocks import Cell, Diff, Id, Table, line, short
 from takeback.server.cli.codes import ExitCode, code_of
-from takeback.server.cli.escape import shown
 from takeback.server.cli.failures import explain
 from takeback.server.cli.terminal import Terminal, plain
 from takeback.server.engine.answers import (
@@ -21,6 +20,7 @@ from takeback.server.engine.answers import (
     RunSummary,
     StepAnswer,
 )
+from takeback.server.engine.report import shown, shown_lines
 
 RUN = "run_" + "a" * 26
 ACTION = "act_" + "b" * 26
@@ -63,7 +63,7 @@ def test_what_cannot_be_seen_is_written_as_its_code(raw: str, visible: str):
 
 
 def test_contents_keep_their_lines_but_not_their_carriage_returns():
-    assert shown("a\r\n\tb\x07\n", lines=True) == "a\\r\n\tb\\x07\n"
+    assert shown_lines("a\r\n\tb\x07\n") == "a\\r\n\tb\\x07\n"
 
 
 def test_nothing_from_outside_reaches_the_output_raw():

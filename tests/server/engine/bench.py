@@ -31,9 +31,7 @@ class Bench:
         return system
 
     async def call(self, tool: str, run: str | None = None, *, caller: Caller = ALICE, **arguments: Any) -> CallAnswer:
-        common = {
-            name: arguments.pop(name) for name in ("step", "idempotency_key", "dry_run") if name in arguments
-        }
+        common = {name: arguments.pop(name) for name in ("step", "idempotency_key", "dry_run") if name in arguments}
         return await self.engine.call(Call(tool=tool, arguments=arguments, caller=caller, run_id=run, **common))
 
     async def done(self, tool: str, run: str | None = None, **arguments: Any) -> CallAnswer:

@@ -16,7 +16,6 @@ from takeback.server.mcp.app import TakebackServer, build_server
 from takeback.server.settings import LimitSettings, Settings, ToolSettings, WorkspaceSettings
 
 
-
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
     folder = tmp_path / "workspace"
@@ -33,7 +32,9 @@ def settings(tmp_path: Path, workspace: Path) -> Settings:
         key_file=tmp_path / "keys" / "chain.key",
         anchor_file=tmp_path / "anchors" / "heads.log",
         limits=LimitSettings(ballast_bytes=4096),
-        tools=ToolSettings(off=("files",), modules=(Path(takeback.tools.memory.__file__), Path(__file__).with_name("slow_tools.py"))),
+        tools=ToolSettings(
+            off=("files",), modules=(Path(takeback.tools.memory.__file__), Path(__file__).with_name("slow_tools.py"))
+        ),
     )
 
 

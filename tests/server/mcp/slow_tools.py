@@ -92,7 +92,9 @@ class _Gated(SwapPrepared):
     """Says `committing` and waits for the file `go` before it does anything."""
 
     def __init__(self, folder: Path, system: MemorySystem, effect: Effect, value: str) -> None:
-        super().__init__(system, [effect], result=lambda _: Written(value=value), summary=f"Set {effect.object} slowly.")
+        super().__init__(
+            system, [effect], result=lambda _: Written(value=value), summary=f"Set {effect.object} slowly."
+        )
         self.folder = folder
 
     async def commit(self) -> Committed:

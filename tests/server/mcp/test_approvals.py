@@ -69,7 +69,9 @@ async def test_a_refusal_is_final_for_this_call(connect: Connect, engine: Engine
 
 
 @pytest.mark.parametrize("answer", [PUT_ASIDE, NOTHING_SAID])
-async def test_an_answer_that_says_nothing_leaves_the_question_open(connect: Connect, engine: Engine, answer: ElicitResult) -> None:
+async def test_an_answer_that_says_nothing_leaves_the_question_open(
+    connect: Connect, engine: Engine, answer: ElicitResult
+) -> None:
     async with connect(elicitation_callback=Person(*[answer] * 20)) as client:
         try:
             result = await client.call_tool("announce", CALL)
@@ -129,7 +131,9 @@ class TestRoundTrips:
         assert asked.request_state
         return asked
 
-    async def say(self, client: Client, state: str | None, answer: ElicitResult = YES, call: dict[str, str] = CALL) -> Any:
+    async def say(
+        self, client: Client, state: str | None, answer: ElicitResult = YES, call: dict[str, str] = CALL
+    ) -> Any:
         return await client.session.call_tool(
             "announce", call, allow_input_required=True, input_responses={QUESTION: answer}, request_state=state
         )
@@ -154,7 +158,9 @@ class TestRoundTrips:
             assert isinstance(replay, InputRequiredResult), "asked anew, by a new approval"
         assert announced(engine) == ["hello everybody"]
 
-    async def test_a_state_is_void_for_other_arguments_and_if_it_was_changed(self, connect: Connect, engine: Engine) -> None:
+    async def test_a_state_is_void_for_other_arguments_and_if_it_was_changed(
+        self, connect: Connect, engine: Engine
+    ) -> None:
         async with connect(elicitation_callback=Person()) as client:
             asked = await self.ask(client)
             assert asked.request_state

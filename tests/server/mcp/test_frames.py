@@ -24,7 +24,9 @@ def request(**members: object) -> bytes:
     return json.dumps({"jsonrpc": "2.0", "id": 7, "method": "tools/call", **members}).encode()
 
 
-@given(lines=st.lists(st.binary(min_size=1, max_size=40).filter(lambda b: b"\n" not in b and b.strip())), cuts=st.data())
+@given(
+    lines=st.lists(st.binary(min_size=1, max_size=40).filter(lambda b: b"\n" not in b and b.strip())), cuts=st.data()
+)
 def test_lines_come_out_whole_however_the_bytes_arrive(lines: list[bytes], cuts: st.DataObject) -> None:
     stream = b"\n".join(lines)
     chunks: list[bytes] = []
@@ -57,7 +59,9 @@ def test_a_request_that_is_too_long_is_refused_under_its_own_id(text: str, id: i
     padding = "x" * LIMIT
     values = (json.dumps(id), padding) if text.startswith('{"jsonrpc') else (padding, json.dumps(id))
     [frame] = frames_of([(text % values).encode() + b"\n"])
-    assert decode(frame, LIMIT) == Refused(id, INVALID_REQUEST, f"The message is larger than {LIMIT} bytes; send less at once")
+    assert decode(frame, LIMIT) == Refused(
+        id, INVALID_REQUEST, f"The message is larger than {LIMIT} bytes; send less at once"
+    )
 
 
 def test_an_id_deep_inside_a_message_that_is_too_long_is_not_taken_for_its_own() -> None:
@@ -120,6 +124,14 @@ def test_no_bytes_whatsoever_crash_the_decoder(frame: bytes) -> None:
     decode(frame, LIMIT)
 
 
-@given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["jsonrpc", "id", "method", "params", "result", "x"]), inner)))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.text(),
+        lambda inner: (
+            st.lists(inner)
+            | st.dictionaries(st.sampled_from(["jsonrpc", "id", "method", "params", "result", "x"]), inner)
+        ),
+    )
+)
 def test_no_json_whatsoever_crashes_the_decoder(value: object) -> None:
     decode(json.dumps(value).encode(), LIMIT)

@@ -146,5 +146,9 @@ async def test_lists_may_be_cached(connect: Connect, era: str) -> None:
 
 
 async def test_the_whole_list_stays_small_enough_to_be_read_in_every_chat(tools: list[Tool]) -> None:
-    read = [{"name": t.name, "description": t.description, "inputSchema": t.input_schema} for t in tools if t.name in FILES + RUNS]
+    read = [
+        {"name": t.name, "description": t.description, "inputSchema": t.input_schema}
+        for t in tools
+        if t.name in FILES + RUNS
+    ]
     assert len(json.dumps(read, separators=(",", ":"))) < 20_000

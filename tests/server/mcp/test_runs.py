@@ -59,7 +59,14 @@ async def test_a_named_checkpoint_is_resumed_from_in_a_new_run(connect: Connect,
         await client.call_tool("write_file", {"path": "1.txt", "content": "1", "run_id": run, "step": "one"})
         named = await client.call_tool(
             "create_checkpoint",
-            {"run_id": run, "label": "after one", "step": "one", "output": {"n": 1}, "next_step": "two", "notes": [1, None]},
+            {
+                "run_id": run,
+                "label": "after one",
+                "step": "one",
+                "output": {"n": 1},
+                "next_step": "two",
+                "notes": [1, None],
+            },
         )
         checkpoint = data(named)["checkpoint_id"]
         listed = data(await client.call_tool("list_checkpoints", {"run_id": run}))["checkpoints"]

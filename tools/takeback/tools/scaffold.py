@@ -23,64 +23,52 @@ KINDS: Final[tuple[ToolKind, ...]] = ("read", "reversible", "compensable", "irre
 EXIT_NOT_CHECKED: Final = 2
 """There was nothing to run, or nothing to run it with. Other codes are pytest's: 0 all passed, 1 some failed."""
 
-_HEAD: Final = '''\
-from __future__ import annotations
+_ARGUMENTS: Final = """
 
-$imports
-
-class ${cls}Arguments(Arguments):
-    """What a caller may say; every description is read by models."""
-
+class ${cls}Arguments(Arguments):  # what a caller may say; the descriptions are read by models
     text: str = Field(min_length=1, max_length=10_000, description="The text.")
 
-'''
+"""
 
-_READ: Final = (
-    '''\
+_MEMO: Final = """
+class ${cls}Memo(Result):  # all that the way back needs: written down before the act, read by another process next week
+    key: str
+    text: str
+
+"""
+
+_INIT: Final = """
+    def __init__(self, services: Services) -> None:
+        self.folder = services.data / "$name"
+"""
+
+_READ: Final = f'''\
 """$title: looks, and changes nothing."""
 
-'''
-    + _HEAD.replace(
-        "$imports",
-        """\
 from pydantic import Field
 
 from takeback.tools.contract import Arguments, CallContext, ReadTool, Result
 from takeback.tools.registry import Services
-""",
-    )
-    + '''
-class ${cls}Result(Result):
-    """What is answered."""
-
+{_ARGUMENTS}
+class ${{cls}}Result(Result):  # what is answered
     found: list[str]
 
 
-class ${cls}(ReadTool[${cls}Arguments]):
+class ${{cls}}(ReadTool[${{cls}}Arguments]):
     """Says which entries hold a text."""
 
-    name = "$name"
-    title = "$title"
+    name, title = "$name", "$title"
     description = "Says which entries hold a text."
-    arguments, result = ${cls}Arguments, ${cls}Result
-
-    def __init__(self, services: Services) -> None:
-        self.folder = services.data / "$name"
-
-    async def run(self, arguments: ${cls}Arguments, context: CallContext) -> ${cls}Result:
+    arguments, result = ${{cls}}Arguments, ${{cls}}Result
+{_INIT}
+    async def run(self, arguments: ${{cls}}Arguments, context: CallContext) -> ${{cls}}Result:
         entries = sorted(self.folder.iterdir()) if self.folder.is_dir() else []
-        return ${cls}Result(found=[entry.name for entry in entries if arguments.text in entry.read_text("utf-8")])
+        return ${{cls}}Result(found=[entry.name for entry in entries if arguments.text in entry.read_text("utf-8")])
 '''
-)
 
-_COMPENSABLE: Final = (
-    '''\
+_COMPENSABLE: Final = f'''\
 """$title: acts, and knows the act that makes up for it. Replace the folder by what you talk to."""
 
-'''
-    + _HEAD.replace(
-        "$imports",
-        """\
 from typing import Literal
 from uuid import uuid4
 
@@ -88,95 +76,65 @@ from pydantic import Field
 
 from takeback.tools.contract import Arguments, CallContext, CompensableTool, Result, Unknown
 from takeback.tools.registry import Services
-""",
-    )
-    + '''
-class ${cls}Memo(Result):
-    """All that the way back needs; written down before the act, read by another process next week."""
-
-    key: str
-
-
-class ${cls}(CompensableTool[${cls}Arguments, ${cls}Memo, ${cls}Memo]):
+{_ARGUMENTS}{_MEMO}
+class ${{cls}}(CompensableTool[${{cls}}Arguments, ${{cls}}Memo, ${{cls}}Memo]):
     """Adds an entry that can be removed again."""
 
-    name = "$name"
-    title = "$title"
+    name, title = "$name", "$title"
     description = "Adds an entry. It can be removed again."
-    arguments, memo, outcome, destructive = ${cls}Arguments, ${cls}Memo, ${cls}Memo, False
-    how = "Remove the entry again."
+    arguments, memo, outcome = ${{cls}}Arguments, ${{cls}}Memo, ${{cls}}Memo
+    destructive, how = False, "Remove the entry again."
+{_INIT}
+    async def capture(self, arguments: ${{cls}}Arguments, context: CallContext) -> ${{cls}}Memo:
+        return ${{cls}}Memo(key=uuid4().hex, text=arguments.text)  # a key chosen before the act is found again after a crash
 
-    def __init__(self, services: Services) -> None:
-        self.folder = services.data / "$name"
-
-    async def capture(self, arguments: ${cls}Arguments, context: CallContext) -> ${cls}Memo:
-        return ${cls}Memo(key=uuid4().hex)  # chosen before the act, so that it is found again after a crash
-
-    async def apply(self, arguments: ${cls}Arguments, memo: ${cls}Memo) -> ${cls}Memo:
+    async def apply(self, arguments: ${{cls}}Arguments, memo: ${{cls}}Memo) -> ${{cls}}Memo:
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / memo.key).write_text(arguments.text, "utf-8")
+        (self.folder / memo.key).write_text(memo.text, "utf-8")
         return memo
 
-    async def happened(self, memo: ${cls}Memo) -> ${cls}Memo | Literal[False] | Unknown:
+    async def happened(self, memo: ${{cls}}Memo) -> ${{cls}}Memo | Literal[False] | Unknown:
         return memo if (self.folder / memo.key).exists() else False
 
-    async def compensate(self, memo: ${cls}Memo, outcome: ${cls}Memo | Unknown) -> str:
-        (self.folder / memo.key).unlink(missing_ok=True)  # may be called again: what is gone is done
+    async def compensate(self, memo: ${{cls}}Memo, outcome: ${{cls}}Memo | Unknown) -> str:
+        entry = self.folder / memo.key
+        if entry.exists() and not memo.text.startswith(entry.read_text("utf-8")):  # a crash may have cut it short
+            raise RuntimeError("Somebody changed the entry since, so it was left as it is.")
+        entry.unlink(missing_ok=True)  # may be called again: what is gone is done
         return "Removed the entry."
 '''
-)
 
-_IRREVERSIBLE: Final = (
-    '''\
-"""$title: cannot be taken back, so a person is asked first. Replace the file by what you talk to."""
+_IRREVERSIBLE: Final = f'''\
+"""$title: cannot be taken back, so a person is asked first. Replace the folder by what you talk to."""
 
-'''
-    + _HEAD.replace(
-        "$imports",
-        """\
 from uuid import uuid4
 
 from pydantic import Field
 
 from takeback.tools.contract import Arguments, CallContext, IrreversibleTool, Result
 from takeback.tools.registry import Services
-""",
-    )
-    + '''
-class ${cls}Memo(Result):
-    """Written down before the act."""
-
-    key: str
-
-
-class ${cls}(IrreversibleTool[${cls}Arguments, ${cls}Memo, ${cls}Memo]):
+{_ARGUMENTS}{_MEMO}
+class ${{cls}}(IrreversibleTool[${{cls}}Arguments, ${{cls}}Memo, ${{cls}}Memo]):
     """Says something to everybody."""
 
-    name = "$name"
-    title = "$title"
+    name, title = "$name", "$title"
     description = "Says something to everybody. It cannot be taken back."
-    arguments, memo, outcome = ${cls}Arguments, ${cls}Memo, ${cls}Memo
+    arguments, memo, outcome = ${{cls}}Arguments, ${{cls}}Memo, ${{cls}}Memo
+{_INIT}
+    async def capture(self, arguments: ${{cls}}Arguments, context: CallContext) -> ${{cls}}Memo:
+        return ${{cls}}Memo(key=uuid4().hex, text=arguments.text)
 
-    def __init__(self, services: Services) -> None:
-        self.folder = services.data / "$name"
-
-    async def capture(self, arguments: ${cls}Arguments, context: CallContext) -> ${cls}Memo:
-        return ${cls}Memo(key=uuid4().hex)
-
-    async def apply(self, arguments: ${cls}Arguments, memo: ${cls}Memo) -> ${cls}Memo:
+    async def apply(self, arguments: ${{cls}}Arguments, memo: ${{cls}}Memo) -> ${{cls}}Memo:
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / memo.key).write_text(arguments.text, "utf-8")
+        (self.folder / memo.key).write_text(memo.text, "utf-8")
         return memo
 
-    def reason(self, arguments: ${cls}Arguments, memo: ${cls}Memo) -> str:
+    def reason(self, arguments: ${{cls}}Arguments, memo: ${{cls}}Memo) -> str:
         return "Everybody hears it at once."
 '''
-)
 
 _REVERSIBLE: Final = '''\
 """$title: changes an object of a target system, which puts it back. Replace MemorySystem by your own TargetSystem."""
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Self
@@ -189,9 +147,7 @@ from takeback.tools.memory_system import MemorySystem
 from takeback.tools.registry import Family, Services
 
 
-class ${cls}Arguments(Arguments):
-    """What a caller may say; every description is read by models."""
-
+class ${cls}Arguments(Arguments):  # what a caller may say; the descriptions are read by models
     key: str = Field(min_length=1, max_length=200, description="Which entry.")
     text: str = Field(max_length=1_000, description="What it should say.")
 
@@ -199,8 +155,7 @@ class ${cls}Arguments(Arguments):
 class ${cls}(ReversibleTool[${cls}Arguments]):
     """Sets an entry."""
 
-    name = "$name"
-    title = "$title"
+    name, title = "$name", "$title"
     description = "Sets an entry. The earlier one can be put back."
     arguments, result = ${cls}Arguments, Result
 
@@ -218,8 +173,6 @@ class ${cls}(ReversibleTool[${cls}Arguments]):
 
 
 class ${cls}Family(Family):
-    """Opens the system and makes the tools on it."""
-
     name = "$name"
 
     @classmethod
@@ -305,11 +258,10 @@ def new_tool(name: str, kind: ToolKind, folder: Path) -> list[Path]:
     return list(files)
 
 
-def check_tool(path: Path) -> int:
+def check_tool(path: Path, *, on_stderr: bool = False) -> int:
     """Run the conformance kit on a tool's file (with the test beside it), or on a test or folder of tests.
 
-    Output goes to this process's own stdout and stderr.
-
+    :param on_stderr: let the kit report to stderr, where stdout carries something else. Otherwise it reports to stdout.
     :returns: an exit code: 0 if all is well, 1 if something was forgotten, `EXIT_NOT_CHECKED` if nothing could be checked.
     """
     path = path.absolute()
@@ -331,12 +283,22 @@ def check_tool(path: Path) -> int:
         return _not_checked("The conformance kit runs on pytest, which is not installed.", "Install takeback[check].")
     folder = test if test.is_dir() else test.parent
     # the author's own pytest settings must not decide whether a promise is kept
-    options = ["-q", "--import-mode=prepend", "-c", os.devnull, f"--rootdir={folder}", "-o", "asyncio_mode=auto"]
-    options += ["-o", "asyncio_default_fixture_loop_scope=function"]
-    options += ["-p", "no:cacheprovider", "--tb=short", "-rf"]
+    options = [
+        "-q",
+        "-rf",
+        "--tb=short",
+        "--import-mode=prepend",
+        "-c",
+        os.devnull,
+        f"--rootdir={folder}",
+        "-o",
+        "asyncio_mode=auto",
+    ]
+    options += ["-o", "asyncio_default_fixture_loop_scope=function", "-p", "no:cacheprovider"]
     done = subprocess.run(  # noqa: S603 -- this interpreter, on the file that its author asked to have run
         [sys.executable, "-m", "pytest", *options, str(test)],
         cwd=folder,
+        stdout=sys.stderr if on_stderr else None,
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
         check=False,
     )

@@ -29,10 +29,20 @@ class Id:
 
 
 @dataclass(frozen=True, slots=True)
+class Places:
+    """Objects: on a terminal paths are shown from the folder one stands in, in a pipe whole."""
+
+    objects: tuple[str, ...]
+
+
+Piece = str | Cell | Id | Places
+
+
+@dataclass(frozen=True, slots=True)
 class Line:
     """One line; several pieces stand beside each other."""
 
-    pieces: tuple[str | Cell | Id, ...]
+    pieces: tuple[Piece, ...]
     indent: int = 0
 
 
@@ -41,7 +51,7 @@ class Table:
     """Rows under headings."""
 
     columns: tuple[str, ...]
-    rows: tuple[tuple[str | Cell | Id, ...], ...]
+    rows: tuple[tuple[Piece, ...], ...]
     title: str = ""
 
 
@@ -57,7 +67,7 @@ Block = Line | Table | Diff
 Blocks = Sequence[Block]
 
 
-def line(*pieces: str | Cell | Id, indent: int = 0) -> Line:
+def line(*pieces: Piece, indent: int = 0) -> Line:
     """A line of pieces."""
     return Line(pieces, indent)
 

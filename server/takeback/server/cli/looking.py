@@ -14,10 +14,14 @@ from takeback.server.cli.codes import ExitCode
 from takeback.server.cli.command import command
 from takeback.server.cli.session import Session
 
-Limit = Annotated[int, typer.Option("--limit", min=1, max=1000, help="How many at most.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, max=500, help="How many at most.")]
 Cursor = Annotated[str | None, typer.Option("--cursor", help="Go on where an earlier list ended.")]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run, by its id or the id's first characters.")]
 ObjectArgument = Annotated[str, typer.Argument(metavar="OBJECT", help="A file's path, or another object's id.")]
+
+
+_UNWELL = frozenset({"failed", "stalled", "contained", "quarantined"})
+"""Statuses of which a person wants to know why, and what to do."""
 
 
 def object_named(given: str) -> str:
@@ -66,7 +70,10 @@ async def show(session: Session, run: RunArgument) -> ExitCode:
     """Show a run's timeline: each action, what became of it, what is open."""
     async with session.engine() as engine:
         run_id = await session.id(engine, RunView, run)
-        detail = await engine.get_run(session.caller, run_id, view="report")
+        detail = await engine.get_run(session.caller, run_id)
+        if detail.run.status in _UNWELL:
+            told = await engine.get_run(session.caller, run_id, view="report")
+            detail = detail.model_copy(update={"report": told.report})
     session.terminal.show(render.timeline(detail), detail)
     return ExitCode.OK
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from takeback.server.cli.blocks import Block, Cell, Diff, Id, Line, Table, Tone, line, said
+from takeback.server.cli.blocks import Block, Cell, Diff, Id, Line, Piece, Places, Table, Tone, line, said
 from takeback.server.engine.answers import (
     ApprovalInfo,
     Brief,
@@ -111,7 +111,7 @@ def timeline(detail: RunDetail) -> list[Block]:
     return blocks
 
 
-def _action(action: Mapping[str, object]) -> tuple[str | Cell | Id, ...]:
+def _action(action: Mapping[str, object]) -> tuple[Piece, ...]:
     def word(*names: str) -> str:
         return next((str(action[name]) for name in names if action.get(name)), "")
 
@@ -157,7 +157,7 @@ def checkpoints(page: CheckpointPage) -> list[Block]:
             if each.recommended
             else Cell("safe" if each.verified_safe else "drifted", "faint"),
             each.label or each.summary,
-            ", ".join(each.drift),
+            Places(tuple(each.drift)),
         )
         for each in page.checkpoints
     )
@@ -185,7 +185,13 @@ def versions(page: VersionPage) -> list[Block]:
 def steps(each: Iterable[StepAnswer]) -> Table:
     """What became, or would become, of each action."""
     rows = tuple(
-        (status(step.outcome or ""), Id(step.action_id), step.tool, ", ".join(step.objects) or step.object, step.why)
+        (
+            status(step.outcome or ""),
+            Id(step.action_id),
+            step.tool,
+            Places(tuple(step.objects) or (step.object,)),
+            step.why,
+        )
         for step in each
     )
     return Table(("outcome", "action", "tool", "object", "why"), rows)
@@ -218,7 +224,7 @@ def rollback(answer: RollbackAnswer) -> list[Block]:
         blocks += open_items(answer.open_items)
     if answer.other_runs:
         blocks += [line("in the way:", Id(run), indent=1) for run in answer.other_runs]
-    words: list[str | Cell | Id] = [Cell("rollback", "strong")]
+    words: list[Piece] = [Cell("rollback", "strong")]
     if answer.rollback_id:
         words.append(Id(answer.rollback_id))
     blocks.append(Line((*words, status(answer.status))))
@@ -253,7 +259,9 @@ def open_items(items: Sequence[OpenItemAnswer]) -> list[Block]:
     """What a person has to settle."""
     if not items:
         return [said("Nothing is open.")]
-    rows = tuple((Id(item.conflict_id), status(item.kind), item.object, item.why, item.next_step) for item in items)
+    rows = tuple(
+        (Id(item.conflict_id), status(item.kind), Places((item.object,)), item.why, item.next_step) for item in items
+    )
     return [Table(("id", "kind", "object", "why", "next step"), rows, title="Open")]
 
 
@@ -261,7 +269,7 @@ def conflict(item: OpenItemAnswer, versions: Mapping[str, bytes | None]) -> list
     """One conflict with its three versions."""
     names = {"base": "as the agent left it", "ours": "what the undo would put back", "theirs": "what is there now"}
     blocks: list[Block] = [
-        line(Id(item.conflict_id), status(item.kind), item.object),
+        line(Id(item.conflict_id), status(item.kind), Places((item.object,))),
         line(item.why, indent=1),
     ]
     for name, meaning in names.items():

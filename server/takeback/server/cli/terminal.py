@@ -6,6 +6,7 @@ rich is imported only when there is a terminal to be rich on.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -13,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from takeback.server.cli.blocks import Block, Blocks, Cell, Diff, Id, Line, Table, Tone, short
-from takeback.server.cli.escape import shown
+from takeback.server.cli.blocks import Block, Blocks, Cell, Diff, Id, Line, Piece, Places, Table, Tone, short
+from takeback.server.engine.report import shown, shown_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -117,11 +118,23 @@ def _plain(block: Block) -> Iterable[str]:
         case Diff(text, title):
             if title:
                 yield shown(title)
-            yield from shown(text, lines=True).splitlines()
+            yield from shown_lines(text).splitlines()
 
 
-def _whole(piece: str | Cell | Id) -> str:
-    return shown(piece if isinstance(piece, str) else piece.text)
+def _whole(piece: Piece) -> str:
+    match piece:
+        case str():
+            return shown(piece)
+        case Cell(words) | Id(words):
+            return shown(words)
+        case Places(objects):
+            return ", ".join(map(shown, objects))
+
+
+def from_here(path: str) -> str:
+    """A path below the working directory relative to it; anything else as it is."""
+    here = os.getcwd().rstrip(os.sep) + os.sep
+    return path.removeprefix(here) or path
 
 
 def _console() -> Console:
@@ -135,7 +148,7 @@ def _print_rich(console: Console, blocks: Blocks) -> None:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    def text(piece: str | Cell | Id) -> Text:
+    def text(piece: Piece) -> Text:
         match piece:
             case str():
                 return Text(shown(piece))
@@ -143,6 +156,8 @@ def _print_rich(console: Console, blocks: Blocks) -> None:
                 return Text(shown(words), style=_STYLES[tone])
             case Id(words):
                 return Text(shown(short(words)), style="cyan")
+            case Places(objects):
+                return Text(", ".join(shown(from_here(each)) for each in objects))
 
     for block in blocks:
         match block:
@@ -158,7 +173,7 @@ def _print_rich(console: Console, blocks: Blocks) -> None:
             case Diff(words, title):
                 if title:
                     console.print(Text(shown(title), style="bold"))
-                for each in shown(words, lines=True).splitlines():
+                for each in shown_lines(words).splitlines():
                     console.print(Text(each, style=_diff_style(each)), soft_wrap=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from takeback.server.cli import render
-from takeback.server.cli.blocks import Block, Cell, Diff, Id, Table, line, said
+from takeback.server.cli.blocks import Block, Cell, Diff, Id, line, said
 from takeback.server.cli.terminal import Terminal
 from takeback.server.demo import world
 from takeback.server.engine.answers import EngineError, RollbackAnswer, RunDetail
@@ -155,11 +156,11 @@ async def _chapters(story: Story, client: Any) -> None:
 
     story.chapter("3. Take it all back: first the plan, then the act")
     plan = RollbackAnswer.model_validate(await _call(client, "rollback_run", run_id=run_id, dry_run=True))
-    story.say(*render.plan(plan, previews=False))
+    story.say(*render.plan(_from(story.workspace, plan), previews=False))
     story.check("planning changed nothing", world.fingerprint(story.workspace) == after)
     done = await _call(client, "rollback_run", run_id=run_id, plan_digest=plan.plan_digest)
     taken_back = RollbackAnswer.model_validate(done)
-    story.say(line(), *_outcomes(taken_back))
+    story.say(line(), *_outcomes(_from(story.workspace, taken_back)))
 
     story.chapter("4. The proof, by digests made without takeback")
     now = world.fingerprint(story.workspace)
@@ -173,19 +174,27 @@ async def _chapters(story: Story, client: Any) -> None:
 
     story.chapter("5. Changed your mind? Redo is a rollback of the rollback")
     redone = RollbackAnswer.model_validate(await _call(client, "redo_rollback", rollback_id=taken_back.rollback_id))
-    story.say(*_outcomes(redone))
+    story.say(*_outcomes(_from(story.workspace, redone)))
     story.check(
         "the agent's work is back, and the person's edit still there", world.fingerprint(story.workspace) == after
     )
     story.say(line())
 
 
-def _outcomes(answer: RollbackAnswer) -> list[Block]:
-    rows = tuple(
-        (render.status(step.outcome or ""), step.tool, Path(step.object).name, step.why) for step in answer.steps
+def _from(workspace: Path, answer: RollbackAnswer) -> RollbackAnswer:
+    """The same answer with paths as one sees them from the workspace."""
+
+    def near(objects: list[str]) -> list[str]:
+        return [each.removeprefix(f"{workspace.resolve()}{os.sep}") for each in objects]
+
+    return answer.model_copy(
+        update={"steps": [step.model_copy(update={"objects": near(step.objects)}) for step in answer.steps]}
     )
+
+
+def _outcomes(answer: RollbackAnswer) -> list[Block]:
     head = line(Cell("rollback", "strong"), Id(answer.rollback_id or ""), render.status(answer.status))
-    return [Table(("outcome", "tool", "object", "why"), rows), head]
+    return [render.steps(answer.steps), head]
 
 
 def _expected(story: Story) -> dict[str, str]:

@@ -28,6 +28,10 @@ from takeback.server.engine.answers import EngineError
 from takeback.server.engine.core import Core
 
 
+_PRECEDENCE = {"granted": 0, "denied": 1, "requested": 2}
+"""A question may be open twice (two processes asked at once); what a person has said counts first."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What consent is needed for."""
@@ -53,6 +57,12 @@ async def find_or_ask(core: Core, wanted: Wanted) -> ApprovalView:
 
     The caller acts only on status `granted`, and spends it in the transaction of the intent.
     """
+    async with core.asking:  # the same call made four times at once is one question
+        return await _find(core, wanted) or await _ask(core, wanted)
+
+
+async def _find(core: Core, wanted: Wanted) -> ApprovalView | None:
+    found: list[ApprovalView] = []
     for approval in await core.journal.find(
         ApprovalView, run_id=wanted.run_id, status=("requested", "granted", "denied"), limit=200
     ):
@@ -67,7 +77,11 @@ async def find_or_ask(core: Core, wanted: Wanted) -> ApprovalView:
         elif approval.target_digest != wanted.target_digest:
             await _expire(core, approval, "what it was about has changed")
         else:
-            return approval
+            found.append(approval)
+    return min(found, key=lambda approval: _PRECEDENCE[approval.status], default=None)
+
+
+async def _ask(core: Core, wanted: Wanted) -> ApprovalView:
     approval_id = new_approval_id()
     await core.journal.append(
         [

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import ClassVar, Protocol, runtime_checkable
 
+import anyio
+
 from takeback.checkpoints.objects import ObjectStore
 from takeback.journal.events import Caller
 from takeback.journal.ids import RunId
@@ -54,6 +56,9 @@ class Core:
     now: Callable[[], datetime] = field(default=utc_now)
     retry_pauses: tuple[float, ...] = (1.0, 4.0, 15.0)
     """Seconds between attempts of an undo step that is out of reach for a moment."""
+
+    asking: anyio.Lock = field(default_factory=anyio.Lock)
+    """Held while it is decided whether a person has to be asked."""
 
     nobody: ClassVar[Caller] = Caller(principal="unknown")
 

@@ -40,6 +40,11 @@ def shown(text: str) -> str:
     return "".join(_escaped(character) if _hidden(character) else character for character in text)
 
 
+def shown_lines(text: str) -> str:
+    """As `shown`, for text of several lines (a diff): line breaks and tabs stay."""
+    return "\n".join("\t".join(map(shown, line.split("\t"))) for line in text.split("\n"))
+
+
 def _hidden(character: str) -> bool:
     return (
         unicodedata.category(character) in _HIDDEN

@@ -28,8 +28,9 @@ def request_state_key(data: Path) -> bytes:
             file.write(secrets.token_bytes(KEY_BYTES))
             file.flush()
             os.fsync(file.fileno())
-        if path.exists():  # of a wrong length: states sealed with it are void anyway
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_size != KEY_BYTES:  # damaged: states sealed with it are void anyway
+                path.unlink()
         with contextlib.suppress(FileExistsError):  # another process was first: its key is ours too
             os.link(fresh, path)
     except OSError:

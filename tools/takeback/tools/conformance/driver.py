@@ -121,10 +121,10 @@ class Driver:
 
     async def commit(self, prepared: Prepared) -> Done:
         """Write down the intent, then commit."""
-        memo = journaled(prepared.memo)
+        intended, memo = prepared.effects, journaled(prepared.memo)
         self.objects.keep(prepared.blobs)
         committed = await prepared.commit()
-        return Done(prepared.effects, committed, memo, journaled(committed.outcome))
+        return Done(intended, committed, memo, journaled(committed.outcome))
 
     async def act(self) -> Done:
         """The whole call."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import Self
 
+from takeback.tools.files.fingerprint import HASHED
 from takeback.tools.files.read_tools import GetFileInfoTool, ListDirectoryTool, ReadFileTool
+from takeback.tools.files.refusals import refuse
 from takeback.tools.files.search_tool import SearchFilesTool
 from takeback.tools.files.system import FileSystem
 from takeback.tools.files.write_tools import (
@@ -47,6 +50,14 @@ class FilesFamily(Family):
 
     @classmethod
     async def open(cls, services: Services) -> Self:
+        data = os.path.realpath(services.data)
+        for root in services.roots:
+            if os.path.commonpath([data, os.path.realpath(root)]) == data:
+                raise refuse(
+                    "bad_root",
+                    f"The workspace {root} lies in the data directory.",
+                    "Name another folder as the workspace, or as the data directory.",
+                )
         system = await FileSystem.open(
             services.roots,
             services.data / cls.name,
@@ -55,7 +66,8 @@ class FilesFamily(Family):
             trash_bytes=services.limits.trash_bytes,
             portable=services.portable_files,
         )
-        return cls(system, read_bytes=services.limits.read_bytes)
+        # larger files are told apart by identity, not by content, so they are neither loaded nor edited whole
+        return cls(system, read_bytes=min(services.limits.read_bytes, HASHED))
 
     async def close(self) -> None:
         await self._system.close()

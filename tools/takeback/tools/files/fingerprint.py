@@ -92,11 +92,14 @@ def _unchanged(a: os.stat_result, b: os.stat_result) -> bool:
     return (a.st_size, a.st_mtime_ns, a.st_ctime_ns, a.st_ino) == (b.st_size, b.st_mtime_ns, b.st_ctime_ns, b.st_ino)
 
 
-def measure(calls: Calls, d: Dir, name: bytes, way: Way | None = None, *, keep: bool = False) -> Measured:
+def measure(
+    calls: Calls, d: Dir, name: bytes, way: Way | None = None, *, keep: bool = False, read_to: int = HASHED
+) -> Measured:
     """What stands under the name.
 
     :param way: how, if the result is to be compared; by size and type otherwise.
     :param keep: hand over the content too, where it is read.
+    :param read_to: bytes up to which the content is read; above `HASHED` it is no part of the digest all the same.
     :raises Refused: a FIFO, device or socket.
     :raises Torn: it never held still.
     """
@@ -106,9 +109,13 @@ def measure(calls: Calls, d: Dir, name: bytes, way: Way | None = None, *, keep: 
             return NOTHING
         try:
             if stat.S_ISREG(there.st_mode):
-                if way == "stat" or there.st_size > HASHED:
+                if way == "stat" or there.st_size > max(HASHED, read_to):
                     return _by_identity(calls, d, name, there)
                 found = _file(calls, d, name, keep=keep)
+                if found is not None and there.st_size > HASHED:
+                    identity = _by_identity(calls, d, name, there)
+                    state = identity.state.model_copy(update={"content": found.state.content})
+                    return Measured(state, there, found.data, identity.xattrs)
                 if found is not None:
                     return found
             elif stat.S_ISLNK(there.st_mode):

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from takeback.journal.states import State
 from takeback.tools.contract import Arguments, CallContext, ReadTool, Result, ToolError
-from takeback.tools.files.reading import Part, looks_binary, part_of, stream_part
+from takeback.tools.files.parts import Part, looks_binary, part_of, stream_part
 from takeback.tools.files.staged import FileInfo
 from takeback.tools.files.text import NotText, decode
 from takeback.tools.files.toolkit import FilesTool, Path, counted, cursor_after, digest_of, position_of, told

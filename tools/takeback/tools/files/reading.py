@@ -37,14 +37,14 @@ class Reader:
                 f"{place.shown} has {there.st_size:,} bytes, more than the {limit:,} that are read at once.",
                 "Work on it with another program, or raise read_bytes under [limits].",
             )
-        found = self._whole(parent, place) if parent is not None else None
+        found = self._whole(parent, place, limit) if parent is not None else None
         if found is None or found.data is None or found.state.kind != "file":
             kind = "a symlink" if found is not None and found.state.kind == "symlink" else "a folder"
             raise refuse("not_a_file", f"{place.shown} is {kind}, not a file.", "Name a file.")
         return found.data, found.state.model_copy(update={"ref": {"at": place.object}})
 
-    def _whole(self, parent: Dir, place: Place) -> Measured:
-        found = measure(self.bench.calls, parent, place.name, keep=True)
+    def _whole(self, parent: Dir, place: Place, limit: int) -> Measured:
+        found = measure(self.bench.calls, parent, place.name, keep=True, read_to=limit)
         if found.state.absent:
             raise refuse("not_found", f"{place.shown} does not exist any more.", "List its folder to see what is there.")
         return found
@@ -53,7 +53,11 @@ class Reader:
         """The bytes of a state of a file, from wherever they can still be had and are what the digest says."""
         if state.kind != "file":
             return None
-        return self._in_slot(state) or self._in_store(state) or self._in_place(state) or self._rebuilt(state)
+        for source in (self._in_slot, self._in_store, self._in_place, self._rebuilt):
+            found = source(state)
+            if found is not None:
+                return found
+        return None
 
     def _in_slot(self, state: State) -> bytes | None:
         slot = self.bench.trashes.slot(dict(state.ref))

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
+from blake3 import blake3
 from pydantic import JsonValue
 
 from takeback.checkpoints.objects import SMALL, ObjectStore
@@ -92,6 +93,37 @@ class Stager:
                     return
             self._new_file(place, parent, before, content, draft)
 
+    def merged(self, place: Place, present: State, content: bytes, draft: Draft) -> bool:
+        """A file with merged content under the mode, owner and attributes that it has now; `False` if it changed again.
+
+        Slot and time follow from the states, so that preparing the same merge twice gives the same effect.
+        """
+        with self._guarded(place, draft):
+            parent = self._bench.parent(place)
+            before = self._measured(place, parent, keep=True) if parent else Measured(ABSENT, None)
+            if parent is None or before.stat is None or not before.state.same(present):
+                return False
+            if before.stat.st_nlink > 1:
+                self._in_place(place, parent, before, content, draft, mtime_ns=before.stat.st_mtime_ns + 1)
+                return True
+            free = self._trashes.free_slot(place, parent)
+            name = blake3(f"{place.object} {present.digest} {content_digest(content)}".encode()).hexdigest(length=10)
+            slot = Slot(free.trash, name.encode())
+            there = self._calls.lstat(slot.folder, slot.name)
+            planned = planned_digest(
+                before.stat, before.xattrs, content_digest(content), size=len(content),
+                mtime_ns=before.stat.st_mtime_ns + 1,
+            )  # fmt: skip
+            if there is not None:
+                found = measure(self._calls, slot.folder, slot.name, keep=True)
+                if found.state.digest == planned:
+                    common = self._common(place, slot, before.state, draft)
+                    self._add(place, self._imaged(before, common, draft), self._based(found, before, common, draft), draft)
+                    return True
+                slot = free
+            self._new_file(place, parent, before, content, draft, slot=slot, mtime_ns=before.stat.st_mtime_ns + 1)
+            return True
+
     def delete(self, place: Place, *, recursive: bool, draft: Draft) -> None:
         """Nothing instead of what is there."""
         with self._guarded(place, draft):
@@ -163,7 +195,12 @@ class Stager:
             common = self._common(destination, slot, taken.state, draft)
             before = self._imaged(taken, common, draft) if not taken.state.absent else _with(ABSENT, common)
             after = measure(self._calls, slot.folder, slot.name, keep=True)
-            self._add(destination, before, self._based(after, taken, common, draft), draft)
+            if taken.stat is not None and after.stat is not None:
+                before = _also(before, "meta", owner_and_mode(taken.stat))
+            wanted = self._based(after, taken, common, draft)
+            if taken.stat is not None and after.stat is not None:
+                wanted = _also(wanted, "meta", owner_and_mode(after.stat))
+            self._add(destination, before, wanted, draft)
 
     def directory(self, place: Place, *, draft: Draft) -> None:
         """A folder, with the folders above it."""
@@ -181,10 +218,11 @@ class Stager:
     # -- parts of them ---------------------------------------------------------------------------------------------------
 
     def _new_file(
-        self, place: Place, parent: Dir | None, before: Measured, content: bytes, draft: Draft
-    ) -> None:
+        self, place: Place, parent: Dir | None, before: Measured, content: bytes, draft: Draft,
+        *, slot: Slot | None = None, mtime_ns: int | None = None,
+    ) -> None:  # fmt: skip
         calls = self._calls
-        slot = self._trashes.free_slot(place, parent or self._nearest(place))
+        slot = slot or self._trashes.free_slot(place, parent or self._nearest(place))
         mode = stat.S_IMODE(before.stat.st_mode) if before.stat is not None else 0o666 & ~self._limits.umask
         fd = calls.open_file(slot.folder, slot.name, OPEN_NEW, 0o600)
         try:
@@ -196,11 +234,13 @@ class Stager:
                 except PermissionError:
                     # the owner cannot be given to a new file, so the old one is changed where it is
                     assert parent is not None
-                    self._in_place(place, parent, before, content, draft)
+                    self._in_place(place, parent, before, content, draft, mtime_ns=mtime_ns)
                     return
             else:
                 calls.chmod(slot.folder, slot.name, mode)
                 inherit(calls, parent, slot.folder, slot.name, is_folder=False)
+            if mtime_ns is not None:
+                calls.utime(slot.folder, slot.name, mtime_ns, mtime_ns)
             xattrs = calls.xattrs_of(fd)
             there = os.fstat(fd)
             calls.sync(fd)
@@ -226,7 +266,9 @@ class Stager:
         if xattrs:
             put_xattrs(self._calls, slot, xattrs)
 
-    def _in_place(self, place: Place, parent: Dir, before: Measured, content: bytes, draft: Draft) -> None:
+    def _in_place(
+        self, place: Place, parent: Dir, before: Measured, content: bytes, draft: Draft, *, mtime_ns: int | None = None
+    ) -> None:
         assert before.stat is not None
         common: Ref = {"at": place.object, "in_place": True}
         if before.stat.st_size > self._limits.object_bytes or len(content) > self._limits.object_bytes:
@@ -252,7 +294,7 @@ class Stager:
         now = measure(self._calls, parent, place.name)
         if not now.state.same(before.state):
             raise refuse("changing", f"{place.shown} was being written while it was read.", "Try again.")
-        mtime = time.time_ns()
+        mtime = mtime_ns or time.time_ns()
         new, new_names = content_image(content, facts_image(before), mtime, put)
         after = self._planned(before, content, mtime)
         state = State(
@@ -393,3 +435,11 @@ class Stager:
 def _with(state: State, ref: Ref) -> State:
     return state.model_copy(update={"ref": ref})
 
+
+def _also(state: State, key: str, value: JsonValue) -> State:
+    return state.model_copy(update={"ref": {**state.ref, key: value}})
+
+
+def owner_and_mode(there: os.stat_result) -> JsonValue:
+    """What a merge compares besides content, where an act changed it too."""
+    return [stat.S_IMODE(there.st_mode), there.st_uid, there.st_gid]

@@ -16,7 +16,7 @@ from takeback.tools.files.refusals import refusal
 from takeback.tools.files.steps import CannotGoBack, Drift, Exchange, Step, Workbench, side_ref
 from takeback.tools.system import Drifted, Swapped, TargetError, Unavailable
 
-_SIDE_KEYS = frozenset({"image", "base", "drop"})
+_SIDE_KEYS = frozenset({"image", "base", "drop", "meta"})
 
 
 def swap(bench: Workbench, effects: Sequence[Effect], notes: Dir) -> Swapped | Drifted:

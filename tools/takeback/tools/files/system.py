@@ -17,7 +17,7 @@ import anyio.to_thread
 
 from takeback.checkpoints.objects import ObjectError, ObjectStore, QuotaExceeded
 from takeback.journal.states import ABSENT, Effect, State
-from takeback.tools.files.calls import Calls, Dir
+from takeback.tools.files.calls import OPEN_READ, Calls, Dir
 from takeback.tools.files.fingerprint import Torn, measure, way_of
 from takeback.tools.files.inplace import NOTES, mend
 from takeback.tools.files.native import native_calls
@@ -194,6 +194,25 @@ class FileSystem(TargetSystem):
         place = self._names.locate(object)
         return await self._in_thread(lambda bench: self._reader(bench).read_file(place, limit), place.shown)
 
+    async def open_read(self, object: str) -> int:
+        """A descriptor of a regular file, to be read in parts and closed by the caller.
+
+        :raises Refused: it is no regular file.
+        """
+        place = self._names.locate(object)
+
+        def work(bench: Workbench) -> int:
+            parent = bench.parent(place) if place.parts else None
+            if parent is None:
+                raise refuse("not_found", f"{place.shown} does not exist.", "List its folder to see what is there.")
+            fd = bench.calls.open_file(parent, place.name, OPEN_READ)
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                os.close(fd)
+                raise refuse("not_a_file", f"{place.shown} is not a regular file.", "Name a file.")
+            return fd
+
+        return await self._in_thread(work, place.shown)
+
     async def look(self, objects: Sequence[str], like: Sequence[State | None] = ()) -> Sequence[State]:
         likes = [*like, *[None] * (len(objects) - len(like))]
 
@@ -310,7 +329,7 @@ class FileSystem(TargetSystem):
     async def merge(self, wanted: Sequence[Effect], present: Sequence[State]) -> Merged | Clash:
         shown = self.display(wanted[0].object) if wanted else "nothing"
         return await self._in_thread(
-            lambda bench: reconcile(bench, self._reader(bench), self._objects, wanted, present), shown
+            lambda bench: reconcile(bench, self._reader(bench), self._objects, self._limits, wanted, present), shown
         )
 
     async def write(self, object: str, content: bytes, present: State) -> Effect:
