@@ -6,12 +6,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.checkpoints.history import open_store
 
 from takeback.checkpoints.store import FileObjectStore
 from takeback.journal.log import Journal
 from takeback.journal.sqlite import SqliteJournal
-
-from tests.checkpoints.history import open_store
 
 
 @pytest.fixture

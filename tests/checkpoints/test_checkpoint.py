@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.checkpoints.history import ANNA
+from tests.checkpoints.views import act_id, action, approval, checkpoint, chk, effect, merge_step, run, state
 
 from takeback.checkpoints.checkpoint import Assessment, ObjectKey, assess, checkpoint_of, expected_objects, later
 from takeback.journal.states import State
 from takeback.journal.views import ActionView
-from tests.checkpoints.history import ANNA
-from tests.checkpoints.views import act_id, action, approval, checkpoint, chk, effect, merge_step, run, state
 
 A, B = ObjectKey("files", "a"), ObjectKey("files", "b")
 

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from tests.checkpoints.history import (
+    KEEP_DAYS,
+    LATELY,
+    LONG_AGO,
+    NOW,
+    act,
+    change,
+    finish_run,
+    grow_old,
+    open_conflict,
+    pin,
+    resolve,
+    roll_back,
+    start_run,
+    stored,
+)
 
 from takeback.checkpoints.needed import Reason, what_to_keep
 from takeback.checkpoints.objects import ObjectError
@@ -26,22 +42,6 @@ from takeback.journal.ids import ActionId, RunId
 from takeback.journal.log import Journal
 from takeback.journal.states import State
 from takeback.journal.views import ActionView, CheckpointView, OpenItem, RollbackView, RunView
-from tests.checkpoints.history import (
-    KEEP_DAYS,
-    LATELY,
-    LONG_AGO,
-    NOW,
-    act,
-    change,
-    finish_run,
-    grow_old,
-    open_conflict,
-    pin,
-    resolve,
-    roll_back,
-    start_run,
-    stored,
-)
 
 BIG = 40_000
 
@@ -246,15 +246,14 @@ async def test_systems_are_told_which_states_to_keep(journal: Journal, store: Fi
 class Meanwhile:
     """A progress callback that does something at the moment before files, or small objects, are removed."""
 
-    def __init__(self, when: str, what: Callable[[], object]) -> None:
+    def __init__(self, when: str, what: Callable[[], Awaitable[object]]) -> None:
         self.when, self.what = when, what
         self.done = False
 
     async def __call__(self, done: float, total: float | None, words: str) -> None:
         if self.when in words and not self.done:
             self.done = True
-            result = self.what()
-            await result  # type: ignore[misc]  # every act here is a coroutine
+            await self.what()
 
 
 async def test_an_intent_written_after_marking_keeps_what_it_names(journal: Journal, store: FileObjectStore) -> None:
@@ -285,63 +284,52 @@ async def test_a_rollback_begun_after_marking_keeps_what_its_run_needs(
     assert late.done and await store.has(name)
 
 
-class Interfering(Journal):
-    """The journal itself, except that something happens just before or after small objects are dropped."""
+def while_dropping(
+    patch: pytest.MonkeyPatch,
+    journal: Journal,
+    *,
+    before: Callable[[], Awaitable[object]] | None = None,
+    after: Callable[[], Awaitable[object]] | None = None,
+) -> None:
+    """Do something just before or after the journal drops small objects."""
+    drop = journal.drop_blobs
 
-    def __new__(cls, *_: object) -> Interfering:
-        cls.__abstractmethods__ = frozenset()
-        return super().__new__(cls)
-
-    def __init__(self, inner: Journal, before: Callable[[], object], after: Callable[[], object]) -> None:
-        self.inner, self.before, self.after = inner, before, after
-
-    def __getattribute__(self, name: str) -> object:
-        if name in {"inner", "before", "after", "drop_blobs"}:
-            return super().__getattribute__(name)
-        return getattr(self.inner, name)
-
-    async def drop_blobs(self, names: Sequence[str]) -> int:
-        await self.before()  # type: ignore[misc]  # a coroutine
-        freed = await self.inner.drop_blobs(names)
-        await self.after()  # type: ignore[misc]  # a coroutine
+    async def drop_blobs(names: Sequence[str]) -> int:
+        if before is not None:
+            await before()
+        freed = await drop(names)
+        if after is not None:
+            await after()
         return freed
 
-
-async def nothing() -> None:
-    return None
+    patch.setattr(journal, "drop_blobs", drop_blobs)
 
 
 async def test_a_small_object_named_by_an_intent_while_it_is_dropped_is_kept(
-    journal: Journal, store: FileObjectStore
+    journal: Journal, store: FileObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = b"before" * 50
     name, blobs = store.small(data)
     await finished_run_with(journal, name, blobs=blobs)
     run_id = await start_run(journal)
-
-    async def intend() -> None:
-        await act(journal, run_id, change(stored(name)), blobs=blobs)
-
-    wrapped = Interfering(journal, intend, nothing)
-    store._journal = wrapped  # pyright: ignore[reportPrivateUsage]  # the interposed port
-    assert (await gather(wrapped, store)).objects == 0
+    with monkeypatch.context() as patch:
+        while_dropping(patch, journal, before=lambda: act(journal, run_id, change(stored(name)), blobs=blobs))
+        assert (await gather(journal, store)).objects == 0
     assert await journal.blob(name) is None
     assert await store.get(name) == data
     assert (await gather(journal, store, grace_seconds=0)).objects == 0
     assert await store.get(name) == data
 
 
-async def test_a_put_of_a_small_object_while_it_is_dropped_is_kept(journal: Journal, store: FileObjectStore) -> None:
+async def test_a_put_of_a_small_object_while_it_is_dropped_is_kept(
+    journal: Journal, store: FileObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = b"before" * 50
     name, blobs = store.small(data)
     await finished_run_with(journal, name, blobs=blobs)
-
-    async def put() -> None:
-        await store.put(data)
-
-    wrapped = Interfering(journal, nothing, put)
-    store._journal = wrapped  # pyright: ignore[reportPrivateUsage]  # the interposed port
-    await gather(wrapped, store)
+    with monkeypatch.context() as patch:
+        while_dropping(patch, journal, after=lambda: store.put(data))
+        await gather(journal, store)
     assert await store.get(name) == data
 
 

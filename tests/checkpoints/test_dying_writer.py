@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.checkpoints.history import grow_old, open_store
 
 from takeback.journal.log import Journal
-from tests.checkpoints.history import grow_old, open_store
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs fork")
 
@@ -80,17 +80,22 @@ print(n - 1)
 """
 
 
+def die_everywhere(folder: Path, mode: str) -> int:
+    """At how many places a writer died."""
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, os.fspath(folder), mode], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout)
+
+
 @pytest.mark.parametrize("mode", ["before", "after", "torn"])
 async def test_a_writer_that_dies_at_any_call_leaves_the_whole_object_or_none(
     tmp_path: Path, journal: Journal, mode: str
 ) -> None:
     folder = tmp_path / "objects"
     folder.mkdir()
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, os.fspath(folder), mode], capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) >= 8
+    assert die_everywhere(folder, mode) >= 8
     store = await open_store(folder, journal)
     async for name, _ in store.names():
         await store.get(name)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from tests.checkpoints.views import act_id, action, approval, checkpoint, effect, run, state
 
 from takeback.checkpoints.checkpoint import ObjectKey, assess
 from takeback.checkpoints.resume import Done, resume_brief
-from tests.checkpoints.views import act_id, action, approval, checkpoint, effect, run, state
 
 STEPS = ("Collect", "Draft", "Send", "File")
 

@@ -8,15 +8,18 @@ import os
 import stat
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+from tests.checkpoints.history import MIB, act, change, open_store, start_run, stored
 
+from takeback.checkpoints import names
 from takeback.checkpoints.names import NamesKeyUnavailable
 from takeback.checkpoints.objects import SMALL, ObjectCorrupt, ObjectError, ObjectMissing, QuotaExceeded
+from takeback.checkpoints.oslock import held
 from takeback.checkpoints.store import BLOCK, FileObjectStore, NotStored
 from takeback.journal.log import Journal
-from tests.checkpoints.history import MIB, act, change, open_store, start_run, stored
 
 TEXT = b"the quick brown fox jumps over the lazy dog\n" * 2000
 NOISE = os.urandom(100_000)
@@ -144,9 +147,9 @@ async def test_a_damaged_file_does_not_hide_a_sound_copy_in_the_journal(
 
 async def test_a_stream_is_stored_in_blocks(store: FileObjectStore) -> None:
     data = os.urandom(BLOCK) + TEXT
-    names = await store.put_stream(io.BytesIO(data), len(data))
-    assert len(names) == 2
-    assert b"".join([await store.get(name) for name in names]) == data
+    blocks = await store.put_stream(io.BytesIO(data), len(data))
+    assert len(blocks) == 2
+    assert b"".join([await store.get(name) for name in blocks]) == data
     assert await store.put_stream(io.BytesIO(b""), 0) == ()
 
 
@@ -239,9 +242,11 @@ async def test_a_count_that_is_too_high_after_a_crash_refuses_nobody(tmp_path: P
 async def test_a_torn_count_is_counted_anew(tmp_path: Path, journal: Journal) -> None:
     store = await open_store(tmp_path / "objects", journal, store_bytes=150_000)
     await store.put(NOISE)
-    (store.folder / "usage").write_bytes(b"torn")
-    with pytest.raises(QuotaExceeded):
-        await store.put(NOISE[::-1])
+    record = (store.folder / "usage").read_bytes()
+    for damaged in (b"torn", b"", record[:16] + bytes(16) + record[32:]):
+        (store.folder / "usage").write_bytes(damaged)
+        with pytest.raises(QuotaExceeded):
+            await store.put(NOISE[::-1])
 
 
 async def test_the_disks_reserve_is_not_touched(tmp_path: Path, journal: Journal) -> None:
@@ -265,8 +270,12 @@ async def test_an_undo_is_refused_neither_for_the_quota_nor_for_the_reserve(tmp_
 
 
 async def test_a_full_disk_leaves_nothing_behind(store: FileObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(fd: int, data: object) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    write = os.write
+
+    def full(fd: int, data: bytes) -> int:
+        if len(data) > 1000:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(fd, data)
 
     await store.usage()
     with monkeypatch.context() as patch:
@@ -314,6 +323,40 @@ async def test_the_key_is_never_replaced_while_the_journal_holds_small_objects(
         await open_store(store.folder, journal)
 
 
+async def test_an_undo_goes_on_where_not_even_the_count_can_be_written(
+    store: FileObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+
+    def full(fd: int, data: bytes) -> int:
+        if len(data) < 1000:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(fd, data)
+
+    await store.usage()
+    with monkeypatch.context() as patch, store.for_undo():
+        patch.setattr(os, "write", full)
+        name = await store.put(NOISE)
+    assert await store.get(name) == NOISE
+    assert (await store.usage()).objects == 1
+
+
+def test_a_key_that_another_process_made_a_moment_earlier_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, lock = os.fspath(tmp_path / "names.key"), os.fspath(tmp_path / "names.lock")
+    first: list[bytes] = []
+
+    def overtaken(file: str) -> AbstractContextManager[bool]:
+        with monkeypatch.context() as patch:
+            patch.setattr(names, "held", held)
+            first.append(names.load_key(path, lock=lock, in_use=False))
+        return held(file)
+
+    monkeypatch.setattr(names, "held", overtaken)
+    assert names.load_key(path, lock=lock, in_use=False) == first[0]
+
+
 PUTTER = """
 import sys
 from takeback.checkpoints.names import Names, load_key
@@ -339,25 +382,32 @@ for number in range(60):
 """
 
 
-async def test_processes_that_start_together_agree_on_the_key_and_on_every_object(
-    tmp_path: Path, journal: Journal
-) -> None:
-    folder = tmp_path / "objects"
-    folder.mkdir()
+def in_three_processes(folder: Path) -> list[list[str]]:
+    """Put the same sixty objects in three processes at once; what each of them was told."""
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", PUTTER, os.fspath(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         for _ in range(3)
     ]
-    answers: list[list[str]] = []
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
     for process in processes:
         assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
-    for process in processes:
-        answers.append(process.communicate(timeout=60)[0].split())
-        assert process.returncode == 0
+    answers = [process.communicate(timeout=60)[0].split() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    return answers
+
+
+async def test_processes_that_start_together_agree_on_the_key_and_on_every_object(
+    tmp_path: Path, journal: Journal
+) -> None:
+    folder = tmp_path / "objects"
+    folder.mkdir()
+    answers = in_three_processes(folder)
     assert answers[0] == answers[1] == answers[2]
     store = await open_store(folder, journal)
     for number in range(60):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.checkpoints.history import ANNA, LATELY, NOW
+
 from takeback.journal.ids import ActionId, ApprovalId, CheckpointId, RollbackId, RunId
 from takeback.journal.states import ABSENT, Effect, State
 from takeback.journal.views import ActionView, ApprovalView, CheckpointView, RollbackView, RunView, StepView
-from tests.checkpoints.history import ANNA, LATELY, NOW
 
 RUN = RunId("run_1")
 

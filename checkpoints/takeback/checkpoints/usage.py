@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from takeback.checkpoints.oslock import held
@@ -53,11 +54,16 @@ class Counter:
         return Count(objects, stored, serial)
 
     def add(self, objects: int, stored_bytes: int) -> None:
-        """Count a change. A count in doubt stays in doubt."""
+        """Count a change. A count in doubt stays in doubt, and one that cannot be written (a full disk) becomes so."""
         with held(self._lock):
             count = self.read()
-            if count is not None:
+            if count is None:
+                return
+            try:
                 self._write(count.objects + objects, count.stored_bytes + stored_bytes, count.serial + 1)
+            except OSError:
+                with suppress(OSError):
+                    os.unlink(self._path)
 
     def take(self, stored_bytes: int, quota: int) -> bool:
         """Count an object of this size in, if it fits under the quota. False if not, or if the count is in doubt."""

@@ -20,7 +20,8 @@ def remember(data: Path, roots: Iterable[Path]) -> None:
     """Note the folders. Only a convenience: a full disk or a read-only folder is passed over in silence."""
     folder = data / _FOLDER
     with suppress(OSError):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
         for root in roots:
             raw = os.fsencode(root)
             note = folder / hashlib.sha256(raw).hexdigest()[:32]

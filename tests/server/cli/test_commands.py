@@ -151,9 +151,8 @@ def test_what_happened_since_a_time_can_be_taken_back(worked):
 
 
 def test_a_run_can_be_taken_back_to_a_checkpoint(worked):
-    listed = worked("checkpoints", worked.run_id, "--json").json["checkpoints"]
-    first = listed[-1]["checkpoint_id"]
-    assert worked("rollback", "--to", first, "--yes").code == 0
+    first = worked.answers[0].checkpoint_id
+    assert worked("rollback", "--to", first[:14], "--yes").code == 0
     assert (worked.site / "report.md").exists()
     assert (worked.site / "site.toml").read_text() == SITE
 
@@ -242,7 +241,7 @@ def test_resuming_opens_a_new_run_that_knows_what_is_done(worked):
 
 
 def test_resuming_can_first_take_back_what_came_later(worked):
-    first = worked("checkpoints", worked.run_id, "--json").json["checkpoints"][-1]["checkpoint_id"]
+    first = worked.answers[0].checkpoint_id
     assert worked("resume", first, "--restore").code == 4
     assert not (worked.site / "old").exists()
     done = worked("resume", first, "--restore", "--yes")

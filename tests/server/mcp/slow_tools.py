@@ -133,8 +133,9 @@ class SlowFamily(Family):
 
     @classmethod
     async def open(cls, services: Services) -> Self:
-        services.data.mkdir(parents=True, exist_ok=True)
-        return cls(services.data)
+        folder = services.data / cls.name
+        folder.mkdir(parents=True, exist_ok=True)
+        return cls(folder)
 
     async def close(self) -> None:
         self.system.close()

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.tools.files_tools.conftest import Bench
 
 from takeback.checkpoints.store import FileObjectStore
 from takeback.journal.memory import MemoryJournal
@@ -13,7 +14,6 @@ from takeback.tools.contract import ReadTool
 from takeback.tools.files import FilesFamily
 from takeback.tools.registry import Limits, NoSettings, Registry, Services
 from takeback.tools.system import Refused
-from tests.tools.files_tools.conftest import Bench
 
 INTERFACE = {
     "read_file": ["path", "offset", "limit"],

@@ -205,7 +205,7 @@ MUTANTS = {
     "shift is forgotten": ("shift = [shift[side] + grown[side] for side in (0, 1)]", "shift = [0, 0]"),
     "unchanged tail is dropped": ("    merged += base[done:]\n", "    merged += base[done:-1]\n"),
     "the wrong side's text": ("text = texts[group[0].side]", "text = texts[1 - group[0].side]"),
-    "growth forgets deletions": ("- (self.high - self.low)\n\n    @property\n    def first_end", "\n\n    @property\n    def first_end"),
+    "growth forgets deletions": ("(self.new[1] - self.new[0]) - (self.high - self.low)", "(self.new[1] - self.new[0])"),
     "endings are dropped": ("version.splitlines(keepends=True)", "version.splitlines()"),
     "anchors are not in order": ("return _ascending(pairs)", "return pairs"),
     "reach is ignored": ("low - up, high + down", "low, high"),

@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-
 from tests.tools.files_tools.conftest import READ_BYTES, Bench
 
 
@@ -155,7 +154,7 @@ async def test_what_cannot_be_read_is_refused_in_a_sentence(bench: Bench) -> Non
     assert (await bench.refused("read_file", path="../x")).code == "outside_roots"
 
 
-# -- folders ------------------------------------------------------------------------------------------------------------------
+# -- folders -----------------------------------------------------------------------------------------------------------
 
 
 async def test_list_directory_tells_kinds_sizes_and_times(bench: Bench) -> None:
@@ -251,7 +250,7 @@ async def test_what_is_no_folder_is_not_listed(bench: Bench) -> None:
         assert (error.code, str(error)) == (code, sentence)
 
 
-# -- facts ----------------------------------------------------------------------------------------------------------------------
+# -- facts -------------------------------------------------------------------------------------------------------------
 
 
 async def test_get_file_info_tells_all_but_the_content(bench: Bench) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.tools.files_tools.conftest import READ_BYTES, Bench
 
 from takeback.tools.files import search_tool
 from takeback.tools.files.matcher import WIDTH
 from takeback.tools.files.search import BadPattern, Glob, Searcher, TooSlow
-from tests.tools.files_tools.conftest import READ_BYTES, Bench
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,10 @@ def test_the_searcher_leaves_no_process_behind() -> None:
     assert len(children.read_text().split() if children.exists() else []) == max(0, len(before) - 1)
 
 
-# -- the tool -------------------------------------------------------------------------------------------------------------------
+# -- the tool ----------------------------------------------------------------------------------------------------------
+
+
+LIMIT = "at the limit of one call; go on with cursor."
 
 
 @pytest.fixture
@@ -195,7 +198,7 @@ async def test_a_search_that_reaches_its_limit_goes_on_by_cursor(
         cursor = answer.cursor
         if cursor is None:
             break
-        assert answer.note == "Stopped after 1 file, at the limit of one call; go on with cursor."
+        assert answer.note == f"Stopped after {answer.searched} file{'' if answer.searched == 1 else 's'}, {LIMIT}"
     assert matches == ["readme.md:2", "src/a.py:2", "src/a.py:3", "src/wide.txt:1"]
 
 

@@ -8,15 +8,17 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from tests.tools.files_tools.conftest import READ_BYTES, Bench
 
 from takeback.tools.contract import DriftedBeforeCommit, Target
-from tests.tools.files_tools.conftest import READ_BYTES, Bench
+
+BYTES = base64.b64encode(bytes(range(256))).decode()
 
 ROUND_TRIPS: dict[str, tuple[str, dict[str, Any]]] = {
     "write over": ("write_file", {"path": "notes.txt", "content": "new\n"}),
     "write new": ("write_file", {"path": "fresh.txt", "content": "new\n"}),
     "write into new folders": ("write_file", {"path": "a/b/c.txt", "content": "deep"}),
-    "write bytes": ("write_file", {"path": "raw", "content": base64.b64encode(bytes(range(256))).decode(), "encoding": "base64"}),
+    "write bytes": ("write_file", {"path": "raw", "content": BYTES, "encoding": "base64"}),
     "write nothing": ("write_file", {"path": "notes.txt", "content": ""}),
     "write a linked file": ("write_file", {"path": "hard.txt", "content": "through both names"}),
     "edit": ("edit_file", {"path": "notes.txt", "edits": [{"old_text": "two", "new_text": "2"}]}),
@@ -85,7 +87,7 @@ async def test_the_locks_asked_for_cover_what_is_changed(filled: Bench, name: st
             assert effect.object in locked or made_on_the_way
 
 
-# -- answers ------------------------------------------------------------------------------------------------------------------
+# -- answers -----------------------------------------------------------------------------------------------------------
 
 
 async def test_write_file_answers_what_was_written(filled: Bench) -> None:
@@ -137,7 +139,7 @@ async def test_delete_and_create_answer_what_they_did(filled: Bench) -> None:
     assert made.result.model_dump() == {"path": "x/y"}
 
 
-# -- somebody else is at work ---------------------------------------------------------------------------------------------------
+# -- somebody else is at work ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["write over", "edit", "delete", "move", "copy over"])
@@ -174,7 +176,7 @@ async def test_expected_digests_go_to_the_engine_with_the_object(filled: Bench) 
         assert first == Target("files", str(filled.root / "notes.txt"), "blake3:00")
 
 
-# -- refusals -------------------------------------------------------------------------------------------------------------------
+# -- refusals ----------------------------------------------------------------------------------------------------------
 
 BAD_PATHS = {
     "": "bad_name",
@@ -224,12 +226,14 @@ async def test_no_host_path_outside_the_workspace_is_told(filled: Bench) -> None
 
 
 REFUSALS: dict[str, tuple[str, dict[str, Any], str, str]] = {
-    "content half a character": (
+    "base64 cut off": (
         "write_file", {"path": "f", "content": "a", "encoding": "base64"}, "invalid", "content is not valid base64."),
     "base64 with line breaks": (
         "write_file", {"path": "f", "content": "YWJj\nYWJj", "encoding": "base64"}, "invalid", "content is not valid base64."),
     "base64 with too much padding": (
         "write_file", {"path": "f", "content": "YWJj====", "encoding": "base64"}, "invalid", "content is not valid base64."),
+    "base64 of the other alphabet": (
+        "write_file", {"path": "f", "content": "__--", "encoding": "base64"}, "invalid", "content is not valid base64."),
     "base64 that is no ascii": (
         "write_file", {"path": "f", "content": "ü", "encoding": "base64"}, "invalid", "content is not valid base64."),
     "a file named like a folder": (

@@ -31,7 +31,7 @@ class ${cls}Arguments(Arguments):  # what a caller may say; the descriptions are
 """
 
 _MEMO: Final = """
-class ${cls}Memo(Result):  # all that the way back needs: written down before the act, read by another process next week
+class ${cls}Memo(Result):  # what the way back needs, written down before the act
     key: str
     text: str
 
@@ -86,7 +86,7 @@ class ${{cls}}(CompensableTool[${{cls}}Arguments, ${{cls}}Memo, ${{cls}}Memo]):
     destructive, how = False, "Remove the entry again."
 {_INIT}
     async def capture(self, arguments: ${{cls}}Arguments, context: CallContext) -> ${{cls}}Memo:
-        return ${{cls}}Memo(key=uuid4().hex, text=arguments.text)  # a key chosen before the act is found again after a crash
+        return ${{cls}}Memo(key=uuid4().hex, text=arguments.text)  # found again after a crash
 
     async def apply(self, arguments: ${{cls}}Arguments, memo: ${{cls}}Memo) -> ${{cls}}Memo:
         self.folder.mkdir(parents=True, exist_ok=True)

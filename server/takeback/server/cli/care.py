@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import JsonValue
 
 from takeback.checkpoints.store import FileObjectStore
 from takeback.server.cli import render
@@ -141,6 +143,32 @@ async def gc(
     return ExitCode.OPEN if done.problems else ExitCode.OK
 
 
+async def stats(session: Session) -> ExitCode:
+    """Count what was done, what failed, and what was taken back."""
+    from takeback.server.engine.stats import stats as counted
+
+    async with session.engine() as engine:
+        found = await counted(engine.core)
+    blocks: list[Block] = []
+    for title, part in found.items():
+        pairs = list(_flat(part))
+        blocks += (
+            render.facts(title, pairs)
+            if isinstance(part, dict)
+            else [line(f"{title}:", *(value for _, value in pairs))]
+        )
+    session.terminal.show(blocks, found)
+    return ExitCode.OK
+
+
+def _flat(part: JsonValue, prefix: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(part, dict):
+        for name, value in part.items():
+            yield from _flat(value, f"{prefix} {name}".strip())
+    else:
+        yield prefix, "–" if part is None else f"{part:,}" if isinstance(part, int) else str(part)
+
+
 async def doctor(session: Session) -> ExitCode:
     """Show the configuration, the state of the data directory, and what is open."""
     from takeback.server.cli.doctor import examine
@@ -154,4 +182,5 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     command(app, "verify")(verify)
     command(app, "gc")(gc)
+    command(app, "stats")(stats)
     command(app, "doctor")(doctor)

@@ -218,23 +218,17 @@ def _workspace(report: Report, settings: Settings) -> None:
 
 def file_engine(root: Path, settings: Settings) -> str:
     """Which way files are exchanged in this folder, and what therefore cannot be restored exactly there."""
-    from takeback.tools.files.portable import PortableCalls
+    from takeback.tools.files.system import choose_calls
 
-    missing = (
-        ""
-        if sys.platform == "linux"
-        else "; owners, access lists and birth times come back as far as the system allows"
-    )
-    if settings.portable_files:
-        return f"portable, because it is configured so: {PortableCalls.window}{missing}"
-    if sys.platform == "linux" and os.access(root, os.W_OK):
-        from takeback.tools.files.native import native_calls
-
-        probe = settings.data if settings.data.is_dir() else Path(tempfile.gettempdir())
-        if native_calls(os.fsencode(probe)) is not None:
-            same = settings.data.is_dir() and os.stat(root).st_dev == os.stat(settings.data).st_dev
-            return f"fast: originals are exchanged in one step and kept {'in the data directory' if same else 'in .takeback'}"
-    return f"portable: {PortableCalls.window}{missing}"
+    probe = settings.data if settings.data.is_dir() else Path(tempfile.gettempdir())
+    calls = choose_calls(os.fsencode(probe), portable=settings.portable_files)
+    same = os.stat(root).st_dev == os.stat(probe).st_dev
+    words = f"originals are kept {'in the data directory' if same else 'in .takeback at the top of that disk'}"
+    if calls.one_step:
+        return f"fast; names are exchanged in one step, {words}"
+    chosen = " (configured so)" if settings.portable_files else ""
+    lost = "" if sys.platform == "linux" else " Owners and birth times come back as far as the system allows."
+    return f"portable{chosen}; {words}. {calls.window}{lost}"
 
 
 async def _journal(session: Session, report: Report, engine: Engine) -> None:

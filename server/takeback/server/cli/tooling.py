@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -11,22 +11,22 @@ from takeback.server.cli.blocks import line, said
 from takeback.server.cli.codes import ExitCode
 from takeback.server.cli.command import command
 from takeback.server.cli.session import Session
-from takeback.server.engine.answers import EngineError
 
 
 async def new(
     session: Session,
     name: Annotated[str, typer.Argument(metavar="NAME", help="What the tool is called, such as post_note.")],
     *,
+    kind: Annotated[
+        Literal["read", "reversible", "compensable", "irreversible"],
+        typer.Option("--kind", help="How it is taken back: docs/add-a-tool.md helps to choose."),
+    ] = "reversible",
     folder: Annotated[Path, typer.Option("--folder", metavar="DIR", help="Where to write it.")] = Path("."),
 ) -> ExitCode:
     """Write a tool of your own to start from, with its test."""
     from takeback.tools.scaffold import new_tool
 
-    try:
-        written = [str(path) for path in new_tool(name, folder)]
-    except FileExistsError as error:
-        raise EngineError("usage", f"{error.filename} exists already.", "Choose another name or folder.") from error
+    written = [str(path) for path in new_tool(name, kind, folder)]
     session.terminal.show(
         [*(line("wrote", path) for path in written), said(f"Try it: takeback tool check {written[0]}")],
         {"files": written},
@@ -39,14 +39,14 @@ async def check(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A Python file with tools.")],
 ) -> ExitCode:
     """Put the tools in a file through the conformance kit."""
-    from takeback.tools.scaffold import check_tool
+    from takeback.tools.scaffold import EXIT_NOT_CHECKED, check_tool
 
-    if not file.is_file():
-        raise EngineError("not_found", f"There is no file {file}.", "takeback tool new NAME writes one to start from.")
-    code = check_tool(file)
+    code = check_tool(file, on_stderr=session.terminal.as_json)
     if session.terminal.as_json:
         session.terminal.json({"file": str(file), "sound": code == 0})
-    return ExitCode.OK if code == 0 else ExitCode.OPEN
+    if code == 0:
+        return ExitCode.OK
+    return ExitCode.USAGE if code == EXIT_NOT_CHECKED else ExitCode.OPEN
 
 
 async def demo(

@@ -27,7 +27,6 @@ from takeback.journal.views import ApprovalView
 from takeback.server.engine.answers import EngineError
 from takeback.server.engine.core import Core
 
-
 _PRECEDENCE = {"granted": 0, "denied": 1, "requested": 2}
 """A question may be open twice (two processes asked at once); what a person has said counts first."""
 

@@ -11,9 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from takeback.server.engine.queries import open_item_answer
-from takeback.server.engine.report import shown
-
 from takeback.journal.events import (
     BaseEvent,
     Caller,
@@ -30,6 +27,8 @@ from takeback.journal.views import ActionView, OpenItem, RollbackView, RunView
 from takeback.server.engine.answers import EngineError, RollbackAnswer, StepAnswer
 from takeback.server.engine.core import Core
 from takeback.server.engine.locks import LockTimeout
+from takeback.server.engine.queries import open_item_answer
+from takeback.server.engine.report import shown
 from takeback.server.engine.seen import Seen
 from takeback.server.engine.settle import lock_names
 from takeback.server.engine.shield import shielded
@@ -115,7 +114,7 @@ class Conflicts:
 
     async def _changed_again(self, caller: Caller, item: OpenItem, present: State) -> EngineError:
         again = new_conflict_id()
-        await self.core.journal.append(
+        await self.core.record(
             [
                 ConflictResolved(
                     run_id=item.run_id,
@@ -188,16 +187,16 @@ class Conflicts:
         try:
             swapped = await system.swap([effect])
         except (TargetError, OSError):
-            await self.core.journal.append([self._end(item, rollback_id, "failed")])
+            await self.core.record([self._end(item, rollback_id, "failed")])
             raise
         if isinstance(swapped, Drifted):
-            await self.core.journal.append([self._end(item, rollback_id, "failed")])
+            await self.core.record([self._end(item, rollback_id, "failed")])
             raise await self._changed_again(caller, await self.item(caller, item.id), swapped.present[0])
         stands = False if await self._is_last(item) else None
         outcome: Literal["restored", "merged"] = "restored" if choice == "ours" else "merged"
         beside = f"the earlier version was saved as {swapped.effects[0].object}"
         why = {"ours": "the earlier version was put back", "content": "a resolution was written"}.get(choice, beside)
-        await self.core.journal.append(
+        await self.core.record(
             [
                 self._step(item, rollback_id, "concluded", swapped.effects, outcome, why, stands),
                 *self._finished(caller, item, rollback_id, choice, why),
@@ -207,7 +206,7 @@ class Conflicts:
 
     async def _append(self, item: OpenItem, events: Sequence[BaseEvent]) -> None:
         try:
-            await self.core.journal.append(events, expect={ViewKey("open_item", item.id): item.version})
+            await self.core.record(events, expect={ViewKey("open_item", item.id): item.version})
         except Stale as error:
             raise EngineError("not_open", f"{item.id} was settled at the same moment.", "Look at it again.") from error
 
@@ -240,7 +239,7 @@ class Conflicts:
                 plan={"object": object, "version": version},
                 plan_digest="",
             )
-            await self.core.journal.append([started, self._version_step(action, rollback_id, (effect,), None, "")])
+            await self.core.record([started, self._version_step(action, rollback_id, (effect,), None, "")])
             effects = await shielded(lambda: self._put(action, rollback_id, system, effect))
         self.seen.forget(effects)
         why = "" if effects else "it changed at the same moment, so nothing was done"
@@ -265,7 +264,7 @@ class Conflicts:
     ) -> tuple[Effect, ...]:
         swapped = await system.swap([effect])
         effects = () if isinstance(swapped, Drifted) else swapped.effects
-        await self.core.journal.append(
+        await self.core.record(
             [
                 self._version_step(
                     action, rollback_id, effects, "restored" if effects else "conflict", "" if effects else "it changed"
@@ -360,7 +359,7 @@ class Conflicts:
                     }
                 )
             )
-        await self.core.journal.append(events)
+        await self.core.record(events)
 
     # -- events -------------------------------------------------------------------------------------------------------
 

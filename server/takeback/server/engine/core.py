@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import ClassVar, Protocol, runtime_checkable
 
 import anyio
 
+from takeback.checkpoints.ballast import Ballast
 from takeback.checkpoints.objects import ObjectStore
-from takeback.journal.events import Caller
+from takeback.journal.events import BaseEvent, Caller
 from takeback.journal.ids import RunId
-from takeback.journal.log import Journal
+from takeback.journal.log import Journal, JournalFull, ViewKey
 from takeback.journal.views import RunView
 from takeback.server.engine.answers import EngineError
 from takeback.server.engine.locks import Locks
@@ -53,6 +54,7 @@ class Core:
     """By name, in the order in which they are listed."""
     locks: Locks
     policy: Policy
+    ballast: Ballast
     now: Callable[[], datetime] = field(default=utc_now)
     retry_pauses: tuple[float, ...] = (1.0, 4.0, 15.0)
     """Seconds between attempts of an undo step that is out of reach for a moment."""
@@ -61,6 +63,24 @@ class Core:
     """Held while it is decided whether a person has to be asked."""
 
     nobody: ClassVar[Caller] = Caller(principal="unknown")
+
+    async def record(
+        self,
+        events: Sequence[BaseEvent],
+        *,
+        blobs: Mapping[str, bytes] | None = None,
+        expect: Mapping[ViewKey, int] | None = None,
+    ) -> None:
+        """Append what belongs to taking something back: on a full disk the ballast is given up for it.
+
+        :raises JournalError: as `Journal.append`.
+        """
+        try:
+            await self.journal.append(events, blobs=blobs, expect=expect)
+        except JournalFull:
+            if not self.ballast.release():
+                raise
+            await self.journal.append(events, blobs=blobs, expect=expect)
 
     def may_see(self, caller: Caller, run: RunView) -> bool:
         """Whether the caller may look at and take back this run: its owner may, through whatever client."""

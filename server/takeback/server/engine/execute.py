@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 GOOD: frozenset[str] = frozenset({"restored", "merged", "already_undone", "compensated"})
 DRIFT_ROUNDS = 3
+DISK_FULL = "disk_full"
+"""What systems call it (`TargetError.code`): then the ballast is given up, so that the rollback can go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,7 @@ class Executor:
         for _ in range(DRIFT_ROUNDS):
             if not effects:
                 return await self._conclude(index, step, Done(step, "already_undone", "nothing of it is left there"))
-            await self._core.journal.append([self._event(index, step, "intended", effects=effects)], blobs=blobs)
+            await self._core.record([self._event(index, step, "intended", effects=effects)], blobs=blobs)
             try:
                 swapped = await self._try_swap(effects)
             except _GiveUp as error:
@@ -206,6 +208,8 @@ class Executor:
                 raise _GiveUp("compensation_timeout: it took longer than the bound for one step") from None
             except TargetError as error:
                 last = str(error)
+                if error.code == DISK_FULL and self._core.ballast.release():
+                    continue
                 if not error.retry or pause is None:
                     raise _GiveUp(last) from error
             except OSError as error:
@@ -249,7 +253,7 @@ class Executor:
             why = f"policy rule {verdict.rule} does not allow it: {verdict.reason}"
             return await self._conclude(index, step, self._open(step, "failed", why, "denied"))
         for attempt, pause in enumerate((*core.retry_pauses, None), start=1):
-            await core.journal.append([self._event(index, step, "intended", attempt=attempt)])
+            await core.record([self._event(index, step, "intended", attempt=attempt)])
             try:
                 words = await shielded(
                     lambda: adapt.compensate(tool, action.memo, action.outcome),
@@ -307,7 +311,7 @@ class Executor:
         ]
         if done.open_item is not None:
             events.append(done.open_item)
-        await shielded(lambda: self._core.journal.append(events))
+        await shielded(lambda: self._core.record(events))
         return done
 
     def _open(

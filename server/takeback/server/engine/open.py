@@ -8,6 +8,7 @@ from pathlib import Path
 
 import platformdirs
 
+from takeback.checkpoints.ballast import Ballast
 from takeback.checkpoints.store import FileObjectStore
 from takeback.journal.log import Journal
 from takeback.journal.sqlite import SqliteJournal
@@ -56,6 +57,8 @@ async def open_core(settings: Settings, *, policy: Policy | None = None) -> Open
     """
     data = settings.data
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    ballast = Ballast(data / "ballast", settings.limits.ballast_bytes)
+    ballast.ensure()
     journal = await SqliteJournal.open(
         data / "journal.db", key_file=key_file(settings), anchor_file=anchor_file(settings)
     )
@@ -95,5 +98,6 @@ async def open_core(settings: Settings, *, policy: Policy | None = None) -> Open
         tools=registry.tools,
         locks=Locks(data / "locks"),
         policy=policy or DefaultPolicy(),
+        ballast=ballast,
     )
     return Opened(core, journal, registry)

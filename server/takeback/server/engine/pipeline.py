@@ -10,13 +10,13 @@ import json
 import logging
 import secrets
 from dataclasses import dataclass, field
+from datetime import timedelta
 from fnmatch import fnmatch
 from typing import Any
 
 import anyio
 from blake3 import blake3
 from pydantic import BaseModel, JsonValue, ValidationError
-from takeback.server.engine.report import failure_report, shown
 
 from takeback.checkpoints.objects import ObjectError, QuotaExceeded
 from takeback.journal.events import (
@@ -38,10 +38,11 @@ from takeback.journal.views import ActionView, RunView
 from takeback.server.engine import approvals, keys, runs
 from takeback.server.engine.answers import CallAnswer, EngineError, ErrorInfo, UndoInfo
 from takeback.server.engine.calls import Call
-from takeback.server.engine.core import Core
+from takeback.server.engine.core import Core, rfc3339
 from takeback.server.engine.locks import LockTimeout
 from takeback.server.engine.plan import object_key
 from takeback.server.engine.policy import Judged, Verdict
+from takeback.server.engine.report import failure_report, shown
 from takeback.server.engine.seen import Seen
 from takeback.server.engine.settle import settle_held
 from takeback.server.engine.shield import shielded
@@ -415,7 +416,11 @@ class Pipeline:
                 reason=prepared.reason,
                 memo=prepared.memo,
                 compensation=Compensation.model_validate(
-                    {"strategy": strategies[prepared.reversibility], "how": prepared.how}
+                    {
+                        "strategy": strategies[prepared.reversibility],
+                        "how": prepared.how,
+                        "allowed_until": self._until(prepared),
+                    }
                 ),
                 idempotency_key=work.call.idempotency_key,
                 policy_rule=verdict.rule,
@@ -490,12 +495,19 @@ class Pipeline:
             action_id=work.action_id,
             checkpoint_id=checkpoint_id,
             reversibility=prepared.reversibility,
-            undo=UndoInfo(how=prepared.how) if prepared.reversibility != "irreversible" else None,
+            undo=UndoInfo(how=prepared.how, until=self._until(prepared))
+            if prepared.reversibility != "irreversible"
+            else None,
             summary=committed.summary,
             result=answer,
             digest=committed.digest,
             warnings=warnings,
         )
+
+    def _until(self, prepared: Prepared) -> str | None:
+        if prepared.reversibility == "irreversible":
+            return None
+        return rfc3339(self._core.now() + timedelta(days=self._core.settings.limits.keep_days))
 
     # -- what can go wrong ------------------------------------------------------------------------------------------------
 

@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pydantic import JsonValue
-from takeback.server.engine.queries import open_item_answer
-from takeback.server.engine.report import rollback_report, shown
 
 from takeback.journal.events import (
     BaseEvent,
@@ -41,6 +39,8 @@ from takeback.server.engine.gather import (
 )
 from takeback.server.engine.locks import LockTimeout
 from takeback.server.engine.plan import Entry, Goal, Plan, PlanStep
+from takeback.server.engine.queries import open_item_answer
+from takeback.server.engine.report import rollback_report, shown
 from takeback.server.engine.seen import Seen
 from takeback.server.engine.settle import settle
 
@@ -116,7 +116,7 @@ class Rollbacks:
                 plan = await make_plan(self.core, wish.goal, wish.chosen, await others_on(self.core, wish.chosen))
                 if plan_digest is not None and plan_digest != plan.digest:
                     raise _void(plan)
-                await self.core.journal.append(
+                await self.core.record(
                     [
                         RollbackStarted(
                             run_id=touched[0],
@@ -176,7 +176,7 @@ class Rollbacks:
                         status=_status_after(run, wish, good),
                     )
                 )
-        await self.core.journal.append(events)
+        await self.core.record(events)
         return await self._answer(rollback_id, plan, done, status, retracted, touched)
 
     # -- runs: locks, seal, reopen ----------------------------------------------------------------------------------------
@@ -196,7 +196,7 @@ class Rollbacks:
             views = [await self.core.journal.get(RunView, run_id) for run_id in runs]
             present = [view for view in views if view is not None]
             try:
-                await self.core.journal.append(
+                await self.core.record(
                     [RunSealed(run_id=view.run_id, at=self.core.now(), rollback_id=rollback_id) for view in present],
                     expect={ViewKey("run", view.id): view.version for view in present},
                 )
@@ -221,7 +221,7 @@ class Rollbacks:
                 )
             )
         if events:
-            await self.core.journal.append(events)
+            await self.core.record(events)
 
     async def _settle_in_flight(self, runs: Sequence[RunId]) -> None:
         for run_id in runs:

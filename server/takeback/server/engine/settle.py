@@ -102,7 +102,7 @@ async def settle_held(core: Core, action_id: ActionId, *, by: str) -> ActionView
                 events.append(doubt_item(core, action, why))
     if events:
         try:
-            await core.journal.append(events, expect={ViewKey("action", action.id): action.version})
+            await core.record(events, expect={ViewKey("action", action.id): action.version})
         except Stale:
             log.info("action %s was settled by another process", action.id)
     return await core.journal.get(ActionView, action_id)

@@ -104,7 +104,7 @@ def _marking(engine: Engine, settings: Settings) -> list[SurfaceTool]:
             on_failure=a.on_failure, mode=a.mode,
         )  # fmt: skip
         await tell_changed(context, started.run_id)
-        return reply(started, f"Run {started.run_id} is open. Pass this run_id with every call of the task.", started.text)
+        return reply(started, started.text or f"Run {started.run_id} is open: pass it as run_id with every call.")
 
     async def finish_run(a: args.FinishRun, context: AnyContext) -> Reply:
         ended = await engine.finish_run(caller_of(context.session), a.run_id, status=a.status, summary=a.summary)

@@ -33,7 +33,8 @@ class NativeCalls(Calls):
     def __init__(self, library: ctypes.CDLL) -> None:
         self._syscall: Callable[..., int] = library.syscall
         self._renameat2: Callable[..., int] = library.renameat2
-        self._how = _How(OPEN_FOLDER, 0, _BENEATH | _NO_MAGICLINKS | _NO_SYMLINKS)
+        # with O_NOFOLLOW too, a link at the end would be called "not a folder"; RESOLVE_NO_SYMLINKS refuses it as a link
+        self._how = _How(OPEN_FOLDER & ~os.O_NOFOLLOW, 0, _BENEATH | _NO_MAGICLINKS | _NO_SYMLINKS)
         self._how_at = ctypes.byref(self._how)
 
     def open_below(self, root: Dir, parts: Sequence[bytes]) -> Dir:

@@ -9,8 +9,8 @@ import anyio.to_thread
 from pydantic import BaseModel, Field
 
 from takeback.tools.contract import Arguments, CallContext, ReadTool, Result, ToolError
-from takeback.tools.files.read_tools import listed, missing, order_of
 from takeback.tools.files.parts import looks_binary
+from takeback.tools.files.read_tools import listed, missing, order_of
 from takeback.tools.files.search import BadPattern, Glob, Searcher, TooSlow
 from takeback.tools.files.staged import FileInfo
 from takeback.tools.files.text import NotText, decode

@@ -44,7 +44,10 @@ def codec(encoding: Encoding) -> str:
 
 def encoding_of(head: bytes) -> Encoding:
     """The encoding that the first bytes announce; without a mark that is UTF-8 (which the rest may belie)."""
-    return next((encoding for encoding, mark in MARKS.items() if head.startswith(mark)), "utf-8")
+    for encoding, mark in MARKS.items():
+        if head.startswith(mark):
+            return encoding
+    return "utf-8"
 
 
 def decode(content: bytes) -> Text:

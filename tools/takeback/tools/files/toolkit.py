@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from takeback.journal.states import State
 from takeback.tools.contract import CallContext, Target, ToolError
@@ -29,6 +28,7 @@ ExpectedDigest = Annotated[
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]|\\x(?:[01][0-9a-f]|7f)")
 """Control characters, and the escapes that would make them."""
 _LONGEST = 4096
+_POSITION = TypeAdapter(list[str | int], config=ConfigDict(strict=True))
 
 
 class FilesTool:
@@ -78,7 +78,7 @@ def digest_of(state: State) -> str:
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def told() -> Generator[None]:
     """Hand what the file system refuses to the caller, who can mend it."""
     try:
         yield
@@ -110,10 +110,10 @@ def position_of(cursor: str, *kinds: type) -> list[str | int]:
     :raises ToolError: it is none of ours.
     """
     try:
-        position = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except (binascii.Error, ValueError):
-        position = None
-    if not isinstance(position, list) or [type(part) for part in position] != list(kinds):
+        position = _POSITION.validate_json(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except ValueError:  # bad base64, bad JSON and bad types are all of this kind
+        position = []
+    if [type(part) for part in position] != list(kinds):
         raise ToolError(
             "The cursor is not one that this tool answered.", advice="Start again without it.", code="bad_cursor"
         )

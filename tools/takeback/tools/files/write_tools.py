@@ -336,13 +336,17 @@ class CreateDirectoryTool(FilesTool, ReversibleTool[CreateDirectory]):
 def _content(arguments: WriteFile) -> bytes:
     if arguments.encoding == "base64":
         try:
-            return binascii.a2b_base64(arguments.content.encode("ascii"), strict_mode=True)
-        except (UnicodeEncodeError, binascii.Error) as error:
+            content = binascii.a2b_base64(arguments.content.encode("ascii"), strict_mode=True)
+        except (UnicodeEncodeError, binascii.Error):
+            content = None
+        # strict mode still lets padding through that stands for nothing
+        if content is None or len(arguments.content) != -(-len(content) // 3) * 4:
             raise ToolError(
                 "content is not valid base64.",
                 advice="Encode the bytes with the standard alphabet and padding, without line breaks.",
                 code="invalid",
-            ) from error
+            )
+        return content
     at = surrogate(arguments.content)
     if at is not None:
         raise ToolError(
