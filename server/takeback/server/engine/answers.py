@@ -136,6 +136,7 @@ class RollbackAnswer(AnswerModel):
     other_runs: list[str] = Field(default=[], description="Runs in the way; name them in `cascade`.")
     approval_id: str | None = None
     question: str | None = None
+    warnings: list[str] = Field(default=[], description="What the systems could not promise while it was done.")
     report: str = ""
     error: ErrorInfo | None = None
 

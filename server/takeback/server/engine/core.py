@@ -42,6 +42,15 @@ class Resolving(Protocol):
         ...
 
 
+@runtime_checkable
+class Displaying(Protocol):
+    """A system whose objects have names for people, such as paths relative to a root."""
+
+    def display(self, object: str) -> str:
+        """The object as a person calls it."""
+        ...
+
+
 @dataclass(slots=True)
 class Core:
     """Handed to each part of the engine."""
@@ -95,6 +104,11 @@ class Core:
         if run is None or not self.may_see(caller, run):
             raise EngineError("not_found", f"There is no run {run_id!r}.", "Call list_runs to see your runs.")
         return run
+
+    def display(self, system: str, object: str) -> str:
+        """An object as people call it."""
+        owner = self.systems.get(system)
+        return owner.display(object) if isinstance(owner, Displaying) else object
 
     def resolve(self, object: str) -> str:
         """The object that a person or a model means: systems that know short names (paths) are asked in turn.

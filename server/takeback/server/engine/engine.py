@@ -13,7 +13,6 @@ from typing import Literal, Self
 
 import anyio
 from pydantic import BaseModel, JsonValue
-from takeback.server.engine.report import failure_report
 
 from takeback.journal.events import Caller, CheckpointNamed, OnFailure, RunMode
 from takeback.journal.ids import CheckpointId, new_checkpoint_id
@@ -38,10 +37,12 @@ from takeback.server.engine.answers import (
     VersionPage,
 )
 from takeback.server.engine.calls import NO_ACTION, NO_RUN, Call, Progress, no_progress
+from takeback.server.engine.care import tend_forever
 from takeback.server.engine.conflicts import Choice, Conflicts
 from takeback.server.engine.core import Core
 from takeback.server.engine.open import Opened, open_core, workspace_name
 from takeback.server.engine.pipeline import Pipeline, parse
+from takeback.server.engine.report import failure_report
 from takeback.server.engine.resume import resume_from
 from takeback.server.engine.rollback import Rollbacks, wish_for_redo
 from takeback.server.engine.seen import Seen
@@ -96,6 +97,10 @@ class Engine:
             log.warning("rollback %s was finished: %s", answer.rollback_id, answer.status)
         await self._conflicts.finish_unfinished()
         await runs.tidy(self.core)
+
+    async def tend(self) -> None:
+        """Care for the data directory until cancelled (`care.py`); for servers that stay up."""
+        await tend_forever(self.core)
 
     async def close(self) -> None:
         """Take no more calls, wait for what is in flight (up to 3 s), then let go of everything."""

@@ -45,6 +45,8 @@ class Done:
     why: str = ""
     effects: tuple[Effect, ...] = ()
     open_item: ConflictOpened | None = None
+    warnings: tuple[str, ...] = ()
+    """What the system could not promise while it did this."""
 
     @property
     def good(self) -> bool:
@@ -163,8 +165,8 @@ class Executor:
                 if wrong:
                     why = f"read back and found different: {', '.join(wrong)}"
                     return await self._conclude(index, step, self._open(step, "failed", why))
-                why = "; ".join(filter(None, (step.why, *swapped.warnings)))
-                return await self._conclude(index, step, Done(step, outcome, why, swapped.effects))
+                done = Done(step, outcome, step.why, swapped.effects, warnings=swapped.warnings)
+                return await self._conclude(index, step, done)
             present = await self._present(step, swapped)
             if all(now.same(wanted.after) for now, wanted in zip(present, step.wanted, strict=True)):
                 return await self._conclude(index, step, Done(step, "already_undone", "it is already as it was before"))
@@ -306,7 +308,13 @@ class Executor:
         stands = self._stands if done.outcome in GOOD else None
         events: list[BaseEvent] = [
             self._event(
-                index, step, "concluded", effects=done.effects, outcome=done.outcome, why=done.why, stands=stands
+                index,
+                step,
+                "concluded",
+                effects=done.effects,
+                outcome=done.outcome,
+                why="; ".join(filter(None, (done.why, *done.warnings))),
+                stands=stands,
             )
         ]
         if done.open_item is not None:

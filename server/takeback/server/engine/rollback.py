@@ -274,7 +274,7 @@ class Rollbacks:
 
     async def _planned(self, wish: Wish, plan: Plan, why: str = "") -> RollbackAnswer:
         steps = [await self._step_answer(step) for step in plan.steps]
-        text = rollback_report(steps, "planned", [])
+        text = rollback_report(self._for_people(steps, plan), "planned", [])
         if why:
             text = f"{why}\n\n{text}"
         return RollbackAnswer(
@@ -328,8 +328,26 @@ class Rollbacks:
             retracted=list(retracted),
             open_items=items,
             other_runs=list(plan.other_runs),
-            report=rollback_report(steps, status, items),
+            warnings=list(dict.fromkeys(warning for one in done for warning in one.warnings)),
+            report=rollback_report(self._for_people(steps, plan), status, items),
         )
+
+    def _for_people(self, steps: Sequence[StepAnswer], plan: Plan) -> list[StepAnswer]:
+        """The same steps with objects as people call them (paths relative to their root)."""
+        names = {
+            effect.object: self.core.display(effect.system, effect.object)
+            for step in plan.steps
+            for effect in step.wanted
+        }
+        return [
+            step.model_copy(
+                update={
+                    "object": names.get(step.object, step.object),
+                    "objects": [names.get(each, each) for each in step.objects],
+                }
+            )
+            for step in steps
+        ]
 
 
 async def _nobody_watches(done: float, total: float | None, words: str) -> None:

@@ -63,6 +63,8 @@ class Move(Step):
                 folder = self._bench.parent(place)
                 if folder is not None:
                     self._bench.calls.settle(folder, place.name, self._slot.folder, self._slot.name)
+        if self._doubled():
+            return "between" if self._in_slot() else "other"
         f_start, f_end = self._f_at(self._start), self._f_at(self._end)
         if self._forward:
             if f_start and (self._d_at(self._end) if not self._d.absent else self._empty(self._end)):
@@ -83,6 +85,15 @@ class Move(Step):
         if f_end and not self._d.absent and self._empty(self._start) and self._in_slot():
             return "between"
         return "other"
+
+    def _doubled(self) -> bool:
+        """Whether both names stand for `F`: a rename by link and unlink, cut in two. Finishing it loses nothing."""
+        calls, start, end = self._bench.calls, self._bench.parent(self._start), self._bench.parent(self._end)
+        if calls.one_step or start is None or end is None:
+            return False
+        here, there = calls.lstat(start, self._start.name), calls.lstat(end, self._end.name)
+        same = here is not None and there is not None and (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+        return same and self._f_at(self._end)
 
     def _empty(self, place: Place) -> bool:
         folder = self._bench.parent(place)
@@ -148,8 +159,12 @@ class Move(Step):
         calls = self._bench.calls
         start, end = self._folder(self._start), self._folder(self._end)
         a, b = self._start.name, self._end.name
+        doubled = self._doubled()
+        if doubled:
+            calls.unlink(start, a)
         if self._d.absent:
-            calls.place(start, a, end, b)
+            if not doubled:
+                calls.place(start, a, end, b)
             return
         assert self._slot is not None
         slot, name = self._slot.folder, self._slot.name
@@ -162,7 +177,7 @@ class Move(Step):
                 if not self._between_places():
                     calls.exchange(start, a, end, b)
                 calls.place(start, a, slot, name)
-            else:
+            elif not doubled:
                 calls.place(start, a, end, b)
         elif calls.lstat(slot, name) is None:
             calls.exchange(start, a, end, b)

@@ -25,6 +25,7 @@ def swap(bench: Workbench, effects: Sequence[Effect], notes: Dir) -> Swapped | D
     steps = _steps(bench, changing, notes)
     times = _Times(bench, changing)
     done: list[Step] = []
+    current: Step | None = None
     try:
         standings = [step.standing() for step in steps]
         if "other" in standings:
@@ -36,8 +37,10 @@ def swap(bench: Workbench, effects: Sequence[Effect], notes: Dir) -> Swapped | D
         for step in todo:
             step.check()
         for step in todo:
+            current = step
             step.act()
             done.append(step)
+            current = None
         times.put_back()
         times.sync()
         _drop(bench, changing, steps)
@@ -46,8 +49,9 @@ def swap(bench: Workbench, effects: Sequence[Effect], notes: Dir) -> Swapped | D
         return _drifted(bench, effects, steps, str(drift), drift.present)
     except OSError as error:
         try:
+            _unwind(current)
             _go_back(done)
-        except OSError as second:
+        except (OSError, Drift) as second:
             raise CannotGoBack("A change failed on the way and could not be taken back.") from second
         shown = bench.names.locate(effects[0].object).shown if effects else "it"
         raise unavailable(refusal(error, shown)) from error
@@ -64,6 +68,19 @@ def unavailable(error: TargetError) -> Unavailable:
     told = Unavailable(str(error), advice=error.advice)
     told.code = error.code
     return told
+
+
+def _unwind(step: Step | None) -> None:
+    """Take back the step in which an error came, however far it got."""
+    if step is None:
+        return
+    match step.standing():
+        case "before":
+            return
+        case "after" | "between":
+            step.back()
+        case "other":
+            raise CannotGoBack("A change failed on the way, and what stands there now is neither before nor after.")
 
 
 def _drop(bench: Workbench, effects: Sequence[Effect], steps: Sequence[Step]) -> None:
