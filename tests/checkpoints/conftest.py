@@ -10,14 +10,18 @@ from tests.checkpoints.history import open_store
 
 from takeback.checkpoints.store import FileObjectStore
 from takeback.journal.log import Journal
+from takeback.journal.memory import MemoryJournal
 from takeback.journal.sqlite import SqliteJournal
 
 
-@pytest.fixture
-async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
-    journal = await SqliteJournal.open(
-        tmp_path / "data" / "journal.db", key_file=tmp_path / "chain.key", anchor_file=None
-    )
+@pytest.fixture(params=["sqlite", "memory"])
+async def journal(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Journal]:
+    if request.param == "memory":
+        journal: Journal = MemoryJournal()
+    else:
+        journal = await SqliteJournal.open(
+            tmp_path / "data" / "journal.db", key_file=tmp_path / "chain.key", anchor_file=None
+        )
     yield journal
     await journal.close()
 

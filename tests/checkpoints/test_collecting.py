@@ -25,6 +25,7 @@ from tests.checkpoints.history import (
     stored,
 )
 
+from takeback.checkpoints import retention
 from takeback.checkpoints.needed import Reason, what_to_keep
 from takeback.checkpoints.objects import ObjectError
 from takeback.checkpoints.oslock import held
@@ -155,6 +156,31 @@ async def test_only_what_nobody_needs_is_collected(journal: Journal, store: File
     assert await store.has(needed) and not await store.has(garbage)
 
 
+async def test_long_journals_are_marked_and_swept_in_pages(
+    journal: Journal, store: FileObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "_PAGE", 2)
+    monkeypatch.setattr(retention, "_BATCH", 2)
+    needed = [await store.put(bytes([n]) * BIG) for n in range(5)]
+    garbage = [await store.put(bytes([100 + n]) * BIG) for n in range(5)]
+    run_id = await start_run(journal)
+    for name in needed:
+        await act(journal, run_id, change(stored(name)))
+    for n in range(5):
+        name, blobs = store.small(b"garbage %d" % n)
+        await finished_run_with(journal, garbage[n], name, blobs=blobs)
+    grow_old(store)
+    told: list[tuple[float, float | None, str]] = []
+
+    async def progress(done: float, total: float | None, words: str) -> None:
+        told.append((done, total, words))
+
+    collected = await gather(journal, store, progress=progress)
+    assert (collected.objects, collected.kept) == (10, 5)
+    assert {name async for name, _ in store.names()} == set(needed)
+    assert [done for done, _, words in told if "files" in words] == [0, 2, 4]
+
+
 async def test_a_name_in_a_memo_is_needed_as_well(journal: Journal, store: FileObjectStore) -> None:
     name = await store.put(b"n" * BIG)
     await act(journal, await start_run(journal), memo={"original": [name]})
@@ -186,6 +212,7 @@ async def test_a_dry_run_says_what_would_go_and_destroys_nothing(journal: Journa
 
 async def test_what_was_put_lately_waits_for_its_intent(journal: Journal, store: FileObjectStore) -> None:
     name = await store.put(b"g" * BIG)
+    assert (await gather(journal, store, dry_run=True)).objects == 0
     assert (await gather(journal, store)).objects == 0
     assert await store.has(name)
 

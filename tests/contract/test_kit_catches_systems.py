@@ -25,7 +25,7 @@ async def told(check: str, system: MemorySystem, *, effects: bool = True) -> str
     for name, content in Kit.contents:
         (present,) = await MemorySystem.look(system, [name])
         made.append(await MemorySystem.write(system, name, content, present))
-    arguments = {"system": system, "world": world, "effects": made}
+    arguments = {"system": system, "world": world, "effects": made, "changes": Kit.contents, "missing": "nowhere"}
     wanted = getattr(kit, check).__code__.co_varnames[1 : getattr(kit, check).__code__.co_argcount]
     with pytest.raises((pytest.fail.Exception, AssertionError)) as caught:
         await getattr(kit, check)(**{name: arguments[name] for name in wanted})

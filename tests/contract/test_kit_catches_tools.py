@@ -511,7 +511,7 @@ async def test_an_undo_that_cannot_be_finished_after_a_crash_is_told():
 async def test_a_compensation_that_swallows_errors_is_told():
     class Tool(PostNote):
         async def compensate(self, memo, outcome):
-            try:
+            try:  # noqa: SIM105 -- as people write it
                 self.system.unpin(memo.note_id)
             except Exception:
                 pass
@@ -523,7 +523,7 @@ async def test_a_compensation_that_swallows_errors_is_told():
 async def test_an_act_that_swallows_errors_is_told():
     class Tool(PostNote):
         async def apply(self, arguments, memo):
-            try:
+            try:  # noqa: SIM105 -- as people write it
                 self.system.pin(memo.note_id, "note", arguments.text)
             except OSError:
                 pass

@@ -19,7 +19,17 @@ BLOCKS = dict(re.findall(r"```python file=(\S+)\n(.*?)```", PAGE.read_text("utf-
 
 def pytest_on(folder: Path) -> subprocess.CompletedProcess[str]:
     """The tests of a folder, as their author would run them."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestWarning", "."]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-W",
+        "ignore::pytest.PytestWarning",
+        ".",
+    ]
     env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, env=env)
 
@@ -58,7 +68,10 @@ def test_checking_a_sound_tool_succeeds(tmp_path, capfd):
 
 def test_checking_can_leave_stdout_alone(tmp_path):
     tool, _ = new_tool("post_note", "read", tmp_path)
-    code = f"import pathlib; from takeback.tools.scaffold import check_tool; check_tool(pathlib.Path({str(tool)!r}), on_stderr=True)"
+    code = (
+        "import pathlib; from takeback.tools.scaffold import check_tool;"
+        f"check_tool(pathlib.Path({str(tool)!r}), on_stderr=True)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout == ""
     assert "passed" in done.stderr

@@ -19,9 +19,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from takeback.server.principal import local_principal
+
 BLOCK = re.compile(r"(?P<before>(?:<!-- before: .*? -->\n)*)```console\n(?P<body>.*?)```", re.S)
+_STYLE = re.compile(r"\x1b\[[0-9;]*m")
 _ID = re.compile(r"\b(run|act|chk|rbk|apr|cfl)_([a-z2-7]{26}|[a-z2-7]{8})\b")
-_TIME = re.compile(r"20\d\d-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?Z")
+_TIME = re.compile(r"(20\d\d-\d\d-\d\d[ T])?\d\d:\d\d:\d\dZ")
 _DIGEST = re.compile(r"\b[0-9a-f]{16}\b")
 HOME = "/home/ada"
 
@@ -49,7 +52,8 @@ class Stage:
         keep = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT") if name in os.environ}
         return keep | {
             "HOME": str(self.home),
-            "TERM": "dumb",
+            "TERM": "xterm",
+            "NO_COLOR": "1",
             "COLUMNS": "100",
             "LANG": "C.UTF-8",
             "TAKEBACK_DATA": str(self.home / "data"),
@@ -100,9 +104,9 @@ class Stage:
         return re.sub(r"\$([A-Z]+)", lambda name: self.names[name[1]](), command)
 
     def _stand_ins(self, text: str) -> str:
-        text = text.replace(str(self.home), HOME)
+        text = _STYLE.sub("", text).replace(str(self.home), HOME).replace(local_principal(), "local:ada")
         text = _ID.sub(self._stand_in, text)
-        text = _TIME.sub("2026-11-20 09:30:00Z", text)
+        text = _TIME.sub(lambda at: ("2026-11-20 " if at[1] else "") + "09:30:00Z", text)
         return _DIGEST.sub("0123456789abcdef", text)
 
     def _stand_in(self, found: re.Match[str]) -> str:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+
 from takeback.journal import events as e
 from takeback.journal.ids import ActionId, CheckpointId, RunId
 from takeback.journal.log import Journal

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+
 from takeback.journal import events as e
 from takeback.journal.ids import RunId
 from takeback.journal.log import Journal, JournalError, Stale, ViewKey

@@ -12,6 +12,7 @@ from typing import Any, get_args
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
+
 from takeback.journal import events as e
 from takeback.journal.chain import TYPES, decode, encode
 from takeback.journal.erasure import bones
@@ -19,7 +20,7 @@ from takeback.journal.log import Journal, JournalError
 from takeback.journal.memory import MemoryJournal
 from takeback.journal.sqlite import SqliteJournal
 from takeback.journal.states import Compensation, Effect, State
-from takeback.journal.views import VIEWS, ActionView
+from takeback.journal.views import VIEWS
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 
@@ -73,7 +74,11 @@ def events_of(member: type[e.BaseEvent]) -> st.SearchStrategy[e.BaseEvent]:
     for name, field in member.model_fields.items():
         if name in IDS:
             fields[name] = IDS[name]
-        elif name in FIELDS and not (name == "outcome" and member in (e.RunFinished, e.RollbackStep, e.ActionSettled)):
+        elif (
+            name in FIELDS
+            and not (name == "answer" and member is e.TriggerFired)
+            and not (name == "outcome" and member in (e.RunFinished, e.RollbackStep, e.ActionSettled))
+        ):
             fields[name] = FIELDS[name]
         elif field.annotation is str:
             fields[name] = st.text(st.characters(codec="utf-8"), max_size=4)
@@ -105,20 +110,22 @@ def test_both_journals_and_a_rebuild_agree(batches: list[list[e.BaseEvent]], era
     async def scenario(folder: Path) -> None:
         memory = MemoryJournal()
         disk = await SqliteJournal.open(folder / "journal.db", key_file=folder / "key", anchor_file=folder / "anchors")
-        for journal in (memory, disk):
-            for number, batch in enumerate(batches):
-                if number == cut:
-                    await erase(journal, erased)
-                written = await journal.append(batch)
-                assert list(await journal.read(after=written[0].position - 1)) == written
-        assert await picture(memory) == await picture(disk)
-        before = await picture(disk)
-        assert (await memory.verify()).problems == ()
-        assert (await disk.verify()).problems == ()
-        assert await memory.rebuild() == await disk.rebuild()
-        assert await picture(disk) == before
-        assert await picture(memory) == before
-        await disk.close()
+        try:
+            for journal in (memory, disk):
+                for number, batch in enumerate(batches):
+                    if number == cut:
+                        await erase(journal, erased)
+                    written = await journal.append(batch)
+                    assert list(await journal.read(after=written[0].position - 1)) == written
+            assert await picture(memory) == await picture(disk)
+            before = await picture(disk)
+            assert (await memory.verify()).problems == ()
+            assert (await disk.verify()).problems == ()
+            assert await memory.rebuild() == await disk.rebuild()
+            assert await picture(disk) == before
+            assert await picture(memory) == before
+        finally:
+            await disk.close()
 
     folder = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
     try:
@@ -130,8 +137,8 @@ def test_both_journals_and_a_rebuild_agree(batches: list[list[e.BaseEvent]], era
 async def erase(journal: Journal, positions: list[int]) -> None:
     try:
         await journal.erase(positions, by="me", why="asked for", at=NOW)
-    except JournalError:
-        assert any(not 0 < position <= await journal.position() for position in positions)
+    except JournalError:  # no such event, or the record of an erasure: refused by both alike
+        assert (await journal.verify()).sound
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -141,8 +148,3 @@ def test_every_event_survives_being_written_and_so_do_its_bones(event: Any) -> N
     left = bones(event)
     assert decode(event.type, encode(left)) == left
     assert left.run_id == event.run_id
-
-
-async def test_the_picture_of_an_empty_journal_is_empty() -> None:
-    journal = MemoryJournal()
-    assert await journal.find(ActionView) == []

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from takeback.journal import events as e
 from takeback.journal.ids import RunId
 from takeback.journal.keys import KeyFile, KeyRing
@@ -56,6 +57,19 @@ def start_writer(place: Any, name: str, count: int) -> subprocess.Popen[str]:
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     return process
+
+
+def run(*command: object) -> int:
+    return subprocess.run([str(word) for word in command], check=False).returncode
+
+
+def spawn(script: str, *arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *(str(each) for each in arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
 
 def go(process: subprocess.Popen[str]) -> None:
@@ -223,12 +237,7 @@ async def test_of_racing_processes_one_makes_the_key(place: Any, tmp_path: Path)
         "ring = KeyRing.load(KeyFile(Path(sys.argv[1])))\nprint('ready', flush=True)\nsys.stdin.readline()\n"
         "ring.create()\nprint(ring.current.id)\n"
     )
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", script, place.key_file], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        for _ in range(3)
-    ]
+    processes = [spawn(script, place.key_file) for _ in range(3)]
     for process in processes:
         assert process.stdout is not None
         process.stdout.readline()
@@ -315,7 +324,7 @@ async def test_a_full_disk_is_said_and_the_same_call_succeeds_once_there_is_spac
 async def test_a_disk_that_is_really_full_costs_no_acknowledged_event(tmp_path: Path, make: Any) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", disk], check=False).returncode:
+    if run("mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", disk):
         pytest.skip("mounting is not allowed here")
     try:
         path = disk / "journal.db"
@@ -335,7 +344,7 @@ async def test_a_disk_that_is_really_full_costs_no_acknowledged_event(tmp_path: 
         assert found.sound, found.problems
         await journal.close()
     finally:
-        subprocess.run(["umount", disk], check=True)
+        assert run("umount", disk) == 0
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs to find the descriptor of the WAL")

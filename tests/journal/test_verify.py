@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from takeback.journal.anchors import AnchorFile
 from takeback.journal.chain import Row
 from takeback.journal.ids import RunId

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -44,8 +45,8 @@ def configuration(tmp_path: Path) -> Path:
     file.write_text(
         f"key_file = {json.dumps(str(tmp_path / 'keys' / 'chain.key'))}\n"
         f"anchor_file = {json.dumps(str(tmp_path / 'anchors' / 'heads.log'))}\n"
-        "[limits]\nframe_bytes = 1000000\nballast_bytes = 4096\n"
-        f'[tools]\noff=["files"]\nmodules = {json.dumps(modules)}\n'
+        "[limits]\nframe_bytes = 1000000\nread_bytes = 100000\nballast_bytes = 4096\n"
+        f"[tools]\nmodules = {json.dumps(modules)}\n"
     )
     return file
 
@@ -119,10 +120,8 @@ class Raw:
         self.process.wait(timeout=5)
         for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
             if stream is not None:
-                try:
+                with contextlib.suppress(OSError):  # a broken pipe that still had bytes to flush
                     stream.close()
-                except OSError:
-                    pass  # a broken pipe that still had bytes to flush
 
 
 Start = Callable[..., Raw]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Literal
@@ -9,6 +10,7 @@ from typing import Any, Literal
 import pytest
 from mcp import Client, StdioServerParameters
 from mcp_types import ElicitRequestParams, ElicitResult
+from tests.protocol.conftest import Start
 
 Mode = Literal["auto", "legacy"]
 
@@ -59,12 +61,23 @@ async def test_what_one_process_did_the_next_one_takes_back(
     assert (workspace / "notes.txt").read_text() == "one\ntwo\nthree\n"
 
 
-def test_starting_loads_nothing_that_only_other_commands_need(command: list[str]) -> None:
-    import subprocess
-
+def test_starting_loads_nothing_that_only_other_commands_need() -> None:
     code = (
         "import sys; import takeback.server.mcp.app; "
-        "print([m for m in ('typer', 'rich', 'hypothesis', 'pytest', 'keyring', 'jsonschema', 'uvicorn') if m in sys.modules])"
+        "print([m for m in ('typer', 'rich', 'hypothesis', 'pytest', 'keyring', 'jsonschema') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
     assert done.stdout.strip() == "[]"
+
+
+def test_who_watches_a_run_is_told_when_it_changes(start: Start) -> None:
+    client = start()
+    client.ask(1, "subscriptions/listen", notifications={"resourceSubscriptions": ["takeback://runs"]})
+    assert client.answer()["method"] == "notifications/subscriptions/acknowledged"
+    client.call(2, "write_file", path="a.txt", content="a")
+    seen = [client.answer(), client.answer()]
+    told = next(message for message in seen if "method" in message)
+    assert told["method"] == "notifications/resources/updated"
+    assert told["params"]["uri"] == "takeback://runs"
+    client.process.terminate()
+    assert client.process.wait(timeout=5) == 0

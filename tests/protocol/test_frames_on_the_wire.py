@@ -108,3 +108,15 @@ def test_a_frame_may_arrive_in_pieces_and_without_a_last_newline(start: Start) -
     client.process.stdin.close()
     assert client.answer()["id"] == 1
     assert client.process.wait(timeout=5) == 0
+
+
+def test_a_slow_reader_gets_everything_that_was_answered_before_the_end(start: Start) -> None:
+    client = start()
+    for number in range(5):
+        client.call(number, "say_much", to=100_000)
+    assert client.process.stdin is not None
+    client.process.stdin.close()
+    answers = [client.answer() for _ in range(5)]
+    assert sorted(answer["id"] for answer in answers) == [0, 1, 2, 3, 4]
+    assert all(len(answer["result"]["structuredContent"]["text"]) == 100_000 for answer in answers)
+    assert client.process.wait(timeout=5) == 0

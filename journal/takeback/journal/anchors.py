@@ -51,9 +51,7 @@ class AnchorFile:
         anchored = {run_id: [seq, mac.hex()] for run_id, (seq, mac) in heads.items()}
         line = json.dumps({"journal": journal, "position": position, "heads": anchored}, separators=(",", ":")) + "\n"
         with self._lock.held():
-            fd = os.open(
-                self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0), 0o600
-            )
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0), 0o600)
             try:
                 size = os.fstat(fd).st_size
                 # a line that a crash tore is closed first, so that it cannot swallow this one
@@ -105,9 +103,7 @@ class AnchorFile:
                 newest[journal, run_id] = max(seq, newest.get((journal, run_id), 0))
                 kept[journal, run_id, seq, mac] = position
         lines = [
-            json.dumps(
-                {"journal": journal, "position": position, "heads": {run_id: [seq, mac]}}, separators=(",", ":")
-            )
+            json.dumps({"journal": journal, "position": position, "heads": {run_id: [seq, mac]}}, separators=(",", ":"))
             for (journal, run_id, seq, mac), position in kept.items()
             if newest[journal, run_id] == seq
         ]

@@ -12,7 +12,7 @@ import hmac
 import json
 import secrets
 from dataclasses import dataclass
-from typing import Final, get_args
+from typing import Final, cast, get_args
 
 from pydantic_core import PydanticSerializationError
 
@@ -61,7 +61,7 @@ def recorded(row: Row, event: BaseEvent | None) -> Recorded:
         seq=row.seq,
         mac=row.mac.hex(),
         key_id=row.key_id,
-        event=event,  # pyright: ignore[reportArgumentType]  # every event class is a member of the union
+        event=cast("Event | None", event),  # every event class is a member of the union
         type=row.type,
         run_id=row.run_id,
     )

@@ -56,8 +56,15 @@ _BLANKS: Final[dict[str, object]] = {
 """What takes the place of each field that can hold somebody's words or data. Idempotency keys stay: without them a repeated
 call would act twice."""
 
-_KEPT_OUTCOMES: Final = frozenset({"run.finished", "action.settled", "rollback.step"})
-"""Types whose `outcome` is one of a few words of ours, without which no view could be told."""
+_KEPT: Final = frozenset(
+    {
+        ("run.finished", "outcome"),
+        ("action.settled", "outcome"),
+        ("rollback.step", "outcome"),
+        ("trigger.fired", "answer"),
+    }
+)
+"""Type and field where the name stands for one of a few words of ours, without which no view could be told."""
 
 
 def bones(event: BaseEvent) -> BaseEvent:
@@ -66,7 +73,7 @@ def bones(event: BaseEvent) -> BaseEvent:
     fields = event.__class__.model_fields
     update: dict[str, object] = {}
     for name, blank in _BLANKS.items():
-        if name not in fields or (name == "outcome" and type in _KEPT_OUTCOMES):
+        if name not in fields or (type, name) in _KEPT:
             continue
         update[name] = blank
     if type == "action.intended":
@@ -108,9 +115,7 @@ def foldable(row: Row, remains: Remains) -> Recorded:
     return recorded(row, decode(row.type, left.encode()) if isinstance(left, str) else None)
 
 
-def erasures_of(
-    rows: Sequence[Row | None], positions: Sequence[int], by: str, why: str, at: datetime
-) -> list[Erased]:
+def erasures_of(rows: Sequence[Row | None], positions: Sequence[int], by: str, why: str, at: datetime) -> list[Erased]:
     """The events that record an erasure, one per run. What is erased already is passed over.
 
     :raises JournalError: there is no event at one of the positions, or it is itself the record of an erasure.

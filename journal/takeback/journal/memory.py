@@ -261,5 +261,3 @@ def _concerns(object: str, asked: str, nested: bool) -> bool:
     if object == asked:
         return True
     return nested and (object.startswith(asked.rstrip("/") + "/") or asked.startswith(object.rstrip("/") + "/"))
-
-

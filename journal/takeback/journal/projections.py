@@ -53,13 +53,25 @@ Folded = AnyView | PlanPart | StepPart
 KINDS: Final[dict[str, type[Folded]]] = {**VIEWS, "plan": PlanPart, "step": StepPart}
 """Every kind that is stored: the views of the port, and the parts of rollbacks."""
 
-NAMES: Final[dict[type[Folded], str]] = {view: name for name, view in KINDS.items()}
+NAMES: Final[dict[type[View], str]] = {view: name for name, view in KINDS.items()}
 
 Lookup = Callable[[str, str], Folded | None]
 """The present view of a kind and id."""
 
 LIVE: Final = frozenset(
-    "open sealed stalled contained quarantined intended in_doubt in_flight requested granted running".split()
+    [
+        "open",
+        "sealed",
+        "stalled",
+        "contained",
+        "quarantined",
+        "intended",
+        "in_doubt",
+        "in_flight",
+        "requested",
+        "granted",
+        "running",
+    ]
 )
 """Statuses from which something still has to happen: few at any time, so they have an index of their own."""
 
@@ -116,7 +128,7 @@ def _known(get: Lookup, kind: type[V], id: str) -> V | None:
     return cast("V | None", get(NAMES[kind], id))
 
 
-def _next(view: V, position: int, **update: object) -> Change:
+def _next(view: Folded, position: int, **update: object) -> Change:
     changed = view.model_copy(update={**update, "version": position})
     return Change(NAMES[type(view)], view.id, changed)
 
@@ -248,12 +260,14 @@ def _applied(event: e.ActionApplied, position: int, get: Lookup) -> list[Change]
         warnings=event.warnings,
     )
     output: JsonValue = dict(event.answer) or None
-    return [applied, _automatic(event.checkpoint_id, event, action, position, output), *_key(action, position, get, "taken")]
+    return [
+        applied,
+        _automatic(event.checkpoint_id, event, action, position, output),
+        *_key(action, position, get, "taken"),
+    ]
 
 
-def _automatic(
-    checkpoint_id: str, event: BaseEvent, action: ActionView, position: int, output: JsonValue
-) -> Change:
+def _automatic(checkpoint_id: str, event: BaseEvent, action: ActionView, position: int, output: JsonValue) -> Change:
     view = CheckpointView(
         id=checkpoint_id,
         run_id=event.run_id,
@@ -470,9 +484,7 @@ def _rollback_step(event: e.RollbackStep, position: int, get: Lookup) -> list[Ch
         action = _known(get, ActionView, event.action_id)
         if action is not None:
             by = None if event.stands else event.rollback_id
-            changes.append(
-                _next(action, position, stands=event.stands, taken_back_by=by, undo_outcome=event.outcome)
-            )
+            changes.append(_next(action, position, stands=event.stands, taken_back_by=by, undo_outcome=event.outcome))
             if action.status == "applied":
                 changes += _key(action, position, get, "taken" if event.stands else "free")
     return changes

@@ -21,7 +21,20 @@ _REDACTED = re.compile(r"redacted:hmac:[0-9a-f]{32}")
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 
 _SECRET_WORDS: Final = frozenset(
-    "password passwords passwd passphrase pwd secret secrets credential credentials authorization cookie apikey".split()
+    [
+        "password",
+        "passwords",
+        "passwd",
+        "passphrase",
+        "pwd",
+        "secret",
+        "secrets",
+        "credential",
+        "credentials",
+        "authorization",
+        "cookie",
+        "apikey",
+    ]
 )
 """A name that has one of these words names a secret, whatever else it says."""
 
@@ -37,7 +50,9 @@ _SECRET_ENDS: Final = (
 )
 """A name that ends like this names a secret; `token_count` does not."""
 
-_HARMLESS_ENDS: Final = frozenset("hint policy name names id ids length count field label version expires".split())
+_HARMLESS_ENDS: Final = frozenset(
+    ["hint", "policy", "name", "names", "id", "ids", "length", "count", "field", "label", "version", "expires"]
+)
 """A name that ends like this tells about a secret, but is none."""
 
 
@@ -54,7 +69,9 @@ class _Shape:
 _SHAPES: Final = (
     _Shape(
         ("private key",),
-        re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z0-9 ]{0,40}-----|\Z)", re.DOTALL),
+        re.compile(
+            r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z0-9 ]{0,40}-----|\Z)", re.DOTALL
+        ),
     ),
     _Shape(("eyj",), re.compile(r"\beyJ[\w-]{8,512}\.eyJ[\w-]{8,8192}\.[\w-]{0,4096}")),
     _Shape(("akia", "asia", "aroa", "aida"), re.compile(r"\b(?:AKIA|ASIA|AROA|AIDA)[A-Z0-9]{16}\b")),
@@ -68,7 +85,10 @@ _SHAPES: Final = (
     _Shape(("hf_", "npm_"), re.compile(r"\b(?:hf|npm)_[A-Za-z0-9]{30,255}")),
     _Shape(("pypi-",), re.compile(r"\bpypi-[\w-]{40,512}")),
     _Shape(("bearer",), re.compile(r"\bbearer\s{1,8}((?=\S{0,256}\d)[\w.~+/=-]{16,8192})", re.IGNORECASE)),
-    _Shape(("authorization",), re.compile(r"\bauthorization[\"']?\s{0,8}[:=]\s{0,8}[\"']?(\S[^\r\n\"']{7,8192})", re.IGNORECASE)),
+    _Shape(
+        ("authorization",),
+        re.compile(r"\bauthorization[\"']?\s{0,8}[:=]\s{0,8}[\"']?(\S[^\r\n\"']{7,8192})", re.IGNORECASE),
+    ),
     _Shape(
         ("://",),
         # a user name alone is none of our business, but before the host of a web address it usually is a token
@@ -79,13 +99,17 @@ _SHAPES: Final = (
     ),
     _Shape(
         ("token=", "key=", "password=", "secret=", "signature=", "sig="),
-        re.compile(r"[?&](?:\w{0,40}token|api_?key|key|password|client_secret|signature|sig)=([^&\s#\"'<>]{4,4096})", re.IGNORECASE),
+        re.compile(
+            r"[?&](?:\w{0,40}token|api_?key|key|password|client_secret|signature|sig)=([^&\s#\"'<>]{4,4096})",
+            re.IGNORECASE,
+        ),
     ),
     _Shape(
         ("password", "passwd", "secret", "token", "api"),
         # as environment files spell it
         re.compile(
-            r"^[ \t]{0,16}(?:export[ \t]{1,4})?[A-Z0-9_]{0,64}(?:PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY)[A-Z0-9_]{0,32}=[\"']?([^\s\"']{4,4096})",
+            r"^[ \t]{0,16}(?:export[ \t]{1,4})?[A-Z0-9_]{0,64}"
+            r"(?:PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY)[A-Z0-9_]{0,32}=[\"']?([^\s\"']{4,4096})",
             re.MULTILINE,
         ),
     ),
@@ -98,7 +122,10 @@ _SHAPES: Final = (
             re.IGNORECASE,
         ),
     ),
-    _Shape(("password", "identified by"), re.compile(r"\b(?:password|identified\s{1,8}by)\s{1,8}'((?:[^']|''){1,512})'", re.IGNORECASE)),
+    _Shape(
+        ("password", "identified by"),
+        re.compile(r"\b(?:password|identified\s{1,8}by)\s{1,8}'((?:[^']|''){1,512})'", re.IGNORECASE),
+    ),
 )
 
 
@@ -116,7 +143,7 @@ def redact(value: object, salt: bytes) -> JsonValue:
         return [redact(each, salt) for each in cast("Sequence[object]", value)]
     if value is None or isinstance(value, bool | int | float):
         return value
-    return redact_text(str(value), salt)
+    return redact_text(str(value), salt)  # pyright: ignore[reportUnknownArgumentType]  # memoryview leaves its type open
 
 
 def redact_text(text: str, salt: bytes) -> str:

@@ -19,8 +19,7 @@ import aiosqlite
 from takeback.journal import tables
 from takeback.journal.anchors import AnchorFile
 from takeback.journal.chain import Row, draft
-from takeback.journal.erasure import remains_of
-from takeback.journal.events import BaseEvent, Erased, Recorded
+from takeback.journal.events import BaseEvent, Recorded
 from takeback.journal.ids import RunId
 from takeback.journal.keys import Key, KeyFile, KeyRing, KeyStore
 from takeback.journal.log import (
@@ -139,9 +138,7 @@ class SqliteJournal(Journal):
                 raise _translated(error) from error
             raise
         anchors = None if anchor_file is None else AnchorFile(anchor_file)
-        return cls(
-            path, reader=reader, writer=writer, ring=ring, lock=lock, anchors=anchors, identity=identity
-        )
+        return cls(path, reader=reader, writer=writer, ring=ring, lock=lock, anchors=anchors, identity=identity)
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
@@ -325,7 +322,9 @@ class SqliteJournal(Journal):
 
     async def chain_rows(self, run_id: RunId, *, after: int = 0, limit: int = 1000) -> Sequence[Row]:
         """The events of one run as they lie in the chain, with what it takes to verify them elsewhere."""
-        return await self._ask(lambda connection: list(tables.rows_of_run(connection, run_id, after=after, limit=limit)))
+        return await self._ask(
+            lambda connection: list(tables.rows_of_run(connection, run_id, after=after, limit=limit))
+        )
 
     async def get(self, kind: type[V], id: str) -> V | None:
         return await self._ask(lambda connection: tables.view(connection, kind, id))

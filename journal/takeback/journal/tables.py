@@ -1,4 +1,4 @@
-"""The statements of the SQLite journal: what is done inside a transaction. Plain functions of a connection, no threads, no async."""
+"""The statements of the SQLite journal: what is done inside a transaction. Plain functions of a connection, without threads."""
 
 from __future__ import annotations
 
@@ -127,7 +127,8 @@ class Views:
         self._connection.executemany(
             "INSERT INTO views(kind, id, run_id, status, live, first_position, version, doc) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT(kind, id) DO UPDATE SET "
-            "status = excluded.status, live = excluded.live, version = excluded.version, doc = excluded.doc",
+            "run_id = excluded.run_id, status = excluded.status, live = excluded.live, version = excluded.version, "
+            "doc = excluded.doc",
             [self._row(kind, id, view, first) for (kind, id), (view, first) in self._changed.items()],
         )
         self._connection.executemany("INSERT OR IGNORE INTO touched VALUES (?, ?, ?, ?)", sorted(self._touched))
@@ -181,16 +182,16 @@ def write_batch(connection: sqlite3.Connection, entries: Sequence[Entry], key: C
             written.append(Written(refused=refused))
             continue
         done = Written()
-        for draft in entry.drafts:
-            run_id = draft.event.run_id
+        for drafted in entry.drafts:
+            run_id = drafted.event.run_id
             seq, previous = heads[run_id] if run_id in heads else head(connection, run_id)
             position += 1
             row = link(
-                draft, position=position, seq=seq + 1, previous=previous, key_id=signing.id, key=signing.secret
+                drafted, position=position, seq=seq + 1, previous=previous, key_id=signing.id, key=signing.secret
             )
             heads[run_id] = (row.seq, row.mac)
             rows.append(row)
-            event = recorded(row, draft.event)
+            event = recorded(row, drafted.event)
             views.fold(event)
             done.recorded.append(event)
         blobs.update(entry.blobs)
@@ -277,7 +278,7 @@ def view(connection: sqlite3.Connection, kind: type[V], id: str) -> V | None:
 def _assembled(connection: sqlite3.Connection, kind: type[V], doc: bytes) -> V:
     view = kind.model_validate_json(doc)
     if not isinstance(view, RollbackView):
-        return view
+        return cast("V", view)
     plan = connection.execute("SELECT doc FROM views WHERE kind = 'plan' AND id = ?", (view.id,)).fetchone()
     steps = connection.execute(
         "SELECT doc FROM views WHERE kind = 'step' AND id >= ? AND id < ? ORDER BY id", (f"{view.id}/", f"{view.id}0")
@@ -403,7 +404,6 @@ def refold(connection: sqlite3.Connection, *, source: sqlite3.Connection | None 
     return int(found[0])
 
 
-
 def erase(
     connection: sqlite3.Connection,
     positions: Sequence[int],
@@ -414,8 +414,12 @@ def erase(
     key: Callable[[str | None], Key],
 ) -> Batch:
     """Destroy payloads, record that under the chain, and fold the views anew."""
-    found = [connection.execute(f"SELECT {_COLUMNS} FROM events WHERE position = ?", (p,)).fetchone() for p in positions]  # noqa: S608  # constant columns
-    erasures = erasures_of([None if columns is None else row_of(columns) for columns in found], positions, by, why, at)
+    found = [next(rows(connection, after=position - 1, limit=1), None) for position in positions]
+    wanted = [
+        row if row is not None and row.position == position else None
+        for row, position in zip(found, positions, strict=True)
+    ]
+    erasures = erasures_of(wanted, positions, by, why, at)
     batch = write_batch(connection, [Entry([draft(event) for event in erasures], {}, {})], key)
     erased = [(int(position),) for event in erasures for position in event.positions]
     connection.executemany("UPDATE events SET payload = NULL, salt = NULL WHERE position = ?", erased)

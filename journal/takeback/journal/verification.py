@@ -117,7 +117,9 @@ class Checker:
                 for previous in run.neighbours
             )
             if moved:
-                self._say("reordered", row, row.position, f"the event stands at place {row.seq}, where it was not written")
+                self._say(
+                    "reordered", row, row.position, f"the event stands at place {row.seq}, where it was not written"
+                )
             else:
                 self._say("changed", row, row.position, "the mac does not fit the event and its predecessor")
 
@@ -184,7 +186,13 @@ def _projections(connection: sqlite3.Connection, scratch: sqlite3.Connection) ->
         for stored, folded in _aligned(connection.execute(statement), scratch.execute(statement)):
             shown = stored or folded
             assert shown is not None
-            what = "is missing" if stored is None else "tells of no event" if folded is None else "is not what the events say"
+            what = (
+                "is missing"
+                if stored is None
+                else "tells of no event"
+                if folded is None
+                else "is not what the events say"
+            )
             yield Problem("projection", None, None, f"{names[0]} {shown[0]}, {names[1]} {shown[1]}: the view {what}")
 
 

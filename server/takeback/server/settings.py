@@ -6,10 +6,8 @@ it is given; `load` reads the three sources and remembers where each value came 
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -194,6 +192,8 @@ def _file(config: Path | None, variables: Mapping[str, str]) -> Path | None:
 
 
 def _from_file(file: Path) -> Iterator[tuple[str, Any]]:
+    import tomllib  # most servers start without a file
+
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError as error:
@@ -276,6 +276,8 @@ def _parsed(name: str, field: FieldInfo, text: str) -> Any:
 
 
 def _meant(key: str, known: Mapping[str, FieldInfo], *, as_variable: bool = False) -> str:
+    import difflib
+
     close = difflib.get_close_matches(key, known, n=1)
     if not close:
         return "Remove it; docs/configuration.md lists every setting."

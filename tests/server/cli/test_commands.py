@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from takeback.journal.events import Caller
+from takeback.server.cli.blocks import short
+from takeback.server.principal import local_principal
+from takeback.server.settings import ToolSettings
+from takeback.tools.scaffold import new_tool
 
 REPORT = ("write_file", {"path": "report.md", "content": "# Third quarter\n"})
 SITE = "title = 'second'\n\nkept = 1\n\nmail = 'office'\n"
@@ -227,7 +235,7 @@ def test_earlier_versions_are_listed_and_put_back(worked):
     assert listed
     oldest = listed[-1]["version"]
     assert worked("versions", "site.toml", "--restore", oldest).code == 4
-    done = worked("versions", "site.toml", "--restore", oldest, "--yes")
+    done = worked("versions", "site.toml", "--restore", short(oldest), "--yes")
     assert done.code == 0, done
     assert (worked.site / "site.toml").read_text() == SITE
 
@@ -318,11 +326,88 @@ def test_doctor_works_before_there_is_anything(desk, tmp_path: Path):
 
 
 def test_a_run_is_exported_as_a_bundle_that_others_can_verify(worked, tmp_path: Path):
-    bundle = tmp_path / "bundle"
-    assert worked("export", worked.run_id, "-o", str(bundle)).code == 0
+    bundle = tmp_path / "bundle.zip"
+    assert worked("export", worked.run_id[:14], "-o", str(bundle)).code == 0
     assert worked("verify", "--bundle", str(bundle)).code == 0
+    with_key = worked("verify", "--bundle", str(bundle), "--key", str(worked.settings.key_file), "--json")
+    assert (with_key.code, with_key.json) == (0, {"sound": True, "chain_verified": True, "problems": []})
+    assert worked("export", worked.run_id, "-o", str(bundle)).code == 4
+    assert worked("verify", "--bundle", str(tmp_path / "none.zip")).code == 3
+    assert worked("export", worked.run_id).code == 0
+    assert (worked.site / f"{short(worked.run_id)}.zip").exists()
+
+
+def test_a_bundle_that_somebody_changed_is_found_out(worked, tmp_path: Path):
+    bundle, other = tmp_path / "bundle.zip", tmp_path / "other.zip"
+    assert worked("export", worked.run_id, "-o", str(bundle)).code == 0
+    with zipfile.ZipFile(bundle) as whole, zipfile.ZipFile(other, "w") as changed:
+        for name in whole.namelist():
+            changed.writestr(name, whole.read(name).replace(b"write_file", b"read_files"))
+    assert worked("verify", "--bundle", str(other)).code == 5
 
 
 def test_stats_count_what_was_done(worked):
     assert worked("stats").code == 0
     assert worked("stats", "--json").json
+
+
+@pytest.fixture
+def asked(desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """An agent wants to do something that cannot be taken back."""
+    [tool, _] = new_tool("announce", "irreversible", tmp_path / "own")
+    monkeypatch.setenv("TAKEBACK_TOOLS__MODULES", str(tool))
+    desk.settings = desk.settings.model_copy(update={"tools": ToolSettings(modules=(tool,))})
+    desk.agent(("announce", {"text": "Everybody, listen!"}))
+    assert desk.answers[-1].status == "pending_approval", desk.answers[-1]
+    return desk
+
+
+def test_a_person_sees_the_question_and_consents_to_one_act(asked, says: Callable[[Sequence[str]], None]):
+    [question] = asked("approvals", "--json").json["approvals"]
+    assert asked("approve", question["approval_id"][:14]).code == 4
+    says(["yes"])
+    done = asked("approve", question["approval_id"][:14])
+    assert done.code == 0, done
+    assert "listen" in done.err
+    assert asked("approvals", "--json").json["approvals"] == []
+    [settled] = asked("approvals", "--all", "--json").json["approvals"]
+    assert settled["status"] == "granted"
+    assert settled["by"] == local_principal()
+
+
+def test_a_person_refuses(asked):
+    [question] = asked("approvals", "--json").json["approvals"]
+    assert asked("deny", question["approval_id"]).code == 0
+    assert asked("approve", question["approval_id"], "--yes").code == 4
+
+
+def test_a_file_that_is_no_journal_is_said_to_be_none(desk):
+    desk.settings.data.mkdir(exist_ok=True)
+    (desk.settings.data / "journal.db").write_bytes(b"this is no database" * 100)
+    done = desk("runs")
+    assert done.code == 5
+    assert desk("doctor").code == 5
+    assert len(done.err.strip().splitlines()) == 2
+
+
+def test_a_reader_that_has_seen_enough_ends_the_command_quietly(worked):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "takeback", "runs"], stdout=writer, stderr=subprocess.PIPE, timeout=60, check=False
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_debug_shows_where_a_mistake_was_made(worked, monkeypatch: pytest.MonkeyPatch):
+    def broken(page):
+        raise ZeroDivisionError("a mistake")
+
+    monkeypatch.setattr("takeback.server.cli.render.runs", broken)
+    done = worked("runs")
+    assert done.code == 70
+    assert "a mistake" in done.err
+    assert "Traceback" not in done.err
+    with pytest.raises(ZeroDivisionError):
+        worked("runs", "--debug")

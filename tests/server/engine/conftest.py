@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.server.engine.bench import Bench, OpenBench, settings_for
 
 from takeback.server.engine.engine import Engine
-from tests.server.engine.bench import Bench, OpenBench, settings_for
 
 
 @pytest.fixture

@@ -6,12 +6,11 @@ import asyncio
 from typing import Any
 
 import pytest
+from tests.server.engine.bench import ALICE, BOB, Bench, OpenBench
 
 from takeback.journal.views import ActionView, RunView
 from takeback.server.engine.answers import EngineError
 from takeback.server.engine.calls import Call
-
-from tests.server.engine.bench import ALICE, BOB, Bench, OpenBench
 
 
 async def test_an_act_is_done_journaled_and_answered_with_the_way_back(bench: Bench) -> None:

@@ -11,12 +11,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from tests.server.engine.bench import ALICE, Bench, OpenBench
 
 from takeback.journal.log import Journal
 from takeback.journal.views import ActionView, OpenItem, RollbackView, RunView
 from takeback.server.engine.answers import EngineError
 from takeback.tools.system import TargetSystem
-from tests.server.engine.bench import ALICE, Bench, OpenBench
 
 
 class Died(BaseException):

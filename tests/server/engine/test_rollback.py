@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from tests.server.engine.bench import ALICE, BOB, Bench, OpenBench
 
 from takeback.journal.views import ActionView, OpenItem, RunView
 from takeback.server.engine.answers import EngineError
-from tests.server.engine.bench import ALICE, BOB, Bench, OpenBench
 
 LINES = "one\ntwo\nthree\nfour\nfive\nsix\nseven\n"
 

@@ -32,9 +32,7 @@ def settings(tmp_path: Path, workspace: Path) -> Settings:
         key_file=tmp_path / "keys" / "chain.key",
         anchor_file=tmp_path / "anchors" / "heads.log",
         limits=LimitSettings(ballast_bytes=4096),
-        tools=ToolSettings(
-            off=("files",), modules=(Path(takeback.tools.memory.__file__), Path(__file__).with_name("slow_tools.py"))
-        ),
+        tools=ToolSettings(modules=(Path(takeback.tools.memory.__file__), Path(__file__).with_name("slow_tools.py"))),
     )
 
 

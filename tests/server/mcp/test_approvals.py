@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from mcp import Client, MCPError
 from mcp_types import ElicitRequestParams, ElicitResult, InputRequiredResult
-from tests.server.mcp.eras import Connect, Era, data, words
+from tests.server.mcp.eras import Connect, data, words
 
 from takeback.journal.events import Caller
 from takeback.server.engine.engine import Engine
-from takeback.server.mcp.approval_lanes import QUESTION, ApprovalLanes
 from takeback.server.mcp.app import TakebackServer
+from takeback.server.mcp.approval_lanes import QUESTION, ApprovalLanes
 from takeback.server.principal import local_principal
 
 ME = Caller(principal=local_principal(), client="test")
@@ -117,13 +117,9 @@ async def test_no_call_waits_longer_than_its_bound_for_a_person(engine: Engine, 
     assert announced(engine) == []
 
 
+@pytest.mark.parametrize("era", ["modern"], indirect=True)
 class TestRoundTrips:
     """The modern way, by hand: question out, answer in."""
-
-    @pytest.fixture(autouse=True)
-    def _only_modern(self, era: Era) -> None:
-        if era != "modern":
-            pytest.skip("the legacy protocol has no round trips")
 
     async def ask(self, client: Client) -> InputRequiredResult:
         asked = await client.session.call_tool("announce", CALL, allow_input_required=True)

@@ -11,6 +11,9 @@ from takeback.tools.files.staged import Staged
 from takeback.tools.files.system import FileSystem
 from takeback.tools.system import Refused
 
+HISTORIES = int(os.environ.get("TAKEBACK_HISTORIES", "120"))
+"""How many each property is tried on."""
+
 NAMES = [b"a", b"b", b"c.txt", b"d d", b"\xff\xfe", "é".encode(), b"-x", b"\\x41"]
 
 

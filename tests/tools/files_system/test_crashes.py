@@ -5,14 +5,15 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-
-from takeback.tools.system import Swapped, Unavailable
 from tests.tools.files_system.dying import Died, Fuse
 from tests.tools.files_system.signature import difference, signature
 from tests.tools.files_system.world import World, reverse
+
+from takeback.tools.system import Swapped, Unavailable
 
 
 def build(root: Path) -> None:
@@ -70,10 +71,8 @@ async def dies_once(world: World, change: str, at: int, after: bool, undoing: bo
         effects = reverse((await world.commit(staged)).effects)
     start = picture(world)
     fuse = Fuse(system, at, after=after)
-    try:
+    with suppress(Died):
         await system.swap(effects)
-    except Died:
-        pass
     await system.close()
     system = await world.open()
     reached = await system.swap(effects if then == "again" else reverse(effects))
@@ -98,10 +97,8 @@ async def test_a_death_while_preparing_leaves_no_trace(tmp_path, engine, change)
         system = await world.open()
         before = signature(world.root)
         fuse = Fuse(system, at, after=at % 2 == 0)
-        try:
+        with suppress(Died):
             await CHANGES[change](system, system.resolve)
-        except Died:
-            pass
         assert difference(before, signature(world.root)) == {}
         await system.close()
         system = await world.open()

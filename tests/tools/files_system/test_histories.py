@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import random
 
 import pytest
-from tests.tools.files_system.histories import grow, random_change
+from tests.tools.files_system.histories import HISTORIES, grow, random_change
 from tests.tools.files_system.signature import difference, signature
 from tests.tools.files_system.world import World
-
-HISTORIES = int(os.environ.get("TAKEBACK_HISTORIES", "120"))
 
 
 @pytest.mark.parametrize("engine", ["native", "portable"])

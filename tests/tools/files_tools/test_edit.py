@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from takeback.tools.files.edit import Edit, EditError, apply_edits
-from takeback.tools.files.text import NotText, decode, line_at, lines
+from takeback.tools.files.text import NotText, count, decode, line_at, lines
 
 
 def refused(content: bytes, *edits: Edit) -> EditError:
@@ -143,7 +143,7 @@ def test_decoding_and_encoding_give_the_same_bytes(text: str, encoding: str) -> 
 @given(PIECES)
 def test_lines_are_the_text_and_are_counted_like_bytes_are(text: str) -> None:
     assert "".join(lines(text)) == text
-    assert len(list(lines(text))) == len(text.encode().splitlines())
+    assert len(list(lines(text))) == len(text.encode().splitlines()) == count(text)
     assert line_at(text + "x", len(text)) == len((text + "x").encode().splitlines())
 
 

@@ -80,3 +80,30 @@ async def test_roots_that_lie_in_the_data_directory_or_contain_it_are_refused(tm
     for roots in ((tmp_path,), (tmp_path / "data",), (tmp_path / "data" / "inside",)):
         with pytest.raises(Refused):
             await FilesFamily.open(replace(services, roots=roots))
+
+
+async def test_paths_answered_from_several_roots_lead_back_to_the_same_file(tmp_path: Path) -> None:
+    journal = MemoryJournal()
+    objects = await FileObjectStore.open(
+        tmp_path / "data" / "objects", journal, object_bytes=1000, store_bytes=10_000, ballast_bytes=0
+    )
+    for path in ("first/notes", "first/first/notes", "first/second/notes", "second/notes", "second/only-here"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(path)
+    family = await FilesFamily.open(
+        Services(
+            data=tmp_path / "data",
+            objects=objects,
+            roots=(tmp_path / "first", tmp_path / "second"),
+            settings=NoSettings(),
+            limits=Limits(object_bytes=1000, trash_bytes=1000, read_bytes=1000),
+            portable_files=False,
+        )
+    )
+    bench = Bench(tmp_path / "first", family, journal, objects)
+    for root in ("first", "second"):
+        found = await bench.read("search_files", pattern="**", path=str(tmp_path / root))
+        files = [match.path for match in found.matches if match.kind == "file"]
+        contents = {(await bench.read("read_file", path=path)).content for path in files}
+        assert contents == {str(path.relative_to(tmp_path)) for path in (tmp_path / root).rglob("*") if path.is_file()}
+    await family.close()

@@ -10,7 +10,7 @@ from random import Random
 from types import ModuleType
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from takeback.tools.files import merge as merge_module
@@ -230,7 +230,7 @@ def mutant(find: str, replace: str) -> ModuleType:
 def test_every_mutant_of_the_merge_breaks_a_law(name: str) -> None:
     module = mutant(*MUTANTS[name])
 
-    @settings(max_examples=400, derandomize=True, database=None)
+    @settings(max_examples=400, derandomize=True, database=None, phases=[Phase.generate])
     @given(versions(), disjoint())
     def laws(three: tuple[bytes, bytes, bytes], four: tuple[bytes, bytes, bytes, bytes]) -> None:
         law_one_side_only(module, *three)

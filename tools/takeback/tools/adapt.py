@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeGuard, TypeVar, cast
 
 import anyio
 import anyio.to_thread
@@ -60,18 +60,17 @@ async def prepare(tool: AnyTool, arguments: Any, context: CallContext) -> Prepar
     :raises TypeError: it is a tool that only reads.
     """
     if isinstance(tool, ReversibleTool):
-        return await cast("ReversibleTool[Any]", tool).prepare(arguments, context)
-    if not isinstance(tool, MemoTool):
+        return await tool.prepare(arguments, context)
+    if not is_memo_tool(tool):
         raise TypeError(f"{tool.name} changes nothing, so there is nothing to prepare")
-    memo_tool = cast("AnyMemoTool", tool)
-    targets = await memo_tool.targets(arguments, context)
-    captured = await _call(memo_tool.capture, arguments, context)
-    journaled = _dump_memo(memo_tool, captured)
+    targets = await tool.targets(arguments, context)
+    captured = await _call(tool.capture, arguments, context)
+    journaled = _dump_memo(tool, captured)
     named = [(target.system, target.object) for target in targets] or [(tool.family or tool.name, tool.name)]
     effects = tuple(
         Effect(system=system, object=object_, before=OPAQUE_BEFORE, after=OPAQUE_AFTER) for system, object_ in named
     )
-    return MemoPrepared(memo_tool, arguments, journaled, effects)
+    return MemoPrepared(tool, arguments, journaled, effects)
 
 
 class MemoPrepared(Prepared):
@@ -91,7 +90,7 @@ class MemoPrepared(Prepared):
 
     async def commit(self) -> Committed:
         returned = await _call(self.tool.apply, self.arguments, self._value, to_its_end=True)
-        outcome = cast("BaseModel", _as_model(self.tool.outcome, returned))
+        outcome = _as_model(self.tool.outcome, returned)
         result = outcome if self.tool.result is self.tool.outcome else _narrowed(self.tool.result, outcome)
         return Committed(
             effects=self.effects,
@@ -162,12 +161,9 @@ async def compensate(tool: AnyTool, memo: JsonValue, outcome: JsonValue) -> str:
     :raises MemoError: the memo or outcome cannot be read.
     :raises Exception: whatever the tool raised; it did not work.
     """
-    if not isinstance(tool, CompensableTool):
+    if not is_compensable(tool):
         raise TypeError(f"{tool.name} has no act that makes up for it")
-    compensable = cast("CompensableTool[Any, Any, Any]", tool)
-    told: object = await _call(
-        compensable.compensate, load_memo(tool, memo), load_outcome(tool, outcome), to_its_end=True
-    )
+    told: object = await _call(tool.compensate, load_memo(tool, memo), load_outcome(tool, outcome), to_its_end=True)
     return told if isinstance(told, str) and told.strip() else f"{tool.title}: made up for."
 
 
@@ -183,10 +179,20 @@ async def happened(tool: AnyTool, memo: JsonValue) -> BaseModel | Literal[False]
     return _as_model(memo_tool.outcome, answer)
 
 
+def is_memo_tool(tool: AnyTool) -> TypeGuard[AnyMemoTool]:
+    """Whether the tool writes memos: compensable or irreversible."""
+    return isinstance(tool, MemoTool)
+
+
+def is_compensable(tool: AnyTool) -> TypeGuard[CompensableTool[Any, Any, Any]]:
+    """Whether the tool has an act that makes up for its own."""
+    return isinstance(tool, CompensableTool)
+
+
 def _memo_tool(tool: AnyTool) -> AnyMemoTool:
-    if not isinstance(tool, MemoTool):
+    if not is_memo_tool(tool):
         raise TypeError(f"{tool.name} writes no memos")
-    return cast("AnyMemoTool", tool)
+    return tool
 
 
 def _dump_memo(tool: AnyMemoTool, captured: object) -> JsonValue:
@@ -195,7 +201,7 @@ def _dump_memo(tool: AnyMemoTool, captured: object) -> JsonValue:
         f"This is a fault of the tool: {type(tool).__name__}.memo has to hold plain values. Run `takeback tool check`."
     )
     try:
-        memo = cast("BaseModel", _as_model(tool.memo, captured))
+        memo = _as_model(tool.memo, captured)
         dumped = _JSON.validate_json(memo.model_dump_json())
         back = tool.memo.model_validate_json(_JSON.dump_json(dumped))
     except (PydanticSerializationError, ValidationError, TypeError, ValueError) as error:
@@ -231,8 +237,8 @@ async def _in_thread(work: Callable[[], T], *, to_its_end: bool) -> T:
     """
     cancelled: asyncio.CancelledError | None = None
     # the scope keeps anyio's repeated cancellation away, the loop a plain `task.cancel()`
+    task = asyncio.ensure_future(anyio.to_thread.run_sync(work))
     with anyio.CancelScope(shield=True):
-        task = asyncio.ensure_future(anyio.to_thread.run_sync(work))
         while not task.done():
             try:
                 await asyncio.wait([task])

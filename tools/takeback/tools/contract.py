@@ -317,7 +317,7 @@ class SwapPrepared(Prepared):
             effects=swapped.effects,
             result=self._result(swapped.effects),
             summary=self._summary,
-            digest=after and after.content,
+            digest=None if after is None else after.content,
             warnings=self._warnings + swapped.warnings,
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 from pydantic import BaseModel
 from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError
@@ -126,7 +126,7 @@ def check_tool_class(definition: type[AnyTool]) -> None:
 
 
 def _problems(definition: type[AnyTool]) -> Iterator[tuple[str, str]]:
-    if not issubclass(definition, _KINDS):
+    if not any(issubclass(definition, kind) for kind in _KINDS):
         yield (
             "derives from none of the four kinds of tools.",
             "Derive from ReadTool, ReversibleTool, CompensableTool or IrreversibleTool: the kind says how it is taken back.",
@@ -137,8 +137,8 @@ def _problems(definition: type[AnyTool]) -> Iterator[tuple[str, str]]:
         yield f"does not define `{missing[0]}`.", _FORGOTTEN.get(missing[0], f"Write `{missing[0]}`.")
     yield from _attributes(definition)
     yield from _arguments(definition)
-    if issubclass(definition, MemoTool):
-        yield from _memo(cast("type[MemoTool[Any, Any, Any]]", definition))
+    if _writes_memos(definition):
+        yield from _memo(definition)
     for verb in ("run", "prepare"):
         method = getattr(definition, verb, None)
         if method is not None and not inspect.iscoroutinefunction(inspect.unwrap(method)):
@@ -148,9 +148,13 @@ def _problems(definition: type[AnyTool]) -> Iterator[tuple[str, str]]:
             )
 
 
+def _writes_memos(definition: type[AnyTool]) -> TypeGuard[type[MemoTool[Any, Any, Any]]]:
+    return issubclass(definition, MemoTool)
+
+
 def _attributes(definition: type[AnyTool]) -> Iterator[tuple[str, str]]:
     needed = ["name", "title", "description", "arguments"]
-    needed += ["memo", "outcome"] if issubclass(definition, MemoTool) else ["result"]
+    needed += ["memo", "outcome"] if _writes_memos(definition) else ["result"]
     for attribute in needed:
         value: object = getattr(definition, attribute, None)
         if value is None:
@@ -172,7 +176,7 @@ def _attributes(definition: type[AnyTool]) -> Iterator[tuple[str, str]]:
     for hint in ("destructive", "idempotent", "open_world"):
         if not isinstance(getattr(definition, hint), bool):
             yield f"has a `{hint}` that is neither True nor False.", "It is a hint to clients; write True or False."
-    timeout: object = definition.timeout
+    timeout = cast("object", definition.timeout)
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout <= 0:
         yield "has a `timeout` that is no positive number.", "Write seconds, such as 30.0."
 
@@ -225,7 +229,7 @@ def _memo(definition: type[MemoTool[Any, Any, Any]]) -> Iterator[tuple[str, str]
             "answers a `result` that its `outcome` is not.",
             "Leave `result` out (the outcome is answered), or derive the outcome's class from the result's.",
         )
-    version: object = definition.memo_version
+    version = cast("object", definition.memo_version)
     if isinstance(version, bool) or not isinstance(version, int) or version < 1:
         yield "has a `memo_version` that is no number from 1.", "Count it up whenever the memo's fields change."
 

@@ -9,10 +9,10 @@ import os
 import sys
 import traceback
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Self, cast
+from typing import Self, TypeGuard, cast
 
 from pydantic import BaseModel
 
@@ -64,10 +64,10 @@ def load_file(path: Path) -> type[Family]:
     if families:
         _check_family(families[0])
         return families[0]
-    tools = [value for value in own if issubclass(value, Tool)]
+    written = [value for value in own if _is_tool(value)]
     # a class that others in the file build on is a base, not a tool that somebody forgot to finish
-    bases = {base for tool in tools for base in tool.__mro__[1:] if inspect.isabstract(base)}
-    tools = [cast("type[AnyTool]", tool) for tool in tools if tool not in bases]
+    bases = {base for tool in written for base in tool.__mro__[1:] if inspect.isabstract(base)}
+    tools = [tool for tool in written if tool not in bases]
     if not tools:
         raise DefinitionError(
             f"{path} defines no tool.",
@@ -81,6 +81,10 @@ def load_file(path: Path) -> type[Family]:
             f"{path} defines a `Settings` that is no pydantic model.", advice="Derive it from BaseModel."
         )
     return _family_of(path, module, tools, settings)
+
+
+def _is_tool(definition: type) -> TypeGuard[type[AnyTool]]:
+    return issubclass(definition, Tool)
 
 
 def _family_of(path: Path, module: ModuleType, tools: Sequence[type[AnyTool]], its: type[BaseModel]) -> type[Family]:
@@ -111,7 +115,7 @@ def _make(tool: type[AnyTool], services: Services) -> AnyTool:
     if not needed:
         return tool()
     if len(needed) == 1 and needed[0].kind in (needed[0].POSITIONAL_ONLY, needed[0].POSITIONAL_OR_KEYWORD):
-        return cast("Any", tool)(services)
+        return cast("Callable[[Services], AnyTool]", tool)(services)
     raise DefinitionError(
         f"{where(tool)}: {tool.__name__} cannot be made from the services alone.",
         advice="Let its constructor take nothing or `services`, or define a Family in the file whose `open` makes the tools.",

@@ -72,12 +72,10 @@ async def carry_out(session: Session, engine: Engine, act: Act, *, yes: bool, dr
     if dry_run or not plan.steps:
         terminal.show(render.plan(plan), plan)
         return ExitCode.OPEN if would_leave_open(plan) else ExitCode.OK
-    if not terminal.as_json:
-        terminal.show(render.plan(plan))
-    elif not yes:
-        terminal.aside(render.plan(plan))
-    if not yes and (refused := consent(session, "Do this?")) is not None:
-        return refused
+    if not yes:
+        (terminal.aside if terminal.as_json else terminal.show)(render.plan(plan))
+        if (refused := consent(session, "Do this?")) is not None:
+            return refused
     async with terminal.progress("taking back") as progress:
         answer = await act(False, plan.plan_digest, progress)
     if answer.status == "pending_approval" and answer.approval_id:
@@ -183,10 +181,10 @@ async def resume(
                 return ExitCode.OPEN if brief.drift else ExitCode.OK
             if brief.rollback is not None and brief.rollback.steps:
                 digest = brief.rollback.plan_digest
-                if not terminal.as_json:
-                    terminal.show(render.plan(brief.rollback))
-                if not yes and (refused := consent(session, "Do this, and go on from there?")) is not None:
-                    return refused
+                if not yes:
+                    (terminal.aside if terminal.as_json else terminal.show)(render.plan(brief.rollback))
+                    if (refused := consent(session, "Do this, and go on from there?")) is not None:
+                        return refused
         async with terminal.progress("taking back") as progress:
             brief = await engine.resume_from(
                 session.caller, checkpoint_id, restore=restore, plan_digest=digest, progress=progress

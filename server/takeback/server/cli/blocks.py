@@ -78,6 +78,7 @@ def said(text: str, tone: Tone = "plain", indent: int = 0) -> Line:
 
 
 def short(id: str) -> str:
-    """The first eight characters after the prefix: 40 bits, so that two of them hardly ever meet."""
-    kind, _, token = id.partition("_")
-    return f"{kind}_{token[:8]}" if token else id
+    """The first eight characters after the prefix: 40 bits, so that two of them hardly ever meet. A suffix stays."""
+    kind, _, rest = id.partition("_")
+    token, colon, suffix = rest.partition(":")
+    return f"{kind}_{token[:8]}{colon}{suffix}" if rest else id

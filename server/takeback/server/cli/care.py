@@ -10,8 +10,9 @@ import typer
 from pydantic import JsonValue
 
 from takeback.checkpoints.store import FileObjectStore
+from takeback.journal.views import RunView
 from takeback.server.cli import render
-from takeback.server.cli.blocks import Block, Cell, Id, Table, line, said
+from takeback.server.cli.blocks import Block, Cell, Id, Table, line, said, short
 from takeback.server.cli.codes import ExitCode
 from takeback.server.cli.command import command
 from takeback.server.cli.session import Session
@@ -27,10 +28,13 @@ async def verify(
     bundle: Annotated[
         Path | None, typer.Option("--bundle", metavar="FILE", help="Verify an exported bundle instead of the journal.")
     ] = None,
+    key: Annotated[
+        Path | None, typer.Option("--key", metavar="FILE", help="With --bundle: the key file, to verify the chain too.")
+    ] = None,
 ) -> ExitCode:
     """Prove that the journal is as it was written."""
     if bundle is not None:
-        return _verify_bundle(session, bundle)
+        return _verify_bundle(session, bundle, key)
     from takeback.checkpoints.retention import ObjectProblem, verify_objects
 
     damaged: list[ObjectProblem] = []
@@ -93,10 +97,41 @@ async def verify(
     return ExitCode.OPEN if damaged else ExitCode.OK
 
 
-def _verify_bundle(session: Session, bundle: Path) -> ExitCode:
+def _verify_bundle(session: Session, bundle: Path, key: Path | None) -> ExitCode:
     from takeback.server.engine.export import verify_bundle
 
-    raise EngineError("todo", str((session, bundle, verify_bundle)))
+    if not bundle.is_file():
+        raise EngineError("not_found", f"There is no file {bundle}.", "takeback export RUN makes a bundle.")
+    problems = verify_bundle(bundle, key)
+    blocks: list[Block] = [said(problem, "bad") for problem in problems[:_SHOWN_PROBLEMS]]
+    if problems:
+        blocks.append(said(f"The bundle is not sound: {render.count(len(problems), 'problem')}.", "bad"))
+    elif key is None:
+        blocks.append(said("The bundle is whole. With --key FILE the chain of its events is verified too.", "good"))
+    else:
+        blocks.append(said("The bundle is whole, and its chain is sound.", "good"))
+    session.terminal.show(blocks, {"sound": not problems, "chain_verified": key is not None, "problems": problems})
+    return ExitCode.DAMAGED if problems else ExitCode.OK
+
+
+async def export(
+    session: Session,
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run, by its id or first characters.")],
+    *,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="The bundle; by default RUN.zip here.")
+    ] = None,
+) -> ExitCode:
+    """Write a run's evidence into one file that others can verify."""
+    from takeback.server.engine.export import export_run
+
+    async with session.engine() as engine:
+        run_id = await session.id(engine, RunView, run)
+        async with session.terminal.progress("exporting"):
+            path = await export_run(engine.core, session.caller, run_id, output or Path(f"{short(run_id)}.zip"))
+    blocks = [line("wrote", str(path)), line(Cell("To verify it: takeback verify --bundle", "faint"), str(path))]
+    session.terminal.show(blocks, {"run_id": run_id, "bundle": str(path)})
+    return ExitCode.OK
 
 
 async def gc(
@@ -182,5 +217,6 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     command(app, "verify")(verify)
     command(app, "gc")(gc)
+    command(app, "export")(export)
     command(app, "stats")(stats)
     command(app, "doctor")(doctor)

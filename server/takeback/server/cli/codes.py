@@ -28,7 +28,7 @@ class ExitCode(IntEnum):
 
 _BY_WORD = {
     "not_found": ExitCode.NOT_FOUND,
-    "unknown_id": ExitCode.NOT_FOUND,
+    "nothing": ExitCode.NOT_FOUND,
     "invalid": ExitCode.USAGE,
     "usage": ExitCode.USAGE,
     "ambiguous": ExitCode.USAGE,

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from takeback.journal.log import JournalError
 from takeback.journal.schema import WAL_RESET_SAFE
@@ -137,7 +137,8 @@ def _configuration(report: Report, loaded: Loaded, settings: Settings) -> None:
         if key == "workspace.roots" and set(settings.workspace.roots) - set(loaded.settings.workspace.roots):
             origin = "servers started on this data directory"
         # of a family's own settings only the names: what they are set to may be private
-        words = ", ".join(map(str, value)) if isinstance(value, list | dict) else "" if value is None else str(value)
+        several = isinstance(value, list | dict)
+        words = ", ".join(map(str, cast("list[Any]", value))) if several else "" if value is None else str(value)
         report.settings.append((key, words, origin))
     report.facts["Files"] = [("configuration", str(loaded.file) if loaded.file else "none")]
     report.findings += [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 
@@ -12,15 +11,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     :param arguments: without the program's name; by default the process's own.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        code = _run(given)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # whoever read the output has seen enough; the interpreter must not complain when it flushes at the end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    sys.exit(code)
+    sys.exit(_run(list(sys.argv[1:] if arguments is None else arguments)))
 
 
 def _run(given: Sequence[str]) -> int:

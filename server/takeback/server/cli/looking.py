@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from takeback.journal.views import RunView
+from takeback.journal.views import ActionView, RunView
 from takeback.server.cli import render
 from takeback.server.cli.codes import ExitCode
 from takeback.server.cli.command import command
@@ -121,7 +121,10 @@ async def versions(
             return ExitCode.OK
         if not yes and (refused := consent(session, f"Put version {restore} of {object} back?")) is not None:
             return refused
-        answer = await engine.restore_version(session.caller, named, restore)
+        # a version is named by the action before or after which it was
+        head, colon, side = restore.partition(":")
+        whole = await session.id(engine, ActionView, head) + colon + side if head.startswith("act_") else restore
+        answer = await engine.restore_version(session.caller, named, whole)
     return outcome(session, answer)
 
 

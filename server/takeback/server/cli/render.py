@@ -100,9 +100,9 @@ def timeline(detail: RunDetail) -> list[Block]:
             *(line(f"{n}.", step, indent=1) for n, step in enumerate(detail.steps, 1)),
         ]
     if detail.actions:
-        blocks.append(
-            Table(("at", "action", "tool", "status", "what", "checkpoint"), tuple(map(_action, detail.actions)))
-        )
+        day = clock(run.started_at)[:11]
+        rows = tuple(_action(action, day) for action in detail.actions)
+        blocks.append(Table(("at", "action", "tool", "status", "checkpoint", "what"), rows))
     blocks += [line("taken back by", Id(rollback), indent=1) for rollback in detail.rollbacks]
     blocks += open_items(detail.open_items) if detail.open_items else []
     blocks += [line("waits for a person:", Id(approval), indent=1) for approval in detail.pending_approvals]
@@ -111,19 +111,19 @@ def timeline(detail: RunDetail) -> list[Block]:
     return blocks
 
 
-def _action(action: Mapping[str, object]) -> tuple[Piece, ...]:
+def _action(action: Mapping[str, object], day: str) -> tuple[Piece, ...]:
     def word(*names: str) -> str:
         return next((str(action[name]) for name in names if action.get(name)), "")
 
     present = word("status")
-    outcome = word("undo_outcome", "outcome_of_undo")
+    outcome = word("undo_outcome")
     return (
-        clock(word("at")),
-        Id(word("action_id", "id")),
+        clock(word("at")).removeprefix(day),
+        Id(word("action_id")),
         word("tool"),
         status(outcome or present),
-        word("summary", "error"),
         Id(word("checkpoint_id")),
+        word("summary", "error"),
     )
 
 
@@ -170,7 +170,7 @@ def versions(page: VersionPage) -> list[Block]:
         return [said("No earlier versions are kept.")]
     rows = tuple(
         (
-            each.version,
+            Id(each.version),
             clock(each.at),
             "" if each.size is None else size(each.size),
             each.tool,
@@ -179,10 +179,10 @@ def versions(page: VersionPage) -> list[Block]:
         )
         for each in page.versions
     )
-    return [Table(("version", "at", "size", "before", "run", "what"), rows), *more(page.cursor)]
+    return [Table(("version", "at", "size", "tool", "run", "what"), rows), *more(page.cursor)]
 
 
-def steps(each: Iterable[StepAnswer]) -> Table:
+def steps(each: Iterable[StepAnswer], *, heading: str = "outcome") -> Table:
     """What became, or would become, of each action."""
     rows = tuple(
         (
@@ -194,7 +194,10 @@ def steps(each: Iterable[StepAnswer]) -> Table:
         )
         for step in each
     )
-    return Table(("outcome", "action", "tool", "object", "why"), rows)
+    columns = (heading, "action", "tool", "object", "why")
+    if not any(row[-1] for row in rows):
+        return Table(columns[:-1], tuple(row[:-1] for row in rows))
+    return Table(columns, rows)
 
 
 def plan(answer: RollbackAnswer, *, previews: bool = True) -> list[Block]:
@@ -202,7 +205,7 @@ def plan(answer: RollbackAnswer, *, previews: bool = True) -> list[Block]:
     if not answer.steps:
         return [said("There is nothing to take back.")]
     blocks: list[Block] = [said(f"Plan: {count(len(answer.steps), 'step')}. Nothing has been done yet.", "strong")]
-    blocks.append(steps(answer.steps))
+    blocks.append(steps(answer.steps, heading="would be"))
     if previews:
         blocks += [Diff(step.preview) for step in answer.steps if step.preview]
     if answer.other_runs:
@@ -229,7 +232,7 @@ def rollback(answer: RollbackAnswer) -> list[Block]:
         words.append(Id(answer.rollback_id))
     blocks.append(Line((*words, status(answer.status))))
     if answer.rollback_id and answer.status in {"complete", "partial"} and answer.steps:
-        blocks.append(line(Cell("To bring it back:", "faint"), f"takeback redo {answer.rollback_id}"))
+        blocks.append(line(Cell("To bring it back: takeback redo", "faint"), Id(answer.rollback_id)))
     return blocks
 
 
@@ -277,7 +280,7 @@ def conflict(item: OpenItemAnswer, versions: Mapping[str, bytes | None]) -> list
         blocks.append(said(f"--- {name}: {meaning}", "strong"))
         blocks.append(said("(does not exist)", "faint") if content is None else Diff(_text(content)))
     blocks.append(
-        line(Cell("To settle it:", "strong"), f"takeback resolve {item.conflict_id} --keep theirs|ours|beside")
+        line(Cell("To settle it: takeback resolve", "strong"), Id(item.conflict_id), "--keep theirs|ours|beside")
     )
     return blocks
 

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import BaseModel
 
@@ -32,6 +32,10 @@ _STYLES: dict[Tone, str] = {
 }
 
 
+_WHOLE = 20
+"""Characters up to which a column is never broken: a time has as many."""
+
+
 class Terminal:
     """Standard output and error of one command."""
 
@@ -46,13 +50,11 @@ class Terminal:
         elif self.rich:
             _print_rich(_console(), blocks)
         else:
-            sys.stdout.write("".join(f"{text}\n" for text in plain(blocks)))
-        sys.stdout.flush()
+            _write("".join(f"{text}\n" for text in plain(blocks)))
 
     def json(self, value: object) -> None:
         """Print one JSON document. Everything beyond ASCII is escaped, so that nothing in it can act on a terminal."""
-        sys.stdout.write(json.dumps(_jsonable(value), indent=2) + "\n")
-        sys.stdout.flush()
+        _write(json.dumps(_jsonable(value), indent=2) + "\n")
 
     def aside(self, blocks: Blocks) -> None:
         """Say something on standard error: questions, plans before a question in JSON mode, notes."""
@@ -92,6 +94,15 @@ class Terminal:
                 bar.update(task, completed=done, total=total)
 
             yield tell
+
+
+def _write(text: str) -> None:
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # whoever read the output has seen enough; the command itself goes on to its end, and so does the interpreter's flush
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 async def _silent(done: float, total: float | None, words: str) -> None:
@@ -144,6 +155,7 @@ def _console() -> Console:
 
 
 def _print_rich(console: Console, blocks: Blocks) -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.padding import Padding
     from rich.table import Table as RichTable
     from rich.text import Text
@@ -164,9 +176,17 @@ def _print_rich(console: Console, blocks: Blocks) -> None:
             case Line(pieces, indent):
                 console.print(Padding(Text(" ").join(text(piece) for piece in pieces), (0, 0, 0, 2 * indent)))
             case Table(columns, rows, title):
-                table = RichTable(title=shown(title) or None, title_justify="left", header_style="bold")
-                for column in columns:
-                    table.add_column(column, overflow="fold")
+                table = RichTable(
+                    title=shown(title) or None,
+                    title_justify="left",
+                    header_style="bold",
+                    box=SIMPLE_HEAD,
+                    pad_edge=False,
+                )
+                for index, column in enumerate(columns):
+                    # names and numbers stay whole; sentences and lists of objects take what room is left
+                    whole = all(_is_whole(row[index]) for row in rows)
+                    table.add_column(column, overflow="fold", no_wrap=whole)
                 for row in rows:
                     table.add_row(*(text(cell) for cell in row))
                 console.print(table)
@@ -175,6 +195,10 @@ def _print_rich(console: Console, blocks: Blocks) -> None:
                     console.print(Text(shown(title), style="bold"))
                 for each in shown_lines(words).splitlines():
                     console.print(Text(each, style=_diff_style(each)), soft_wrap=True)
+
+
+def _is_whole(piece: Piece) -> bool:
+    return isinstance(piece, Id | Cell) or (isinstance(piece, str) and len(piece) <= _WHOLE)
 
 
 def _diff_style(each: str) -> str:
@@ -188,11 +212,10 @@ def _jsonable(value: Any) -> Any:
         case BaseModel():
             return value.model_dump(mode="json")
         case dict():
-            entries: dict[object, Any] = value
+            entries = cast("dict[object, Any]", value)
             return {str(key): _jsonable(item) for key, item in entries.items()}
         case list() | tuple():
-            items: tuple[Any, ...] = tuple(value)  # pyright: ignore[reportUnknownArgumentType] -- of anything
-            return [_jsonable(item) for item in items]
+            return [_jsonable(item) for item in cast("list[Any]", value)]
         case None | bool() | int() | float() | str():
             return value
         case _:

@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -160,7 +161,7 @@ async def _chapters(story: Story, client: Any) -> None:
     story.check("planning changed nothing", world.fingerprint(story.workspace) == after)
     done = await _call(client, "rollback_run", run_id=run_id, plan_digest=plan.plan_digest)
     taken_back = RollbackAnswer.model_validate(done)
-    story.say(line(), *_outcomes(_from(story.workspace, taken_back)))
+    story.say(_outcomes(taken_back))
 
     story.chapter("4. The proof, by digests made without takeback")
     now = world.fingerprint(story.workspace)
@@ -174,7 +175,7 @@ async def _chapters(story: Story, client: Any) -> None:
 
     story.chapter("5. Changed your mind? Redo is a rollback of the rollback")
     redone = RollbackAnswer.model_validate(await _call(client, "redo_rollback", rollback_id=taken_back.rollback_id))
-    story.say(*_outcomes(_from(story.workspace, redone)))
+    story.say(_outcomes(redone))
     story.check(
         "the agent's work is back, and the person's edit still there", world.fingerprint(story.workspace) == after
     )
@@ -192,9 +193,12 @@ def _from(workspace: Path, answer: RollbackAnswer) -> RollbackAnswer:
     )
 
 
-def _outcomes(answer: RollbackAnswer) -> list[Block]:
-    head = line(Cell("rollback", "strong"), Id(answer.rollback_id or ""), render.status(answer.status))
-    return [render.steps(answer.steps), head]
+def _outcomes(answer: RollbackAnswer) -> Block:
+    counts = Counter(step.outcome for step in answer.steps)
+    words = ", ".join(f"{number} {outcome}" for outcome, number in counts.items())
+    return line(
+        Cell("rollback", "strong"), Id(answer.rollback_id or ""), render.status(answer.status), f"({words})", indent=1
+    )
 
 
 def _expected(story: Story) -> dict[str, str]:

@@ -62,6 +62,9 @@ class Core:
     tools: Mapping[str, AnyTool]
     """By name, in the order in which they are listed."""
     locks: Locks
+    """On objects."""
+    run_locks: Locks
+    """On runs: apart from those on objects, which are taken while a run's is held (two names may share a stripe)."""
     policy: Policy
     ballast: Ballast
     now: Callable[[], datetime] = field(default=utc_now)

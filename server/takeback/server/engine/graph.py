@@ -9,21 +9,40 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from takeback.journal.ids import RunId
-from takeback.journal.states import Effect, State
+from takeback.journal.states import ABSENT, Effect, Frozen, State
 
 if TYPE_CHECKING:
     from takeback.server.engine.plan import Entry
 
 OPAQUE = "opaque"
 """Kind of a state that nobody can look at."""
+CONTAINERS = frozenset({"directory", "folder"})
+"""Kinds of objects that take what lies in them along when they go."""
 WHOLE = "tree:"
 """How the digest of a state begins that was taken over everything in the object, not over the object alone."""
 
 
-@dataclass(frozen=True, slots=True)
+M = TypeVar("M", bound=Frozen)
+_put = object.__setattr__
+
+
+def trusted(kind: type[M], **values: object) -> M:
+    """A value made of parts that are values of the right types already: checking them again is half of a plan's time.
+
+    :param values: every field of the kind.
+    """
+    made = object.__new__(kind)
+    _put(made, "__dict__", values)
+    _put(made, "__pydantic_fields_set__", set(values))
+    _put(made, "__pydantic_extra__", None)
+    _put(made, "__pydantic_private__", None)
+    return made
+
+
+@dataclass(slots=True)
 class Touch:
     """One object that an entry changes: its key, the keys of the objects it lives in (nearest first), and the effect."""
 
@@ -34,7 +53,7 @@ class Touch:
     """The object comes, goes, becomes another thing or gets other content: what is below it is not what it was."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Node:
     """An entry with what it touches."""
 
@@ -138,6 +157,8 @@ class Cover:
 
     def over(self, node: Node) -> tuple[str, ...]:
         """Ids of the entries that depend on this one, each once."""
+        if not self._on:
+            return ()
         found: dict[str, None] = {}
         on, below = self._on, self._below
         for touch in node.touches:
@@ -186,6 +207,8 @@ class Left:
 
         On the very same object nothing is named: there the present state decides.
         """
+        if not self._on:
+            return ()
         run = node.entry.run_id
         found: dict[str, None] = {}
         for touch in node.touches:
@@ -199,6 +222,8 @@ class Left:
     def of_other_runs(self, node: Node) -> dict[RunId, str]:
         """Other runs that later changed one of the objects, or one above or below: the run and its nearest entry."""
         found: dict[RunId, str] = {}
+        if not self._on:
+            return found
         for touch in node.touches:
             for place in (self._on.get(touch.key), self._below.get(touch.key), *map(self._on.get, touch.above)):
                 if place is not None:
@@ -219,10 +244,16 @@ class World:
     _now: dict[str, State]
     _set: dict[str, int] = field(default_factory=lambda: dict[str, int]())
     _unsure: dict[str, tuple[int, int]] = field(default_factory=lambda: dict[str, tuple[int, int]]())
+    _gone: dict[str, int] = field(default_factory=lambda: dict[str, int]())
     _pending: set[str] = field(default_factory=lambda: set[str]())
     _acted_below: set[str] = field(default_factory=lambda: set[str]())
     _history: dict[str, tuple[list[int], list[State]]] | None = None
     _turn: int = 0
+    _around: frozenset[str] = frozenset()
+    """Keys of objects in which others lie."""
+
+    def __post_init__(self) -> None:
+        self._around = frozenset(key for node in self.nodes for touch in node.touches for key in touch.above)
 
     def pending(self, touch: Touch) -> bool:
         """Whether the object's state hangs on a merge that is not known yet."""
@@ -231,12 +262,16 @@ class World:
     def look(self, touch: Touch) -> tuple[State | None, bool]:
         """The state of an object (`None`: nobody could look), and whether it is assumed."""
         key = touch.key
-        if self._unsure:
-            latest = self._unsure.get(key, _NEVER)
+        known = self._set.get(key, 0)
+        latest, gone = self._unsure.get(key, _NEVER), 0
+        if self._unsure or self._gone:
             for above in touch.above:
                 latest = max(latest, self._unsure.get(above, _NEVER))
-            if latest[0] > self._set.get(key, 0):
-                return self._journaled(key, latest[1]), True
+                gone = max(gone, self._gone.get(above, 0))
+        if gone > known and gone > latest[0]:
+            return ABSENT, False  # what it lay in is not there any more
+        if latest[0] > known:
+            return self._journaled(key, latest[1]), True
         return self._now.get(key), False
 
     def explained(self, touch: Touch, now: State) -> bool:
@@ -262,7 +297,10 @@ class World:
             key = f"{effect.system}:{effect.object}"
             self._now[key] = effect.after
             self._set[key] = self._turn
-            if rebuilds(effect) and not effect.after.absent:
+            if effect.after.absent:
+                if effect.before.kind in CONTAINERS:
+                    self._gone[key] = self._turn
+            elif key in self._around and rebuilds(effect):
                 self._unsure[key] = (self._turn, node.rank)
 
     def compensate(self, node: Node) -> None:

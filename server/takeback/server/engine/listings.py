@@ -60,7 +60,7 @@ async def list_checkpoints(
                 next_step=view.next_step,
                 verified_safe=assessment.verified_safe,
                 recommended=assessment.recommended and view.id in among_newest,
-                drift=[key.object for key in assessment.drift],
+                drift=[core.display(key.system, key.object) for key in assessment.drift],
             )
         )
     return CheckpointPage(
@@ -96,8 +96,8 @@ async def _look(
     core: Core, places: Iterable[tuple[str, str]], like: Mapping[tuple[str, str], State]
 ) -> dict[tuple[str, str], State]:
     by_system: dict[str, list[str]] = {}
-    for system, object in places:
-        by_system.setdefault(system, []).append(object)
+    for place in places:
+        by_system.setdefault(place[0], []).append(place[1])
     found: dict[tuple[str, str], State] = {}
     for name, objects in by_system.items():
         system = core.systems.get(name)
@@ -139,7 +139,7 @@ async def list_versions(
     infos = [
         VersionInfo(
             version=version,
-            object=place,
+            object=core.display(effect.system, place),
             at=rfc3339(action.at),
             run_id=action.run_id,
             action_id=action.id,

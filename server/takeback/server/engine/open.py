@@ -96,7 +96,8 @@ async def open_core(settings: Settings, *, policy: Policy | None = None) -> Open
         objects=objects,
         systems=registry.systems,
         tools=registry.tools,
-        locks=Locks(data / "locks"),
+        locks=Locks(data / "locks" / "objects"),
+        run_locks=Locks(data / "locks" / "runs"),
         policy=policy or DefaultPolicy(),
         ballast=ballast,
     )

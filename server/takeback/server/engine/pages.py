@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
+
+from pydantic import TypeAdapter
 
 from takeback.journal.events import Caller
 from takeback.journal.ids import RunId
@@ -18,6 +19,7 @@ from takeback.server.engine.report import shown
 
 LONGEST_PAGE = 500
 BATCH = 200
+_PARTS: TypeAdapter[list[Any]] = TypeAdapter(list[Any])
 
 
 def check_limit(limit: int) -> None:
@@ -42,10 +44,9 @@ def place_of(kind: str, cursor: str, *types: type) -> list[Any]:
     """
     try:
         padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
-        found: object = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-    except (ValueError, binascii.Error, RecursionError):
-        found = None
-    parts = cast("list[Any]", found) if isinstance(found, list) else []
+        parts = _PARTS.validate_json(base64.b64decode(padded, altchars=b"-_", validate=True))
+    except ValueError:
+        parts = []
     if [type(part) for part in parts] != [str, *types] or parts[0] != kind:
         raise EngineError("invalid", "That cursor is not one of this list.", "Ask again without a cursor.")
     return parts[1:]

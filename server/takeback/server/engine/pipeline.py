@@ -250,7 +250,8 @@ class Pipeline:
                     "Read it again, then decide again.",
                 )
             last = self._seen.last(work.call.caller, *place)
-            if wanted is None and last is not None and last != digest:
+            # where nothing stands, nothing unseen can be overwritten (and there is nothing to read again)
+            if wanted is None and last is not None and last != digest and not effect.before.absent:
                 raise EngineError(
                     "stale_read",
                     f"{shown(effect.object)} was changed by somebody else since you last read it.",

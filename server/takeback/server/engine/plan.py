@@ -24,7 +24,7 @@ from typing import Literal
 
 from takeback.journal.ids import ActionId, RunId
 from takeback.journal.states import Effect, Frozen, Reversibility, State
-from takeback.server.engine.graph import Cover, Left, Node, Touch, World, nodes_of, with_cascade
+from takeback.server.engine.graph import Cover, Left, Node, Touch, World, nodes_of, trusted, with_cascade
 
 Decision = Literal[
     "restore", "already_undone", "merge", "conflict", "compensate", "irreversible", "blocked", "skip", "in_doubt"
@@ -224,7 +224,8 @@ class Planner:
         swaps: list[Effect] = []
         drifted, assumed, unseen = False, False, ""
         for touch in reversed(node.touches):
-            want = touch.effect.reversed()
+            did = touch.effect
+            want = trusted(Effect, system=did.system, object=did.object, before=did.after, after=did.before)
             if self.world.pending(touch):
                 self.world.suspend(node)
                 return self.of(node, "merge", "what stands there hangs on another merge")
@@ -235,7 +236,7 @@ class Planner:
             elif now.same(want.after):
                 pass
             elif self.as_left(touch, now):
-                swaps.append(Effect(system=want.system, object=want.object, before=now, after=want.after))
+                swaps.append(trusted(Effect, system=want.system, object=want.object, before=now, after=want.after))
                 assumed = assumed or guess
             elif self.world.explained(touch, now):
                 swaps.append(want)
@@ -295,7 +296,8 @@ class Planner:
     ) -> PlanStep:
         """A step of the plan."""
         entry = node.entry
-        return PlanStep(
+        return trusted(
+            PlanStep,
             entry_id=entry.id,
             action_id=entry.action_id,
             run_id=entry.run_id,

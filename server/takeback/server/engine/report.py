@@ -364,7 +364,7 @@ def _headline(steps: Sequence[StepAnswer], planned: bool) -> str:
         return head + (f", {bad} cannot." if bad else ".")
     if not good:
         return f"Nothing was taken back: none of {_counted(len(steps), 'action')}."
-    counts = Counter(step.outcome for step in good)
+    counts = Counter[str]([step.outcome or "" for step in good])
     how = ", ".join(f"{counts[word]} {word.replace('_', ' ')}" for word in _GOOD if counts[word])
     if bad:
         return f"{len(good)} of {_counted(len(steps), 'action')} taken back ({how}); {bad} not."

@@ -184,7 +184,7 @@ class Rollbacks:
     @asynccontextmanager
     async def _run_locks(self, runs: Sequence[RunId]) -> AsyncGenerator[None, None]:
         try:
-            async with self.core.locks.hold([f"run:{run_id}" for run_id in runs], timeout=RUN_LOCK_SECONDS):
+            async with self.core.run_locks.hold([f"run:{run_id}" for run_id in runs], timeout=RUN_LOCK_SECONDS):
                 yield
         except LockTimeout as error:
             raise EngineError(
@@ -252,7 +252,7 @@ class Rollbacks:
             view = await self.core.journal.get(RollbackView, run.sealed_by)
             runs = _touched(view.plan) if view is not None else (run.run_id,)
             try:
-                async with self.core.locks.hold([f"run:{run_id}" for run_id in runs], timeout=0):
+                async with self.core.run_locks.hold([f"run:{run_id}" for run_id in runs], timeout=0):
                     answer = await self._resume_one(run.sealed_by, run)
                     if answer is not None:
                         answers.append(answer)

@@ -113,7 +113,7 @@ async def _default_run(core: Core, caller: Caller, workspace: str) -> RunView:
     name = f"default-run:{caller.principal}:{caller.client}:{workspace}"
     if (found := await _open_default(core, caller, workspace)) is not None:
         return found
-    async with core.locks.hold([name]):
+    async with core.run_locks.hold([name]):
         if (found := await _open_default(core, caller, workspace)) is not None:
             return found
         run_id = new_run_id()

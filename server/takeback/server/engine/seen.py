@@ -35,18 +35,41 @@ class Seen:
             self._digests.popitem(last=False)
 
     def note_effects(self, caller: Caller, effects: Iterable[Effect]) -> None:
-        """The caller made these itself, and so knows them."""
+        """The caller made these itself, and so knows them.
+
+        Not so for folders: their digests change with whatever the caller does inside, and what was seen inside is elsewhere
+        (or nowhere) once the folder is moved or deleted.
+        """
+        made = [effect for effect in effects if effect.after.kind != "opaque"]
+        self._forget_folders(made)
         self.note(
             caller,
             {
                 (effect.system, effect.object): effect.after.content or effect.after.digest
-                for effect in effects
-                if effect.after.kind != "opaque"
+                for effect in made
+                if not _is_folder(effect)
             },
         )
 
     def forget(self, effects: Iterable[Effect]) -> None:
         """These were taken back: nobody is held to what they saw before."""
-        places = {(effect.system, effect.object) for effect in effects}
+        gone = list(effects)
+        places = {(effect.system, effect.object) for effect in gone}
         for key in [key for key in self._digests if key[2:] in places]:
             del self._digests[key]
+        self._forget_folders(gone)
+
+    def _forget_folders(self, effects: Iterable[Effect]) -> None:
+        for effect in effects:
+            if _is_folder(effect):
+                below = (f"{effect.object}/", f"{effect.object}\\")
+                for key in [
+                    key
+                    for key in self._digests
+                    if key[2] == effect.system and (key[3] == effect.object or key[3].startswith(below))
+                ]:
+                    del self._digests[key]
+
+
+def _is_folder(effect: Effect) -> bool:
+    return "directory" in (effect.before.kind, effect.after.kind)

@@ -20,9 +20,9 @@ _PASSED_OVER = frozenset({"skipped"})
 async def stats(core: Core) -> dict[str, JsonValue]:
     """Count.
 
-    `failure_rate` is the share of tried calls that failed or are in doubt; `undo.success_rate` the share of concluded steps that
-    took back what they were to take back (skipped ones aside); both are `None` where nothing was tried. Times are in seconds,
-    sizes in bytes.
+    `failure_rate` is the share of tried calls that failed or are in doubt; `undo.success_rate` the share of concluded steps
+    that took back what they were to take back (skipped ones aside); both are `None` where nothing was tried. Times are in
+    seconds, sizes in bytes.
     """
     runs = Counter[str]([run.status for run in await core.journal.find(RunView)])
     statuses = Counter[str]()

@@ -5,27 +5,30 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mcp.server import CacheHint, NotificationOptions
 from mcp.server.caching import CacheableMethod
 from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context, MCPServer, RequestStateSecurity
-from mcp.shared._stream_protocols import ReadStream, WriteStream
 from mcp.shared.message import SessionMessage
-from mcp_types import Icon, InputRequiredResult
+from mcp_types import CompleteRequestParams, Icon, InputRequiredResult
 
 from takeback.server.engine.engine import Engine
 from takeback.server.mcp.approval_lanes import ApprovalLanes
+from takeback.server.mcp.changes import ChangeBus
 from takeback.server.mcp.identity import caller_of
 from takeback.server.mcp.instructions import INSTRUCTIONS
 from takeback.server.mcp.interceptor import UndoExtension
 from takeback.server.mcp.meta_tools import meta_tools
-from takeback.server.mcp.prompts import add_prompts
+from takeback.server.mcp.prompts import Completer, add_prompts, completer
 from takeback.server.mcp.resources import add_resources
 from takeback.server.mcp.state_key import request_state_key
 from takeback.server.mcp.wrapped_tools import wrapped_tools
 from takeback.server.settings import Settings
+
+if TYPE_CHECKING:
+    from mcp.shared._stream_protocols import ReadStream, WriteStream
 
 NAME = "takeback"
 
@@ -61,6 +64,10 @@ class TakebackServer(MCPServer[Any]):
         )
         await self._lowlevel_server.run(incoming, outgoing, options)
 
+    def complete_with(self, handler: Completer) -> None:
+        """Offer completions. (The SDK's decorator does not tell a handler who asks.)"""
+        self._lowlevel_server.add_request_handler("completion/complete", CompleteRequestParams, handler)
+
     async def read_resource(
         self, uri: Any, context: Context[Any, Any] | None = None
     ) -> Iterable[ReadResourceContents] | InputRequiredResult:
@@ -92,9 +99,10 @@ def build_server(engine: Engine, settings: Settings) -> TakebackServer:
         version=version(),
         icons=[_icon()],
         tools=list(tools),
-        extensions=[UndoExtension(ApprovalLanes(engine))],
+        extensions=[UndoExtension(ApprovalLanes(engine), name=NAME, version=version())],
         log_level="WARNING",
         cache_hints=CACHE_HINTS,
+        subscriptions=ChangeBus(),
         request_state_security=RequestStateSecurity(
             keys=[request_state_key(settings.data)],
             ttl=settings.limits.approval_seconds,
@@ -102,7 +110,8 @@ def build_server(engine: Engine, settings: Settings) -> TakebackServer:
         ),
     )
     add_resources(server, engine)
-    add_prompts(server, engine)
+    add_prompts(server)
+    server.complete_with(completer(engine))
     return server
 
 

@@ -1,6 +1,6 @@
 """The ways to the person: how a call that needs consent gets it, chosen per request from what the client can do.
 
-- Protocol 2026-07-28: the call is answered by a question (`input_required`) and repeated by the client with the person's answer.
+- Protocol 2026-07-28: the answer is a question (`input_required`), and the client repeats the call with the person's answer.
 - Protocol 2025-11-25, client with elicitation: the person is asked while the call waits, for a bounded time.
 - Otherwise the call is answered at once as pending, and a person approves out of band.
 
@@ -92,9 +92,7 @@ class ApprovalLanes:
         await self._ask_now(caller, context, pending, again)
         return None
 
-    async def _ask_now(
-        self, caller: Caller, context: AnyRequest, pending: Pending, again: Again
-    ) -> None:
+    async def _ask_now(self, caller: Caller, context: AnyRequest, pending: Pending, again: Again) -> None:
         deadline = anyio.current_time() + self._wait_seconds
         asked: Pending | None = pending
         while asked is not None:
@@ -128,9 +126,7 @@ class ApprovalLanes:
 
 def _question(pending: Pending) -> InputRequiredResult:
     form = ElicitRequestFormParams(message=pending.question, requested_schema=SCHEMA)
-    return InputRequiredResult(
-        input_requests={QUESTION: ElicitRequest(params=form)}, request_state=pending.approval_id
-    )
+    return InputRequiredResult(input_requests={QUESTION: ElicitRequest(params=form)}, request_state=pending.approval_id)
 
 
 def _can_ask(capabilities: ClientCapabilities | None) -> bool:

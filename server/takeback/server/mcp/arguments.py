@@ -63,7 +63,9 @@ class StartRun(Arguments):
 
     goal: str = Field(min_length=1, max_length=4000, description="What the task is for, one sentence.")
     steps: list[str] = Field(default=[], max_length=200, description="Planned steps, in order.")
-    scope: list[str] = Field(default=[], max_length=200, description="Objects it may change, such as docs/**; empty: any.")
+    scope: list[str] = Field(
+        default=[], max_length=200, description="Objects it may change, such as docs/**; empty: any."
+    )
     parent_run_id: str | None = Field(default=None, description="Run that this is a part of.")
     on_failure: OnFailure = Field(default="report", description="rollback: take all back if the run fails.")
     mode: RunMode = Field(default="act", description="shadow and plan only show; staged collects for one consent.")
@@ -129,7 +131,7 @@ class ResolveConflict(Arguments):
 
     conflict_id: str = Field(description="From open_items (cfl_…).")
     choice: Literal["theirs", "ours", "content", "beside"] = Field(
-        description="theirs: keep what is there; ours: the earlier version; content: yours; beside: save the earlier one next to it."
+        description="theirs: what is there; ours: the earlier version; content: yours; beside: keep both, side by side."
     )
     content: str | None = Field(default=None, description="The resolution, for choice content.")
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from mcp.server.context import CallNext, HandlerResult
 from mcp.server.mcpserver import Extension
-from mcp_types import CallToolRequestParams
+from mcp.shared.exceptions import MCPError
+from mcp_types import SERVER_INFO_META_KEY, CallToolRequestParams
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from takeback.server.mcp.approval_lanes import AnyRequest, ApprovalLanes
+from takeback.server.mcp.discretion import places
 from takeback.server.mcp.identity import caller_of
-from takeback.server.mcp.replies import Pending, Reply
+from takeback.server.mcp.replies import Pending, Reply, refusal
+
+_log = logging.getLogger(__name__)
 
 
 class UndoExtension(Extension):
@@ -18,8 +24,9 @@ class UndoExtension(Extension):
 
     identifier = "io.github.takeback/undo"
 
-    def __init__(self, lanes: ApprovalLanes) -> None:
+    def __init__(self, lanes: ApprovalLanes, *, name: str, version: str) -> None:
         self._lanes = lanes
+        self._server = {"name": name, "version": version}
 
     def settings(self) -> dict[str, Any]:
         """Advertised to clients of the 2026 protocol."""
@@ -29,6 +36,19 @@ class UndoExtension(Extension):
         self, params: CallToolRequestParams, ctx: AnyRequest, call_next: CallNext
     ) -> HandlerResult:
         """Bring in an answer, call, and ask if the call waits for a person."""
+        try:
+            return self._signed(ctx, await self._around(params, ctx, call_next))
+        except MCPError:
+            raise
+        except Exception as error:  # nothing of it reaches the client: its text may hold anything
+            _log.error("asking a person failed with %s\n%s", type(error).__name__, places(error))
+            return refusal(
+                "internal",
+                "The question to a person could not be dealt with",
+                "Call get_run to see what was recorded before you repeat anything.",
+            )
+
+    async def _around(self, params: CallToolRequestParams, ctx: AnyRequest, call_next: CallNext) -> HandlerResult:
         caller = caller_of(ctx.session)
         await self._lanes.take_answer(caller, params)
         result = await call_next(ctx)
@@ -42,3 +62,9 @@ class UndoExtension(Extension):
 
         question = await self._lanes.ask(caller, ctx, result.pending, again)
         return question if question is not None else result
+
+    def _signed(self, ctx: AnyRequest, result: HandlerResult) -> HandlerResult:
+        """With the server's name in `_meta`, as the 2026 protocol wants it. The SDK would copy description and icons too."""
+        if isinstance(result, Reply) and ctx.protocol_version in MODERN_PROTOCOL_VERSIONS:
+            result.meta = {**(result.meta or {}), SERVER_INFO_META_KEY: self._server}
+        return result

@@ -19,6 +19,7 @@ from takeback.server.engine.answers import (
 )
 from takeback.server.engine.engine import Engine
 from takeback.server.mcp import arguments as args
+from takeback.server.mcp.changes import tell_changed
 from takeback.server.mcp.identity import caller_of
 from takeback.server.mcp.recovery import NOTHING_TO_RECOVER, Meta, compensated_by
 from takeback.server.mcp.replies import (
@@ -31,7 +32,7 @@ from takeback.server.mcp.replies import (
     structured,
 )
 from takeback.server.mcp.schemas import answer_schema, input_schema
-from takeback.server.mcp.surface import AnyContext, SurfaceTool, progress_of, surface_tool, tell_changed
+from takeback.server.mcp.surface import AnyContext, SurfaceTool, progress_of, surface_tool
 from takeback.server.settings import Settings
 from takeback.tools.contract import Arguments
 
@@ -174,9 +175,7 @@ def _taking_back(engine: Engine) -> list[SurfaceTool]:
         return await _taken_back(await engine.restore_version(caller_of(context.session), a.object, a.version), context)
 
     async def resolve_conflict(a: args.ResolveConflict, context: AnyContext) -> Reply:
-        answer = await engine.resolve_conflict(
-            caller_of(context.session), a.conflict_id, a.choice, content=a.content
-        )
+        answer = await engine.resolve_conflict(caller_of(context.session), a.conflict_id, a.choice, content=a.content)
         return await _taken_back(answer, context)
 
     async def contain_run(a: args.ContainRun, context: AnyContext) -> Reply:

@@ -32,7 +32,5 @@ def recovery_of(tool: AnyTool) -> Meta:
         return {**NOTHING_TO_RECOVER, "reversibility": "read_only"}
     if isinstance(tool, IrreversibleTool):
         return {**NOTHING_TO_RECOVER, "reversibility": "irreversible"}
-    way = compensated_by(
-        "rollback_run", run_id="$response.body#/run_id", actions=["$response.body#/action_id"]
-    )
+    way = compensated_by("rollback_run", run_id="$response.body#/run_id", actions=["$response.body#/action_id"])
     return {**way, "reversibility": "compensable" if isinstance(tool, CompensableTool) else "reversible"}

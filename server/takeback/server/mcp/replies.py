@@ -1,6 +1,6 @@
 """Answers of the engine as results of tool calls: the structured value, and the same in a few plain words.
 
-Many clients show a model only the words, so the words always carry what the next call needs: the ids, the error with its advice.
+Many clients show a model only the words, so the words carry what the next call needs: the ids, the error with its advice.
 What tools return is data: nothing here turns it into an instruction.
 """
 

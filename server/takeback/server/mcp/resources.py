@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, TypeVar
 
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
@@ -12,6 +13,8 @@ from takeback.server.engine.answers import EngineError
 from takeback.server.engine.engine import Engine
 from takeback.server.mcp.identity import caller_of
 from takeback.server.mcp.replies import structured
+
+T = TypeVar("T")
 
 VERSIONS = ("base", "ours", "theirs")
 
@@ -87,7 +90,7 @@ def add_resources(server: MCPServer[Any], engine: Engine) -> None:
     _ = (runs, report, journal, diff, conflict)
 
 
-async def _asked(question: Any) -> Any:
+async def _asked(question: Awaitable[T]) -> T:
     """The engine's answer, its refusals as the protocol's errors of resources."""
     try:
         return await question

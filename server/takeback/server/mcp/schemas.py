@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from pydantic import BaseModel, TypeAdapter
 
@@ -82,7 +82,9 @@ def _error() -> Schema:
 def _plain(schema: Mapping[str, Any]) -> Schema:
     definitions = cast(Mapping[str, Schema], schema.get("$defs", {}))
     recursive = {name for name in definitions if _reaches(name, name, definitions, frozenset())}
-    root = cast(Schema, _inline({key: value for key, value in schema.items() if key != "$defs"}, definitions, recursive))
+    root = cast(
+        Schema, _inline({key: value for key, value in schema.items() if key != "$defs"}, definitions, recursive)
+    )
     if recursive:
         root["$defs"] = {name: _inline(definitions[name], definitions, recursive) for name in sorted(recursive)}
     root.pop("description", None)  # the class's docstring; the tool has a description of its own
@@ -111,7 +113,7 @@ def _inline(node: object, definitions: Mapping[str, Schema], keep: set[str]) -> 
             continue
         if key in {"properties", "$defs"} and isinstance(value, dict):
             named = cast(Schema, value)
-            result[key] = {name: _inline(item, definitions, keep) for name, item in named.items()}
+            result[key] = {name: _typed(_inline(item, definitions, keep)) for name, item in named.items()}
         else:
             result[key] = _inline(value, definitions, keep)
     return result
@@ -138,6 +140,18 @@ def _references(node: object) -> set[str]:
         else:
             found |= _references(value)
     return found
+
+
+_ANY_JSON: Final = [{"type": name} for name in ("object", "array", "string", "number", "boolean", "null")]
+_SAYING = frozenset({"type", "anyOf", "allOf", "oneOf", "enum", "const", "$ref"})
+
+
+def _typed(property: object) -> object:
+    """Any JSON, spelt out: clients that translate schemas stumble over one that says nothing."""
+    if not isinstance(property, dict):
+        return property
+    known = cast(Schema, property)
+    return known if _SAYING & known.keys() else {"anyOf": [dict(arm) for arm in _ANY_JSON], **known}
 
 
 def _without_null(property: Schema) -> Schema:

@@ -1,7 +1,7 @@
 """`takeback serve`: one process, one client, on the standard streams, from the first frame to an orderly end.
 
-It ends at the end of the input, on SIGTERM and on SIGINT, within `END_SECONDS`: what is being done is given time to conclude, the rest
-is cancelled (and its truth journaled by the engine), then the journal is closed. The process belongs to this function.
+It ends at the end of the input, on SIGTERM and on SIGINT, within five seconds: what is being done is given time to conclude,
+the rest is cancelled (and its truth journaled by the engine), then the journal is closed. The process belongs to this function.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ import contextlib
 import logging
 import os
 import signal
-import sys
 import threading
-import traceback
-from collections.abc import Iterator
-from types import TracebackType
-from typing import Any, Final
+from collections.abc import Generator
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Final
 
+from takeback.server.mcp.discretion import log_to_stderr
 from takeback.server.settings import Settings
 
-END_SECONDS: Final = 5.0
+if TYPE_CHECKING:
+    from takeback.server.mcp.transport import StdioTransport
+
 SETTLE_SECONDS: Final = 3.0
 """What calls in flight get to conclude."""
 UNWIND_SECONDS: Final = 0.4
@@ -29,27 +30,6 @@ KILL_SECONDS: Final = 4.8
 """After so long the process ends, whatever still holds it. The journal is made for that."""
 
 _log = logging.getLogger("takeback")
-
-
-class _Discreet(logging.Formatter):
-    """Log lines for standard error. Of exceptions only the type and the places: their text may hold data."""
-
-    def formatException(  # noqa: N802 -- the name is logging's
-        self, ei: tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
-    ) -> str:
-        kind, _, trace = ei
-        return "".join(traceback.format_tb(trace)) + (kind.__name__ if kind is not None else "")
-
-
-def log_to_stderr(level: int = logging.WARNING) -> None:
-    """Let warnings and errors go to standard error, once."""
-    root = logging.getLogger()
-    if root.handlers:
-        return
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Discreet("takeback: %(levelname)s: %(message)s"))
-    root.addHandler(handler)
-    root.setLevel(level)
 
 
 async def serve_stdio(settings: Settings) -> int:
@@ -63,36 +43,50 @@ async def serve_stdio(settings: Settings) -> int:
     from takeback.server.mcp.app import build_server
     from takeback.server.mcp.transport import StdioTransport
 
-    stop = asyncio.Event()
-    with _on_signals(stop), StdioTransport(settings.limits.frame_bytes) as transport:
+    limits = settings.limits
+    # An answer has what was read twice, in structure and in words, and JSON escapes some of it.
+    answer_bytes = max(limits.frame_bytes, 3 * limits.read_bytes)
+    stop, forced = asyncio.Event(), _ForcedEnd()
+    with _on_signals(stop), StdioTransport(limits.frame_bytes, answer_bytes) as transport:
         opening = asyncio.ensure_future(Engine.open(settings))
         if not await _first(opening, stop):
+            forced.after(KILL_SECONDS)
             opening.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await (await opening).close()
+            forced.not_needed()
             return 0
         engine = opening.result()
+        orderly = False
         try:
             transport.start()
-            server = build_server(engine, settings)
-            serving = asyncio.create_task(server.serve(transport.incoming, transport.outgoing))
-            try:
-                await _first(serving, stop, transport.ended)
-                _end_by_force_after(KILL_SECONDS)
-                transport.stop_reading()
-                if not await transport.settled(SETTLE_SECONDS):
-                    _log.warning("Calls were still at work after %g s and are cancelled.", SETTLE_SECONDS)
-            finally:
-                transport.incoming.end()
-                await _unwind(serving)
-            await transport.close(within=0.1)
+            serving = asyncio.create_task(build_server(engine, settings).serve(transport.incoming, transport.outgoing))
+            await _first(serving, stop, transport.ended)
+            forced.after(KILL_SECONDS)
+            orderly = await _wind_up(transport, serving)
         finally:
             try:
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await engine.close()
             except TimeoutError:
+                orderly = False
                 _log.warning("The journal is left as it is; the next start settles what was in flight.")
+    if orderly:
+        forced.not_needed()
     return 0
+
+
+async def _wind_up(transport: StdioTransport, serving: asyncio.Task[None]) -> bool:
+    """Let what was asked be answered, then end the server; whether nothing had to be cut off."""
+    deadline = asyncio.get_running_loop().time() + SETTLE_SECONDS
+    transport.stop_reading()
+    settled = await transport.settled(SETTLE_SECONDS)
+    if not settled:
+        _log.warning("Calls were still at work after %g s and are cancelled.", SETTLE_SECONDS)
+    transport.incoming.end()
+    ended = await _unwind(serving)
+    await transport.close(within=max(0.1, deadline - asyncio.get_running_loop().time()))
+    return settled and ended
 
 
 async def _first(task: asyncio.Future[Any], *events: asyncio.Event) -> bool:
@@ -106,19 +100,21 @@ async def _first(task: asyncio.Future[Any], *events: asyncio.Event) -> bool:
     return task.done()
 
 
-async def _unwind(serving: asyncio.Task[None]) -> None:
-    """Let the server end by itself now that its input has; then make it."""
+async def _unwind(serving: asyncio.Task[None]) -> bool:
+    """Let the server end by itself now that its input has; then make it. Whether it did by itself."""
     done, _ = await asyncio.wait({serving}, timeout=UNWIND_SECONDS)
-    if not done:
+    ended = bool(done)
+    if not ended:
         serving.cancel()
         done, _ = await asyncio.wait({serving}, timeout=UNWIND_SECONDS / 2)
     for task in done:
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("The connection ended with %s.", type(error).__name__, exc_info=error)
+    return ended
 
 
 @contextlib.contextmanager
-def _on_signals(stop: asyncio.Event) -> Iterator[None]:
+def _on_signals(stop: asyncio.Event) -> Generator[None]:
     """SIGTERM and SIGINT ask for an orderly end; a second one is not waited for."""
     loop = asyncio.get_running_loop()
     asked = False
@@ -130,13 +126,18 @@ def _on_signals(stop: asyncio.Event) -> Iterator[None]:
         asked = True
         stop.set()
 
-    names = [number for name in ("SIGTERM", "SIGINT", "SIGBREAK") if (number := getattr(signal, name, None)) is not None]
+    def in_handler(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(ask)
+
+    names = [
+        number for name in ("SIGTERM", "SIGINT", "SIGBREAK") if (number := getattr(signal, name, None)) is not None
+    ]
     previous = {number: signal.getsignal(number) for number in names}
     for number in names:
         try:
             loop.add_signal_handler(number, ask)
         except (NotImplementedError, RuntimeError, ValueError):  # Windows: no handlers in the loop
-            signal.signal(number, lambda *_: loop.call_soon_threadsafe(ask))
+            signal.signal(number, in_handler)
     try:
         yield
     finally:
@@ -146,8 +147,19 @@ def _on_signals(stop: asyncio.Event) -> Iterator[None]:
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
 
-def _end_by_force_after(seconds: float) -> None:
+class _ForcedEnd:
     """A call that hangs in a thread, or a disk that does, must not keep the process from ending."""
-    timer = threading.Timer(seconds, os._exit, (1,))
-    timer.daemon = True
-    timer.start()
+
+    def __init__(self) -> None:
+        self._timer: threading.Timer | None = None
+
+    def after(self, seconds: float) -> None:
+        """End the process then, whatever it does."""
+        self._timer = threading.Timer(seconds, os._exit, (1,))
+        self._timer.daemon = True
+        self._timer.start()
+
+    def not_needed(self) -> None:
+        """Everything has ended as it should."""
+        if self._timer is not None:
+            self._timer.cancel()

@@ -1,13 +1,12 @@
 """A tool of the surface: listed with the schemas we give, run with the arguments as they came.
 
-The SDK's own tools coerce arguments to a function's signature. Here the engine is the one place that validates, so that every door
-refuses the same things in the same words, and what is journaled is what was asked.
+The SDK's own tools coerce arguments to a function's signature. Here the engine is the one place that validates, so that every
+door refuses the same things in the same words, and what is journaled is what was asked.
 """
 
 from __future__ import annotations
 
 import logging
-import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -15,9 +14,11 @@ from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.tools import Tool
 from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetadata
 from mcp_types import ToolAnnotations
+from pydantic import Field
 
 from takeback.server.engine.answers import EngineError
-from takeback.server.engine.calls import Progress, no_progress
+from takeback.server.engine.calls import Progress
+from takeback.server.mcp.discretion import places
 from takeback.server.mcp.recovery import RECOVERY_KEY, Meta
 from takeback.server.mcp.replies import Reply, refusal, refused
 
@@ -33,6 +34,8 @@ DESCRIPTION_LIMIT = 300
 class SurfaceTool(Tool):
     """One tool as the SDK's registry holds it; `fn` is its `Handler`."""
 
+    fn: Handler = Field(exclude=True)
+
     async def run(self, arguments: dict[str, Any], context: AnyContext, convert_result: bool = False) -> Reply:
         """Run the handler on the raw arguments. Refusals are results; a crash tells no more than that it happened."""
         try:
@@ -40,8 +43,7 @@ class SurfaceTool(Tool):
         except EngineError as error:
             return refused(error)
         except Exception as error:  # the client is told nothing of it: its text may hold data of other callers
-            frames = "".join(traceback.format_tb(error.__traceback__))
-            _log.error("%s failed unexpectedly with %s\n%s", self.name, type(error).__name__, frames)
+            _log.error("%s failed unexpectedly with %s\n%s", self.name, type(error).__name__, places(error))
             return refusal(
                 "internal",
                 f"{self.name} failed unexpectedly",
@@ -68,7 +70,9 @@ def surface_tool(
     :raises ValueError: the description is too long for what is read in every chat.
     """
     if len(description) > DESCRIPTION_LIMIT:
-        raise ValueError(f"The description of {name} has {len(description)} characters; at most {DESCRIPTION_LIMIT} fit")
+        raise ValueError(
+            f"The description of {name} has {len(description)} characters; at most {DESCRIPTION_LIMIT} fit"
+        )
     return SurfaceTool(
         fn=handler,
         name=name,
@@ -77,6 +81,7 @@ def surface_tool(
         parameters=input_schema,
         fn_metadata=FuncMetadata(arg_model=ArgModelBase, output_schema=output_schema),
         is_async=True,
+        context_kwarg=None,
         annotations=ToolAnnotations(
             title=title,
             read_only_hint=read_only,
@@ -89,10 +94,7 @@ def surface_tool(
 
 
 def progress_of(context: AnyContext) -> Progress:
-    """Where the engine's progress goes: to the client if it asked for that, else nowhere. Never backwards."""
-    meta = context.request_context.meta
-    if meta is None or meta.get("progress_token") is None and meta.get("progressToken") is None:
-        return no_progress
+    """Where the engine's progress goes: to the client, if it asked for that. Never backwards."""
     last = -1.0
 
     async def tell(done: float, total: float | None, words: str) -> None:
@@ -102,11 +104,3 @@ def progress_of(context: AnyContext) -> Progress:
             await context.report_progress(done, total, words or None)
 
     return tell
-
-
-async def tell_changed(context: AnyContext, run_id: str | None) -> None:
-    """Tell whoever subscribed that the run's resources read differently now."""
-    await context.notify_resource_updated("takeback://runs")
-    if run_id:
-        for view in ("report", "journal", "diff"):
-            await context.notify_resource_updated(f"takeback://runs/{run_id}/{view}")

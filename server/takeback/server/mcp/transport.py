@@ -1,8 +1,8 @@
 """The stdio transport: the standard streams as message streams for the SDK's server.
 
 Lean, because the transport costs as much as the journal: no thread hops, one pass from bytes to message. Strict: frames are
-limited and decoded in `frames.py`, and whatever has an id is answered. It knows which requests are still unanswered, so that the
-end of the input does not cut off an act that is nearly done.
+limited and decoded in `frames.py`, and whatever has an id is answered. It knows which requests are still unanswered, so that
+the end of the input does not cut off an act that is nearly done.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections import deque
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import anyio
 from mcp.shared.message import SessionMessage
@@ -29,6 +29,9 @@ from mcp_types import (
 
 from takeback.server.mcp.frames import FrameSplitter, Oversized, Refused, decode
 from takeback.server.mcp.wires import StandardStreams, Wire
+
+if TYPE_CHECKING:
+    from mcp.shared._stream_protocols import ReadStream
 
 _log = logging.getLogger(__name__)
 
@@ -85,7 +88,7 @@ class Incoming:
         self.end()
         self._messages.clear()
 
-    def __aiter__(self) -> Self:
+    def __aiter__(self) -> ReadStream[SessionMessage | Exception]:
         return self
 
     async def __anext__(self) -> SessionMessage | Exception:
@@ -98,7 +101,10 @@ class Incoming:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
     ) -> None:
         await self.aclose()
 
@@ -126,7 +132,10 @@ class Outgoing:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
     ) -> None:
         await self.aclose()
 
@@ -134,11 +143,13 @@ class Outgoing:
 class StdioTransport:
     """The connection to the one client of a stdio server. Use it as a context manager inside a running event loop."""
 
-    def __init__(self, frame_bytes: int) -> None:
+    def __init__(self, frame_bytes: int, answer_bytes: int) -> None:
         """
-        :param frame_bytes: largest message taken or sent.
+        :param frame_bytes: largest message taken.
+        :param answer_bytes: largest answer sent.
         """
         self._limit = frame_bytes
+        self._answer_limit = answer_bytes
         self._splitter = FrameSplitter(frame_bytes)
         self._streams: StandardStreams | None = None
         self._wire: Wire | None = None
@@ -192,7 +203,7 @@ class StdioTransport:
         """Send a message; wait if the client reads too slowly."""
         data = message.model_dump_json(by_alias=True, exclude_unset=True).encode("utf-8", "replace")
         if isinstance(message, JSONRPCResponse | JSONRPCError):
-            if len(data) > self._limit and isinstance(message, JSONRPCResponse):
+            if len(data) > self._answer_limit and isinstance(message, JSONRPCResponse):
                 data = self._too_large(message.id)
             if message.id is not None:
                 self._answered(message.id)
@@ -254,7 +265,7 @@ class StdioTransport:
         return _error(
             request,
             INTERNAL_ERROR,
-            f"The answer is larger than {self._limit} bytes and was not sent. Ask for less (limit, offset, cursor); "
+            f"The answer is larger than {self._answer_limit} bytes and was not sent. Ask for less (limit, offset, cursor); "
             "what an act did stands in the journal: get_run",
         )
 

@@ -1,8 +1,8 @@
 """Wires: how bytes come in and go out of the process on its standard streams.
 
-While a wire is up, descriptor 0 reads nothing and descriptor 1 writes to standard error, so a stray print, or a child that inherits
-them, cannot corrupt the protocol. Two ways, because not every standard stream can be polled: `PolledWire` does without threads
-(a thread hop per message costs as much as a journal commit); `ThreadedWire` is for regular files and for Windows.
+While a wire is up, descriptor 0 reads nothing and descriptor 1 writes to standard error, so a stray print, or a child that
+inherits them, cannot corrupt the protocol. Two ways, because not every standard stream can be polled: `PolledWire` does without
+threads (a thread hop per message costs as much as a journal commit); `ThreadedWire` is for regular files and for Windows.
 """
 
 from __future__ import annotations

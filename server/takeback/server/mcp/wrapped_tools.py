@@ -1,4 +1,4 @@
-"""The wrapped tools, as the surface lists and calls them: the engine's tools with what every acting tool takes beside its own."""
+"""The wrapped tools, as the surface lists and calls them: the engine's tools, with what every acting one takes besides."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from pydantic import JsonValue
 from takeback.server.engine.answers import EngineError
 from takeback.server.engine.calls import Call
 from takeback.server.engine.engine import Engine
+from takeback.server.mcp.changes import tell_changed
 from takeback.server.mcp.identity import caller_of
 from takeback.server.mcp.recovery import recovery_of
 from takeback.server.mcp.replies import Reply, call_reply, read_reply
 from takeback.server.mcp.schemas import COMMON, answer_schema, call_schema, input_schema
-from takeback.server.mcp.surface import AnyContext, SurfaceTool, progress_of, surface_tool, tell_changed
+from takeback.server.mcp.surface import AnyContext, SurfaceTool, progress_of, surface_tool
 from takeback.tools.contract import AnyTool, ReadTool
 
 T = TypeVar("T")
@@ -85,5 +86,5 @@ def _common(tool: str, arguments: Mapping[str, Any], name: str, kind: type[T]) -
     value = arguments.get(name)
     if value is None or isinstance(value, kind):
         return value
-    words = {str: "a string", bool: "true or false"}[kind]
+    words = "true or false" if kind is bool else "a string"
     raise EngineError("invalid", f"{name} of {tool} must be {words}.", "Correct the argument and repeat the call.")

@@ -28,7 +28,7 @@ except ImportError as error:
     ) from error
 
 # asserts in here explain themselves only if pytest rewrites them
-pytest.register_assert_rewrite("takeback.tools.conformance.tool", "takeback.tools.conformance.system")
+pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in ("base", "said", "acting", "crashing", "system")))
 
 from takeback.tools.conformance.system import SystemConformance  # noqa: E402 -- after the rewrite is asked for
 from takeback.tools.conformance.tool import ToolConformance  # noqa: E402 -- as above

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import CodeType, FrameType
 from typing import Any
@@ -45,7 +45,7 @@ class LineFault:
         return self._line
 
     @contextmanager
-    def armed(self) -> Iterator[None]:
+    def armed(self) -> Generator[None]:
         """Raise in here. What else was tracing (coverage, a debugger) goes on afterwards."""
         previous = sys.gettrace()
         sys.settrace(self._call)

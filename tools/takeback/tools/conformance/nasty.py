@@ -60,7 +60,8 @@ def odd(example: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterator[dict[
     """Calls of the right types with values that are not meant, also in the optional fields that the example leaves out."""
     whole = {**{name: filler(field) for name, field in _fields(schema).items() if name not in example}, **example}
     for at, value in leaves(dict(whole)):
-        base = example if at[0] in example else {**example, at[0]: whole[cast("str", at[0])]}
+        first = str(at[0])
+        base = dict(example) if first in example else {**example, first: whole[first]}
         for other in _like(value):
             yield spoiled(base, at, other)
 
@@ -81,7 +82,8 @@ def filler(field: Mapping[str, Any]) -> Any:
         return field["default"]
     options = [option for option in field.get("anyOf", [field]) if option.get("type") != "null"]
     kind = options[0].get("type") if options else None
-    return {"string": "x", "integer": 1, "number": 1.0, "boolean": True, "array": [], "object": {}}.get(str(kind))
+    some: dict[object, Any] = {"string": "x", "integer": 1, "number": 1.0, "boolean": True, "array": [], "object": {}}
+    return some.get(kind)
 
 
 def _fields(schema: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:

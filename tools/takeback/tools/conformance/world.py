@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO, NoReturn, cast
 
 import pytest
 from pydantic import BaseModel
@@ -157,8 +157,10 @@ def find_secrets(value: object, name: str = "", depth: int = 0) -> set[str]:
     if depth > 3:
         return set()
     if isinstance(value, Mapping):
-        return {found for key, part in value.items() for found in find_secrets(part, f"{name} {key}", depth + 1)}
+        named = cast("Mapping[object, object]", value)
+        return {found for key, part in named.items() for found in find_secrets(part, f"{name} {key}", depth + 1)}
     if isinstance(value, list | tuple | set | frozenset):
-        return {found for part in value for found in find_secrets(part, name, depth + 1)}
-    fields = getattr(value, "__dict__", None)
-    return find_secrets(fields, name, depth) if isinstance(fields, dict) else set()
+        parts = cast("Iterable[object]", value)
+        return {found for part in parts for found in find_secrets(part, name, depth + 1)}
+    fields = cast("dict[str, object] | None", getattr(value, "__dict__", None))
+    return set() if fields is None else find_secrets(fields, name, depth)

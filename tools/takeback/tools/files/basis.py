@@ -1,7 +1,7 @@
 """What an act left, kept so that somebody's later edit of it can be told from ours: the base of a merge.
 
-Only for text. Up to 32 KiB as it is (the next act's before-image is then the same object); larger as a difference to what was there
-before, if that is small.
+Only for text. Up to 32 KiB as it is (the next act's before-image is then the same object); larger as a difference to what was
+there before, if that is small.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ def basis_of(
 def _difference(data: bytes, against: bytes) -> bytes:
     import zstandard  # costs an import, and few files need it
 
-    parameters = zstandard.ZstdCompressionParameters.from_level(3, window_log=_WINDOW_LOG, enable_ldm=True)
+    kind: Any = zstandard.ZstdCompressionParameters
+    parameters = kind.from_level(3, window_log=_WINDOW_LOG, enable_ldm=True)
     words = zstandard.ZstdCompressionDict(against, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
     return zstandard.ZstdCompressor(compression_params=parameters, dict_data=words).compress(data)
 

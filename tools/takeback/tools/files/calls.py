@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import ClassVar, Self
@@ -104,6 +104,15 @@ class Calls(ABC):
         """What is in the folder, sorted by bytes."""
         return sorted(os.fsencode(name) for name in os.listdir(d.fd))
 
+    def entries(self, d: Dir) -> Iterator[tuple[bytes, os.stat_result]]:
+        """What is in the folder with its stats, in any order; what vanishes meanwhile is left out."""
+        with os.scandir(d.fd) as found:
+            for entry in found:
+                try:
+                    yield os.fsencode(entry.name), entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+
     def readlink(self, d: Dir, name: bytes) -> bytes:
         """Where the link points, as written."""
         return os.readlink(name, dir_fd=d.fd)
@@ -119,6 +128,10 @@ class Calls(ABC):
     def may_write(self, d: Dir, name: bytes) -> bool:
         """Whether the file's own permissions let this process write it."""
         return os.access(name, os.W_OK, dir_fd=d.fd)
+
+    def read_only(self, d: Dir) -> bool:
+        """Whether the file system is mounted read-only."""
+        return hasattr(os, "fstatvfs") and bool(os.fstatvfs(d.fd).f_flag & os.ST_RDONLY)
 
     def xattrs(self, d: Dir, name: bytes) -> Xattrs:
         """Extended attributes of a name (a link's own), sorted; ACLs are among them."""
@@ -216,9 +229,12 @@ class Calls(ABC):
             return False
         try:
             self.rename(a, b".takeback-no-such-name", b, b".takeback-no-such-name")
+        except FileNotFoundError:
+            return True
         except OSError as error:
-            return error.errno == errno.ENOENT
-        return True
+            if error.errno != errno.EXDEV:
+                raise  # read-only, or no right to write there: better known now than later
+        return False
 
     def remove_tree(self, d: Dir, name: bytes) -> None:
         """Destroy a name with everything below it; a name that is gone is no error."""
@@ -234,6 +250,12 @@ class Calls(ABC):
             for child in self.names(folder):
                 self.remove_tree(folder, child)
         self.rmdir(d, name)
+
+
+def disk_bytes(there: os.stat_result) -> int:
+    """What a file takes up: less than its size if it has holes."""
+    blocks: int | None = getattr(there, "st_blocks", None)
+    return there.st_size if blocks is None else min(there.st_size, blocks * 512)
 
 
 _PROC = os.path.isdir("/proc/self/fd")

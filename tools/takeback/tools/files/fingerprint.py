@@ -23,7 +23,7 @@ from typing import Final, Literal
 from blake3 import blake3
 
 from takeback.journal.states import ABSENT, State
-from takeback.tools.files.calls import OPEN_READ, Calls, Dir, Xattrs
+from takeback.tools.files.calls import OPEN_READ, Calls, Dir, Xattrs, disk_bytes
 from takeback.tools.files.refusals import refuse
 
 HASHED: Final = 8 * 1024 * 1024
@@ -139,9 +139,7 @@ def measure(
 def _by_identity(calls: Calls, d: Dir, name: bytes, there: os.stat_result) -> Measured:
     xattrs = calls.xattrs(d, name)
     facts = [*_head(there), there.st_dev, there.st_ino, there.st_size, there.st_mtime_ns, xattrs]
-    return Measured(
-        State(digest=_digest("stat", facts), kind="file", size=there.st_size), there, None, xattrs
-    )
+    return Measured(State(digest=_digest("stat", facts), kind="file", size=there.st_size), there, None, xattrs)
 
 
 def file_digest(there: os.stat_result, xattrs: Xattrs, content: str) -> str:
@@ -167,9 +165,7 @@ def _file(calls: Calls, d: Dir, name: bytes, *, keep: bool) -> Measured | None:
         os.close(fd)
     if not _unchanged(before, after):
         return None
-    state = State(
-        digest=file_digest(after, xattrs, content), kind="file", content=content, size=after.st_size
-    )
+    state = State(digest=file_digest(after, xattrs, content), kind="file", content=content, size=after.st_size)
     return Measured(state, after, data, xattrs)
 
 
@@ -190,9 +186,7 @@ def _link(calls: Calls, d: Dir, name: bytes, there: os.stat_result) -> Measured:
     target = calls.readlink(d, name)
     xattrs = calls.xattrs(d, name)
     facts = [*_head(there), there.st_mtime_ns, xattrs, target]
-    return Measured(
-        State(digest=_digest("blake3", facts), kind="symlink", size=len(target)), there, target, xattrs
-    )
+    return Measured(State(digest=_digest("blake3", facts), kind="symlink", size=len(target)), there, target, xattrs)
 
 
 def _folder(calls: Calls, d: Dir, name: bytes, there: os.stat_result, *, deep: bool) -> Measured:
@@ -208,26 +202,25 @@ def _walk(calls: Calls, folder: Dir, device: int, prefix: bytes, hasher: blake3)
     size = 0
     lines: list[bytes] = []
     below: list[bytes] = []
-    for name in calls.names(folder):
-        there = calls.lstat(folder, name)
-        if there is None:
-            continue
+    for name, there in calls.entries(folder):
         if there.st_dev != device:
             raise refuse(
                 "other_mount",
                 "Another file system is mounted inside the folder.",
                 "Unmount it first, or work on what lies beside it.",
             )
-        is_folder = stat.S_ISDIR(there.st_mode)
-        # a folder's own times change with what is put into it, which its entries tell anyway
-        times = 0 if is_folder else there.st_mtime_ns
-        facts = (prefix + name, there.st_mode, there.st_uid, there.st_gid, 0 if is_folder else there.st_size, times)
-        lines.append(repr((*facts, there.st_ino)).encode())
-        if is_folder:
+        mode, owner = there.st_mode, (there.st_uid, there.st_gid)
+        if stat.S_ISDIR(mode):
+            # a folder's own size and times change with what is put into it, which its entries tell anyway
+            lines.append(b"%b/ %o %d %d %d" % (name, mode, *owner, there.st_ino))
             below.append(name)
         else:
-            size += there.st_size
-    hasher.update(b"\n".join(lines))
+            size += disk_bytes(there)
+            facts = (mode, *owner, there.st_ino, there.st_size, there.st_mtime_ns)
+            lines.append(b"%b\0 %o %d %d %d %d %d" % (name, *facts))
+    lines.sort()
+    hasher.update(b"%b\0%d\0%b\0" % (prefix, len(lines), b"\0".join(lines)))
+    below.sort()
     for name in below:
         with calls.open_folder(folder, name) as child:
             size += _walk(calls, child, device, prefix + name + b"/", hasher)

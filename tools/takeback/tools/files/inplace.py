@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from pydantic import JsonValue
 
 from takeback.journal.states import Effect, State
-from takeback.tools.files.calls import OPEN_NEW, OPEN_WRITE, Calls, Dir
-from takeback.tools.files.capture import Get, Image, blocks_of, content_of, number, xattrs_of
+from takeback.tools.files.calls import OPEN_NEW, OPEN_READ, OPEN_WRITE, Calls, Dir
+from takeback.tools.files.capture import Get, Image, blocks_of, content_of, file_image, number, xattrs_of
 from takeback.tools.files.fingerprint import measure, way_of
 from takeback.tools.files.paths import Place
 from takeback.tools.files.steps import CannotGoBack, Drift, Standing, Step, Workbench
@@ -30,6 +31,7 @@ class InPlace(Step):
         self.effects = (effect,)
         self._bench, self._effect, self._notes = bench, effect, notes
         self._place = bench.names.locate(effect.object)
+        self._before = effect.before
 
     def standing(self) -> Standing:
         if self._look(self._effect.before).same(self._effect.before):
@@ -45,13 +47,31 @@ class InPlace(Step):
     def check(self) -> None:
         if not isinstance(self._effect.after.ref.get("image"), dict):
             raise Drift(f"The earlier content of {self._place.shown} was not kept.")
+        if not isinstance(self._before.ref.get("image"), dict):
+            self._before = self._imaged()
+
+    def _imaged(self) -> State:
+        """What stands there, with an image to come back to: whoever swaps may know it by its digest only."""
+        calls, parent = self._bench.calls, self._bench.parent(self._place)
+        if parent is None:
+            raise Drift(f"{self._place.shown} is gone.")
+        fd = calls.open_file(parent, self._place.name, OPEN_READ)
+        try:
+            image, names = file_image(fd, os.fstat(fd), calls.xattrs_of(fd), self._bench.put)
+        finally:
+            os.close(fd)
+        before = self._effect.before
+        return before.model_copy(update={"objects": names, "ref": {**before.ref, "image": image}})
+
+    def kept(self) -> Mapping[int, State]:
+        return {id(self._effect): self._before}
 
     def act(self) -> None:
-        self._write(self._effect.before, self._effect.after)
+        self._write(self._before, self._effect.after)
 
     def back(self) -> None:
         try:
-            self._write(self._effect.after, self._effect.before)
+            self._write(self._effect.after, self._before)
         except Drift as drift:
             raise CannotGoBack(str(drift)) from drift
 
@@ -93,7 +113,7 @@ def write_over(calls: Calls, fd: int, parent: Dir, place: Place, image: Image, g
     blocks = blocks_of(image)
     for offset, _, name in blocks:
         calls.pwrite(fd, get(name), offset)
-    if any(a + length != b for (a, length, _), (b, _, _) in zip(blocks, blocks[1:], strict=False)) or (
+    if any(a + length != b for (a, length, _), (b, _, _) in pairwise(blocks)) or (
         sum(length for _, length, _ in blocks) < size
     ):
         calls.truncate(fd, 0)  # there are holes: they come back only where nothing was written

@@ -1,14 +1,13 @@
 """Moving as a step: a rename from one path to another, with an overwritten destination in the trash.
 
 `F` is what moves, `D` what it overwrites. Where two names can be exchanged in one step the destination is never absent: they
-change places first, then `D` goes from the source into the slot. Elsewhere `D` goes first. Both intermediate positions are known, so
-that a crash between the two renames is finished by the next try, in either direction.
+change places first, then `D` goes from the source into the slot. Elsewhere `D` goes first. Both intermediate positions are
+known, so that a crash between the two renames is finished by the next try, in either direction.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from pydantic import JsonValue
 
@@ -16,13 +15,13 @@ from takeback.journal.states import Effect, State
 from takeback.tools.files.calls import Dir
 from takeback.tools.files.fingerprint import measure, way_of
 from takeback.tools.files.paths import Place
-from takeback.tools.files.steps import CannotGoBack, Drift, Standing, Step, Workbench, side_ref
+from takeback.tools.files.steps import CannotGoBack, Drift, Standing, Step, Workbench, found_or_restored, side_ref
 from takeback.tools.files.trash import Slot
 
 
 def move_key(effect: Effect) -> tuple[str, str] | None:
     """Source and destination, if the effect is one half of a move."""
-    ref: Any = side_ref(effect).get("move")
+    ref = side_ref(effect).get("move")
     return (str(ref["from"]), str(ref["to"])) if isinstance(ref, dict) else None
 
 
@@ -36,9 +35,8 @@ class Move(Step):
         self._f = source.before if self._forward else source.after
         self._d = destination.before if self._forward else destination.after
         self._source, self._destination = bench.names.locate(source.object), bench.names.locate(destination.object)
-        self._start, self._end = (
-            (self._source, self._destination) if self._forward else (self._destination, self._source)
-        )
+        self._start: Place = self._source if self._forward else self._destination
+        self._end: Place = self._destination if self._forward else self._source
         self._slot = bench.trashes.slot(dict(side_ref(destination)))
 
     def _at(self, place: Place, like: State) -> State:
@@ -53,9 +51,9 @@ class Move(Step):
     def _in_slot(self) -> bool:
         if self._slot is None or self._d.absent:
             return self._d.absent
-        return measure(
-            self._bench.calls, self._slot.folder, self._slot.name, way_of(self._d.digest)
-        ).state.same(self._d)
+        return measure(self._bench.calls, self._slot.folder, self._slot.name, way_of(self._d.digest)).state.same(
+            self._d
+        )
 
     def standing(self) -> Standing:
         if self._slot is not None and not self._d.absent:
@@ -113,10 +111,14 @@ class Move(Step):
         there = self._bench.calls.lstat(self._slot.folder, self._slot.name)
         if self._forward and there is not None and not self._in_slot():
             self._slot = self._bench.trashes.free_slot(self._destination, self._folder(self._destination))
-        if not self._forward and there is None and not self._d_at(self._end):
-            raise Drift(f"What {self._destination.shown} was before is no longer in the trash.")
-        if not self._forward and there is not None and not self._in_slot():
-            raise Drift(f"What {self._destination.shown} was before was changed by a program that still had it open.")
+        if not self._forward and not (there is None and self._d_at(self._end)):
+            self._slot = found_or_restored(
+                self._bench,
+                self._destination,
+                self._slot,
+                self._d,
+                lambda: self._bench.trashes.free_slot(self._destination, self._folder(self._destination)),
+            )
 
     def _folder(self, place: Place) -> Dir:
         folder = self._bench.parent(place)
@@ -216,7 +218,9 @@ class Move(Step):
                     calls.exchange(start, a, end, b) if calls.one_step else None
                 calls.place(end, b, self._slot.folder, self._slot.name)
         except (FileExistsError, FileNotFoundError) as error:
-            raise CannotGoBack(f"{self._start.shown} and {self._end.shown} were changed again during a move.") from error
+            raise CannotGoBack(
+                f"{self._start.shown} and {self._end.shown} were changed again during a move."
+            ) from error
 
     def _forward_home(self, start: Dir, end: Dir, held: bool, at_start: bool, at_end: bool) -> None:
         calls, slot = self._bench.calls, self._slot
@@ -248,4 +252,3 @@ def moved_from(effects: Sequence[Effect]) -> dict[tuple[str, str], list[Effect]]
         if key is not None:
             found.setdefault(key, []).append(effect)
     return found
-

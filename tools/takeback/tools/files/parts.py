@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from takeback.tools.contract import ToolError
-from takeback.tools.files.text import MARKS, Encoding, NotText, Text, codec, encoding_of, lines
+from takeback.tools.files.text import MARKS, Encoding, NotText, Text, codec, count, encoding_of, lines
 
 _HEAD = 64 * 1024
 _PIECE = 1024 * 1024
@@ -34,6 +34,9 @@ def looks_binary(content: bytes) -> bool:
 
 def part_of(text: Text, offset: int, limit: int | None) -> Part:
     """The lines after the first `offset`, at most `limit`."""
+    if offset == 0 and limit is None:
+        total = count(text.text)
+        return Part(text.text, text.encoding, total, total, more=False)
     every = list(lines(text.text))
     chosen = every[offset : None if limit is None else offset + limit]
     return Part("".join(chosen), text.encoding, len(chosen), len(every), offset + len(chosen) < len(every))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -21,6 +21,7 @@ from takeback.tools.files.staged import Root
 RESERVED: Final = b".takeback"
 """Ours wherever it lies below a root: never shown, never touched by a tool."""
 
+_REMEMBERED: Final = 8192
 _ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
 _WINDOWS_RESERVED = re.compile(rb"(?i)^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?$")
 _SPELLING_MATTERS = sys.platform in {"darwin", "win32"}
@@ -31,22 +32,19 @@ def escape(name: bytes) -> str:
     try:
         text = name.decode("utf-8")
     except UnicodeDecodeError:
-        text = "".join(
+        return "".join(
             f"\\x{ord(char) - 0xDC00:02x}" if "\udc80" <= char <= "\udcff" else char
             for char in _ESCAPED.sub(r"\\x5cx\1", name.decode("utf-8", "surrogateescape"))
         )
-        return text
     return _ESCAPED.sub(r"\\x5cx\1", text) if "\\x" in text else text
 
 
 def unescape(text: str) -> bytes:
     """The bytes that `escape` made the text of."""
     if "\\x" not in text:
-        return text.encode("utf-8", "surrogatepass")
+        return text.encode("utf-8")
     parts = _ESCAPED.split(text)
-    return b"".join(
-        bytes.fromhex(part) if index % 2 else part.encode("utf-8", "surrogatepass") for index, part in enumerate(parts)
-    )
+    return b"".join(bytes.fromhex(part) if index % 2 else part.encode("utf-8") for index, part in enumerate(parts))
 
 
 class Place:
@@ -73,6 +71,7 @@ class Names:
         self._calls = calls
         self._dirs: list[Dir] = []
         self._spellings: list[tuple[str, str]] = []
+        self._known: dict[str, Place] = {}
         self.roots: list[Root] = []
         data_path = os.path.realpath(data)
         for given in roots:
@@ -129,8 +128,14 @@ class Names:
 
         :raises Refused: no root of today contains it.
         """
-        raw = os.fsencode(object_id) if sys.platform == "win32" else unescape(object_id)
-        return self._place(raw, object_id)
+        place = self._known.get(object_id)
+        if place is None:
+            raw = os.fsencode(object_id) if sys.platform == "win32" else unescape(object_id)
+            place = self._place(raw, object_id)
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            self._known[object_id] = place
+        return place
 
     def child(self, place: Place, name: bytes) -> str:
         """The id of something in the folder."""
@@ -140,7 +145,8 @@ class Names:
         """The folder a place lies in; `None` above the root."""
         if not place.parts:
             return None
-        return self._make(place.root, place.root_dir, place.parts[:-1])
+        known = self._known.get(os.path.dirname(place.object))
+        return known or self._make(place.root, place.root_dir, place.parts[:-1])
 
     def _absolute(self, raw: bytes, shown: str) -> bytes:
         if os.path.isabs(raw):
@@ -189,7 +195,7 @@ class Names:
                 raise refuse("bad_name", f"Windows does not take the name {shown}.", "Choose another name.")
 
     @contextmanager
-    def _reach(self, place: Place) -> Iterator[Dir | None]:
+    def _reach(self, place: Place) -> Generator[Dir | None]:
         """The folder a place lies in, or `None` if there is no such folder yet."""
         try:
             folder = self._calls.open_below(place.root_dir, place.parts[:-1])

@@ -3,8 +3,8 @@
 Folders are reached by walking descriptors, each step refusing links. Two names are exchanged in three steps: the old file
 gets a second name in the trash, the new one is renamed over it, and the second name becomes the slot. The visible name is
 never absent and the old file itself is kept, whatever its size; only somebody who *replaces* the file in the instant between
-first and second step is not noticed. Folders, and files where there are no hard links, are set aside first, so that their name is
-absent for that instant.
+first and second step is not noticed. Folders, and files where there are no hard links, are set aside first, so that their name
+is absent for that instant.
 
 Windows has neither directory descriptors nor O_NOFOLLOW. There every call goes by path, with a check of each component before
 it; a link put there at the same moment is not noticed.
@@ -15,7 +15,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from takeback.tools.files.calls import Calls, Dir, Xattrs
 
@@ -134,7 +134,7 @@ class PathCalls(PortableCalls):
     def open_folder(self, d: Dir, name: bytes) -> Dir:
         path = os.path.join(d.path, name)
         there = os.lstat(path)
-        if stat.S_ISLNK(there.st_mode) or getattr(there, "st_reparse_tag", 0):
+        if stat.S_ISLNK(there.st_mode) or getattr(there, "st_reparse_tag", False):
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
         if not stat.S_ISDIR(there.st_mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
@@ -152,6 +152,12 @@ class PathCalls(PortableCalls):
     def names(self, d: Dir) -> list[bytes]:
         return sorted(os.listdir(d.path))
 
+    def entries(self, d: Dir) -> Iterator[tuple[bytes, os.stat_result]]:
+        for name in self.names(d):
+            there = self.lstat(d, name)
+            if there is not None:
+                yield name, there
+
     def readlink(self, d: Dir, name: bytes) -> bytes:
         return os.readlink(os.path.join(d.path, name))
 
@@ -160,6 +166,9 @@ class PathCalls(PortableCalls):
 
     def may_write(self, d: Dir, name: bytes) -> bool:
         return os.access(os.path.join(d.path, name), os.W_OK)
+
+    def read_only(self, d: Dir) -> bool:
+        return False
 
     def xattrs(self, d: Dir, name: bytes) -> Xattrs:
         return ()

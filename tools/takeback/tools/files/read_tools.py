@@ -106,7 +106,7 @@ def facts_of(tool: FilesTool, info: FileInfo) -> dict[str, object]:
     modified = datetime.fromtimestamp(info.mtime_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
         "name": info.name,
-        "path": tool.system.display(info.object),
+        "path": tool.shown(info.object),
         "kind": info.kind,
         "size": info.size,
         "modified": modified,
@@ -128,22 +128,12 @@ class ReadFileTool(FilesTool, ReadTool[ReadFile]):
 
     async def run(self, arguments: ReadFile, context: CallContext) -> BaseModel:
         object_id = self.resolved(arguments.path)
-        shown = self.system.display(object_id)
-        with told():
-            info = await self.system.stat(object_id)
-        self._readable(info, shown)
-        assert info is not None
+        shown = self.shown(object_id)
         in_parts = arguments.offset is not None or arguments.limit is not None
-        if info.size > self.read_bytes:
-            if not in_parts:
-                raise ToolError(
-                    f"{shown} has {counted(info.size, 'byte')}, more than is read at once ({self.read_bytes:,}).",
-                    advice="Read it in parts with offset and limit, or use search_files.",
-                    code="too_large",
-                )
-            return await self._streamed(arguments, context, object_id, shown)
-        with told():
+        try:
             content, state = await self.system.read_bytes(object_id, limit=self.read_bytes)
+        except TargetError as error:
+            return await self._otherwise(arguments, context, object_id, error)
         size = len(content)
         try:
             if looks_binary(content):
@@ -164,6 +154,24 @@ class ReadFileTool(FilesTool, ReadTool[ReadFile]):
                 truncated=False,
             )
         return self._answer(arguments, context, object_id, state, part, size)
+
+    async def _otherwise(
+        self, arguments: ReadFile, context: CallContext, object_id: str, error: TargetError
+    ) -> FileContent:
+        """What cannot be read at once: in parts, if it is only large and that was asked for; else say why not."""
+        shown = self.shown(object_id)
+        with told():
+            info = await self.system.stat(object_id)
+            self._readable(info, shown)
+            if error.code != "too_large" or info is None:
+                raise error
+        if arguments.offset is None and arguments.limit is None:
+            raise ToolError(
+                f"{shown} has {counted(info.size, 'byte')}, more than is read at once ({self.read_bytes:,}).",
+                advice="Read it in parts with offset and limit, or use search_files.",
+                code="too_large",
+            ) from error
+        return await self._streamed(arguments, context, object_id, shown)
 
     def _readable(self, info: FileInfo | None, shown: str) -> None:
         if info is None:
@@ -210,7 +218,7 @@ class ReadFileTool(FilesTool, ReadTool[ReadFile]):
     ) -> FileContent:
         offset = arguments.offset or 0
         return FileContent(
-            path=self.system.display(object_id),
+            path=self.shown(object_id),
             content=part.content,
             encoding=part.encoding,
             digest=self.note(context, object_id, state),
@@ -249,7 +257,7 @@ class ListDirectoryTool(FilesTool, ReadTool[ListDirectory]):
         rest = [info for info in infos if after is None or order_of(info.object) > order_of(after)]
         page = rest[: arguments.limit]
         return Listing(
-            path=self.system.display(object_id),
+            path=self.shown(object_id),
             entries=[Entry.model_validate(facts_of(self, info)) for info in page],
             total=len(infos),
             cursor=cursor_after([page[-1].object]) if len(rest) > len(page) else None,
@@ -266,7 +274,7 @@ async def listed(tool: FilesTool, object_id: str, *, recursive: bool) -> list[Fi
 
     :raises ToolError: it is no folder, or there is too much in it.
     """
-    shown = tool.system.display(object_id)
+    shown = tool.shown(object_id)
     with told():
         info = await tool.system.stat(object_id)
         if info is None:
@@ -299,7 +307,7 @@ class GetFileInfoTool(FilesTool, ReadTool[GetFileInfo]):
         with told():
             info = await self.system.stat(object_id)
         if info is None:
-            raise missing(self.system.display(object_id))
+            raise missing(self.shown(object_id))
         try:
             [state] = await self.system.look([object_id])
         except TargetError:  # a device, or a mount inside the folder: its facts can be told all the same

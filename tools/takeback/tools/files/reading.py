@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from takeback.checkpoints.objects import ObjectError
 from takeback.journal.states import State
 from takeback.tools.files.basis import rebuilt
@@ -46,7 +44,9 @@ class Reader:
     def _whole(self, parent: Dir, place: Place, limit: int) -> Measured:
         found = measure(self.bench.calls, parent, place.name, keep=True, read_to=limit)
         if found.state.absent:
-            raise refuse("not_found", f"{place.shown} does not exist any more.", "List its folder to see what is there.")
+            raise refuse(
+                "not_found", f"{place.shown} does not exist any more.", "List its folder to see what is there."
+            )
         return found
 
     def content(self, state: State) -> bytes | None:
@@ -95,7 +95,7 @@ class Reader:
             return None
 
     def _rebuilt(self, state: State) -> bytes | None:
-        told: Any = state.ref.get("base")
+        told = state.ref.get("base")
         if not isinstance(told, dict):
             return None
         try:

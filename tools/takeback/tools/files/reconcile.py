@@ -1,7 +1,7 @@
 """Removing our change where somebody else changed the object since: what merges, and what clashes.
 
-Theirs always survives. Metadata merges field by field (where they changed it, theirs stays), text by lines, a moved file goes back as
-they edited it, and a folder that we made stays while something of theirs is in it.
+Theirs always survives. Metadata merges field by field (where they changed it, theirs stays), text by lines, a moved file goes
+back as they edited it, and a folder that we made stays while something of theirs is in it.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from typing import Any
 
 from takeback.checkpoints.objects import ObjectError, ObjectStore
 from takeback.journal.states import Effect, State
+from takeback.tools.files.drafting import Draft, Limits, owner_and_mode
 from takeback.tools.files.fingerprint import content_digest, measure, way_of
 from takeback.tools.files.merge import merge_text
 from takeback.tools.files.moving import moved_from
 from takeback.tools.files.paths import RESERVED, escape
 from takeback.tools.files.reading import Reader
-from takeback.tools.files.staging import Draft, Limits, Stager, owner_and_mode
+from takeback.tools.files.staging import Stager
 from takeback.tools.files.steps import Workbench
 from takeback.tools.system import Clash, Merged
 
@@ -134,16 +135,16 @@ class _Reconciler:
         if theirs is None or theirs.data is None or not theirs.state.same(here):
             raise _Clashes(f"{shown} is being changed by somebody else right now.")
         if theirs.state.content == effect.before.content:
-            merged: bytes | None = ours
+            merged = ours
             self._words.append(f"Somebody else changed the mode or time of {shown}; that stays.")
         else:
             base = self._reader.content(effect.before)
             if base is None:
                 raise _Clashes(f"{shown} was changed by somebody else, and what this action left is not kept.")
             found = merge_text(base, ours, theirs.data)
-            merged = found.merged
-            if merged is None:
+            if found.merged is None:
                 raise _Clashes(found.why or f"{shown} was changed at the same place.", self._proposal(found.proposal))
+            merged = found.merged
             self._words.append(f"Somebody else's changes to {shown} stay; only this action's are removed.")
         if not self._stager.merged(place, here, merged, self._draft):
             raise _Clashes(f"{shown} is being changed by somebody else right now.")
@@ -152,24 +153,25 @@ class _Reconciler:
 
     def _metadata(self, effect: Effect, made: Effect) -> Effect:
         """Where the act itself changed mode or owner too (a copy over a file), each field on its own."""
-        base, ours = effect.before.ref.get("meta"), effect.after.ref.get("meta")
+        base: Any = effect.before.ref.get("meta")
+        ours: Any = effect.after.ref.get("meta")
         slot = self._bench.trashes.slot(dict(made.after.ref))
-        if not isinstance(base, list) or not isinstance(ours, list) or slot is None:
+        if base is None or ours is None or slot is None:
             return made
         calls = self._bench.calls
         there = calls.lstat(slot.folder, slot.name)
         if there is None:
             return made
         theirs: Any = owner_and_mode(there)
-        mode, uid, gid = (our if their == bottom else their for bottom, our, their in zip(base, ours, theirs, strict=True))
+        mode, uid, gid = (
+            our if their == bottom else their for bottom, our, their in zip(base, ours, theirs, strict=True)
+        )
         if [mode, uid, gid] == theirs:
             return made
         calls.chown(slot.folder, slot.name, int(uid), int(gid))
         calls.chmod(slot.folder, slot.name, int(mode))
         now = measure(calls, slot.folder, slot.name).state
-        return made.model_copy(
-            update={"after": made.after.model_copy(update={"digest": now.digest})}
-        )
+        return made.model_copy(update={"after": made.after.model_copy(update={"digest": now.digest})})
 
     def _proposal(self, content: bytes | None) -> State | None:
         if content is None:
@@ -180,7 +182,12 @@ class _Reconciler:
             return None
         digest = content_digest(content)
         return State(
-            digest=digest, kind="file", content=digest, size=len(content), objects=(name,), ref={"base": {"object": name}}
+            digest=digest,
+            kind="file",
+            content=digest,
+            size=len(content),
+            objects=(name,),
+            ref={"base": {"object": name}},
         )
 
     # -- folders ---------------------------------------------------------------------------------------------------------
@@ -199,9 +206,7 @@ class _Reconciler:
         if now.kind != "directory" or not now.same(effect.before):
             self._words.append(f"{place.shown} was changed by somebody else and stays.")
             return stays
-        going = {
-            made.object for made in self._made.values() if made.after.absent and not made.before.same(made.after)
-        }
+        going = {made.object for made in self._made.values() if made.after.absent and not made.before.same(made.after)}
         with self._bench.calls.open_folder(parent, place.name) as folder:
             left = [
                 name
@@ -212,4 +217,3 @@ class _Reconciler:
             return effect.model_copy(update={"before": now.model_copy(update={"ref": effect.before.ref})})
         self._words.append(f"The folder {place.shown} is not empty and stays.")
         return stays
-

@@ -123,14 +123,14 @@ class SearchFilesTool(FilesTool, ReadTool[SearchFiles]):
         with told():
             info = await self.system.stat(top)
         if info is None:
-            raise missing(self.system.display(top))
+            raise missing(self.shown(top))
         return [info] if info.kind == "file" else await listed(self, top, recursive=True)
 
     def _names(self, infos: list[FileInfo], start: tuple[str, int], limit: int) -> _Found:
         rest = [info for info in infos if info.object != start[0]]
         page = rest[:limit]
         return _Found(
-            matches=[Match(path=self.system.display(info.object), kind=info.kind) for info in page],
+            matches=[Match(path=self.shown(info.object), kind=info.kind) for info in page],
             after=(page[-1].object, 0) if len(rest) > limit else None,
         )
 
@@ -157,13 +157,13 @@ class SearchFilesTool(FilesTool, ReadTool[SearchFiles]):
                     if found.searched:
                         return self._stopped(found, info, behind)
                     raise ToolError(
-                        f"The expression takes more than {SECONDS:g} seconds in {self.system.display(info.object)} alone.",
+                        f"The expression takes more than {SECONDS:g} seconds in {self.shown(info.object)} alone.",
                         advice="Avoid repetitions within repetitions, such as (a+)+; or search for plain text.",
                         code="too_slow",
                     ) from error
                 found.searched += 1
                 fresh = [line for line in lines if line.number > behind]
-                shown = self.system.display(info.object)
+                shown = self.shown(info.object)
                 found.matches += [
                     Match(path=shown, kind="file", line=each.number, text=each.text) for each in fresh[:room]
                 ]
@@ -190,7 +190,7 @@ class SearchFilesTool(FilesTool, ReadTool[SearchFiles]):
                 content = b""  # gone since it was listed, not for us to read, or in no encoding that is text
         found.passed_over += 1
         if len(found.skipped) < _NAMED:
-            found.skipped.append(self.system.display(info.object))
+            found.skipped.append(self.shown(info.object))
         return None
 
 

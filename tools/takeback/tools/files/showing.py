@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any, Final
+from typing import Final
 
 from takeback.journal.states import Effect, State
 from takeback.tools.files.basis import is_text
@@ -17,7 +17,7 @@ _BYTES: Final = 512 * 1024
 
 def preview_of(reader: Reader, effect: Effect, shown: str) -> Preview:
     """What the effect does. Nothing is changed."""
-    move: Any = side_ref(effect).get("move")
+    move = side_ref(effect).get("move")
     if isinstance(move, dict):
         return Preview(_moved(effect, str(move["from"]), str(move["to"]), shown, reader))
     word = {"created": "create", "changed": "change", "deleted": "delete", "unchanged": "leave"}[effect.verb]
@@ -30,9 +30,7 @@ def preview_of(reader: Reader, effect: Effect, shown: str) -> Preview:
     if before is None or after is None:
         size = "" if state.size is None else f" ({state.size:,} bytes)"
         return Preview(title + size)
-    lines = list(
-        difflib.unified_diff(before.splitlines(), after.splitlines(), f"a/{shown}", f"b/{shown}", lineterm="")
-    )
+    lines = list(difflib.unified_diff(before.splitlines(), after.splitlines(), f"a/{shown}", f"b/{shown}", lineterm=""))
     added = sum(line.startswith("+") for line in lines[2:])
     removed = sum(line.startswith("-") for line in lines[2:])
     if len(lines) > _LINES:

@@ -10,16 +10,14 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 
 from blake3 import blake3
 from pydantic import JsonValue
 
-from takeback.checkpoints.objects import SMALL, ObjectStore
-from takeback.journal.states import ABSENT, Effect, Reversibility, State
-from takeback.tools.files.basis import basis_of
+from takeback.checkpoints.objects import SMALL
+from takeback.journal.states import ABSENT, State
 from takeback.tools.files.calls import OPEN_NEW, OPEN_READ, Dir, Xattrs
 from takeback.tools.files.capture import (
     content_image,
@@ -27,48 +25,26 @@ from takeback.tools.files.capture import (
     file_image,
     folder_image,
     put_xattrs,
-    small_image,
 )
 from takeback.tools.files.copying import copy_into
-from takeback.tools.files.fingerprint import HASHED, Measured, content_digest, file_digest, is_empty, measure, planned_digest
+from takeback.tools.files.drafting import Draft, Drafter, Ref, owner_and_mode, with_more, with_ref
+from takeback.tools.files.fingerprint import (
+    HASHED,
+    Measured,
+    content_digest,
+    file_digest,
+    is_empty,
+    measure,
+    planned_digest,
+)
 from takeback.tools.files.inherit import inherit
 from takeback.tools.files.paths import Place
 from takeback.tools.files.refusals import refusal, refuse
-from takeback.tools.files.steps import Workbench
 from takeback.tools.files.trash import Slot
 
-NAME = "files"
-Ref = dict[str, JsonValue]
 
-
-@dataclass(slots=True)
-class Draft:
-    """What a preparation has gathered so far."""
-
-    effects: list[Effect] = field(default_factory=lambda: list[Effect]())
-    blobs: dict[str, bytes] = field(default_factory=lambda: dict[str, bytes]())
-    warnings: list[str] = field(default_factory=lambda: list[str]())
-    slots: list[tuple[Slot, tuple[int, int]]] = field(default_factory=lambda: list[tuple[Slot, tuple[int, int]]]())
-    """What was staged, by device and inode, so that only that is discarded."""
-    reversibility: Reversibility = "reversible"
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much may be kept, in bytes."""
-
-    object_bytes: int
-    trash_bytes: int
-    umask: int
-
-
-class Stager:
+class Stager(Drafter):
     """Prepares one kind of change per method."""
-
-    def __init__(self, bench: Workbench, objects: ObjectStore, limits: Limits) -> None:
-        self._bench, self._objects, self._limits = bench, objects, limits
-        self._calls, self._trashes = bench.calls, bench.trashes
 
     # -- the changes -----------------------------------------------------------------------------------------------------
 
@@ -87,6 +63,8 @@ class Stager:
                 )
             if before.stat is not None and parent is not None:
                 if not self._calls.may_write(parent, place.name):
+                    if self._calls.read_only(parent):
+                        raise refusal(OSError(errno.EROFS, ""), place.shown)
                     raise refuse("no_permission", f"{place.shown} is write-protected.", "Change its permissions first.")
                 if before.stat.st_nlink > 1:
                     self._in_place(place, parent, before, content, draft)
@@ -117,8 +95,10 @@ class Stager:
             if there is not None:
                 found = measure(self._calls, slot.folder, slot.name, keep=True)
                 if found.state.digest == planned:
-                    common = self._common(place, slot, before.state, draft)
-                    self._add(place, self._imaged(before, common, draft), self._based(found, before, common, draft), draft)
+                    common = self._common(place, slot, before, draft)
+                    self._add(
+                        place, self._imaged(before, common, draft), self._based(found, before, common, draft), draft
+                    )
                     return True
                 slot = free
             self._new_file(place, parent, before, content, draft, slot=slot, mtime_ns=before.stat.st_mtime_ns + 1)
@@ -133,9 +113,10 @@ class Stager:
                 raise refuse("not_found", f"{place.shown} does not exist.", "List its folder to see what is there.")
             if before.state.kind == "directory" and not recursive and not is_empty(self._calls, parent, place.name):
                 raise refusal(OSError(errno.ENOTEMPTY, ""), place.shown)
+            self._refuse_mount(place, parent, before)
             slot = self._trashes.free_slot(place, parent)
-            common = self._common(place, slot, before.state, draft)
-            self._add(place, self._imaged(before, common, draft), _with(ABSENT, common), draft)
+            common = self._common(place, slot, before, draft)
+            self._add(place, self._imaged(before, common, draft), with_ref(ABSENT, common), draft)
 
     def move(self, source: Place, destination: Place, *, overwrite: bool, draft: Draft) -> None:
         """Another name for what is there."""
@@ -148,13 +129,16 @@ class Stager:
                 raise refuse(
                     "into_itself", f"{source.shown} cannot be moved into itself.", "Choose a destination outside it."
                 )
+            self._refuse_mount(source, start, moved)
             end = self._folder_for(destination, draft, create=True)
             taken = self._taken(destination, end, overwrite=overwrite)
             if taken.stat is not None and (taken.stat.st_dev, taken.stat.st_ino) == (
                 moved.stat.st_dev,
                 moved.stat.st_ino,
             ):
-                raise refuse("same_file", "Source and destination are the same file.", "Delete one of the names instead.")
+                raise refuse(
+                    "same_file", "Source and destination are the same file.", "Delete one of the names instead."
+                )
             target = end or self._nearest(destination)
             if not self._calls.same_mount(start, target):
                 raise refusal(OSError(errno.EXDEV, ""), source.shown)
@@ -163,11 +147,11 @@ class Stager:
             if not taken.state.absent:
                 assert end is not None
                 slot = self._trashes.free_slot(destination, end)
-                common = {**common, **self._common(destination, slot, taken.state, draft)}
+                common = {**common, **self._common(destination, slot, taken, draft)}
             here: Ref = {**common, "at": source.object}
             there: Ref = {**common, "at": destination.object}
-            self._add(source, self._imaged(moved, here, draft), _with(ABSENT, here), draft)
-            before = self._imaged(taken, there, draft) if not taken.state.absent else _with(ABSENT, there)
+            self._add(source, self._imaged(moved, here, draft), with_ref(ABSENT, here), draft)
+            before = self._imaged(taken, there, draft) if not taken.state.absent else with_ref(ABSENT, there)
             self._add(destination, before, self._imaged(moved, there, draft), draft)
 
     def copy(self, source: Place, destination: Place, *, overwrite: bool, draft: Draft) -> None:
@@ -192,14 +176,14 @@ class Stager:
                 again = measure(self._calls, slot.folder, slot.name).state
                 if again.content != original.state.content:
                     raise refuse("changing", f"{source.shown} was being written while it was read.", "Try again.")
-            common = self._common(destination, slot, taken.state, draft)
-            before = self._imaged(taken, common, draft) if not taken.state.absent else _with(ABSENT, common)
+            common = self._common(destination, slot, taken, draft)
+            before = self._imaged(taken, common, draft) if not taken.state.absent else with_ref(ABSENT, common)
             after = measure(self._calls, slot.folder, slot.name, keep=True)
             if taken.stat is not None and after.stat is not None:
-                before = _also(before, "meta", owner_and_mode(taken.stat))
+                before = with_more(before, "meta", owner_and_mode(taken.stat))
             wanted = self._based(after, taken, common, draft)
             if taken.stat is not None and after.stat is not None:
-                wanted = _also(wanted, "meta", owner_and_mode(after.stat))
+                wanted = with_more(wanted, "meta", owner_and_mode(after.stat))
             self._add(destination, before, wanted, draft)
 
     def directory(self, place: Place, *, draft: Draft) -> None:
@@ -248,14 +232,12 @@ class Stager:
             os.close(fd)
         digest = content_digest(content)
         if len(content) <= HASHED:
-            after = State(
-                digest=file_digest(there, xattrs, digest), kind="file", content=digest, size=there.st_size
-            )
+            after = State(digest=file_digest(there, xattrs, digest), kind="file", content=digest, size=there.st_size)
         else:
             after = measure(calls, slot.folder, slot.name).state
-        common = self._common(place, slot, before.state, draft)
+        common = self._common(place, slot, before, draft)
         made = Measured(after, there, content, xattrs)
-        old = self._imaged(before, common, draft) if not before.state.absent else _with(ABSENT, common)
+        old = self._imaged(before, common, draft) if not before.state.absent else with_ref(ABSENT, common)
         self._add(place, old, self._based(made, before, common, draft), draft)
 
     def _dress_like(self, fd: int, slot: Slot, there: os.stat_result, xattrs: Xattrs, mode: int) -> None:
@@ -330,7 +312,7 @@ class Stager:
         assert made.stat is not None
         common: Ref = {**slot.ref, "at": place.object}
         image: JsonValue = folder_image(made.stat, calls.xattrs(slot.folder, slot.name))
-        self._add(place, _with(ABSENT, common), _with(made.state, {**common, "image": image}), draft)
+        self._add(place, with_ref(ABSENT, common), with_ref(made.state, {**common, "image": image}), draft)
 
     def _folder_for(self, place: Place, draft: Draft, *, create: bool) -> Dir | None:
         """The folder a new object will lie in; stages it, and those above, if there is none."""
@@ -340,6 +322,7 @@ class Stager:
             raise refusal(error, place.shown) from error
         if parent is not None:
             return parent
+        self._calls.lstat(self._bench.nearest(place), place.name)  # a name that is too long shows here already
         above = self._bench.names.parent(place)
         assert above is not None
         if not create:
@@ -354,6 +337,10 @@ class Stager:
         """The innermost folder above a place that is there."""
         return self._bench.nearest(place)
 
+    def _refuse_mount(self, place: Place, parent: Dir, there: Measured) -> None:
+        if there.stat is not None and there.stat.st_dev != self._calls.stat_folder(parent).st_dev:
+            raise refusal(OSError(errno.EBUSY, ""), place.shown)
+
     def _taken(self, place: Place, parent: Dir | None, *, overwrite: bool) -> Measured:
         taken = self._measured(place, parent, keep=True) if parent else Measured(ABSENT, None)
         if taken.state.absent:
@@ -367,59 +354,8 @@ class Stager:
     def _measured(self, place: Place, parent: Dir, *, keep: bool) -> Measured:
         return measure(self._calls, parent, place.name, keep=keep)
 
-    # -- states ----------------------------------------------------------------------------------------------------------
-
-    def _common(self, place: Place, slot: Slot, going: State, draft: Draft) -> Ref:
-        """What both sides' refs say; and whether what goes to the trash may stay there."""
-        common: Ref = {**slot.ref, "at": place.object}
-        size = going.size or 0
-        if size and (size > self._limits.trash_bytes or self._trashes.used() + size > self._limits.trash_bytes):
-            draft.reversibility = "irreversible"
-            draft.reason = (
-                f"{place.shown} has {size:,} bytes, more than the trash may still keep "
-                f"({self._limits.trash_bytes:,} in all), so it would be destroyed at once."
-            )
-            common["drop"] = True
-        return common
-
-    def _imaged(self, measured: Measured, common: Ref, draft: Draft) -> State:
-        """The state with its small image, if it has one."""
-        image = small_image(measured, self._objects)
-        if image is None:
-            return _with(measured.state, common)
-        told, names, blobs = image
-        draft.blobs.update(blobs)
-        return _with(measured.state, {**common, "image": told}).model_copy(update={"objects": names})
-
-    def _based(self, after: Measured, before: Measured, common: Ref, draft: Draft) -> State:
-        """The state with what a later merge needs to know of its content."""
-        told = basis_of(after, before, self._objects)
-        if told is None:
-            return _with(after.state, common)
-        basis, name, blobs = told
-        draft.blobs.update(blobs)
-        return _with(after.state, {**common, "base": basis}).model_copy(update={"objects": (name,)})
-
-    def _add(self, place: Place, before: State, after: State, draft: Draft) -> None:
-        draft.effects.append(Effect(system=NAME, object=place.object, before=before, after=after))
-
-    # -- leaving no trace -------------------------------------------------------------------------------------------------
-
-    def _staged(self, slot: Slot, draft: Draft) -> None:
-        there = self._calls.lstat(slot.folder, slot.name)
-        if there is not None:
-            draft.slots.append((slot, (there.st_dev, there.st_ino)))
-
-    def discard(self, draft: Draft) -> None:
-        """Remove what was staged and never swapped in."""
-        for slot, identity in draft.slots:
-            there = self._calls.lstat(slot.folder, slot.name)
-            if there is not None and (there.st_dev, there.st_ino) == identity:
-                self._calls.remove_tree(slot.folder, slot.name)
-        draft.slots.clear()
-
     @contextmanager
-    def _guarded(self, place: Place, draft: Draft) -> Iterator[None]:
+    def _guarded(self, place: Place, draft: Draft) -> Generator[None]:
         if not place.parts:
             raise refuse("root", f"{place.shown} is the workspace itself.", "Name something in it.")
         try:
@@ -430,16 +366,3 @@ class Stager:
             if isinstance(error, OSError):
                 raise refusal(error, place.shown) from error
             raise
-
-
-def _with(state: State, ref: Ref) -> State:
-    return state.model_copy(update={"ref": ref})
-
-
-def _also(state: State, key: str, value: JsonValue) -> State:
-    return state.model_copy(update={"ref": {**state.ref, key: value}})
-
-
-def owner_and_mode(there: os.stat_result) -> JsonValue:
-    """What a merge compares besides content, where an act changed it too."""
-    return [stat.S_IMODE(there.st_mode), there.st_uid, there.st_gid]

@@ -6,9 +6,8 @@ what came out, and go back. Every act is its own inverse: undo and redo run the 
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
@@ -17,7 +16,7 @@ from pydantic import JsonValue
 
 from takeback.journal.states import ABSENT, Effect, State
 from takeback.tools.files.calls import Calls, Dir
-from takeback.tools.files.capture import Get, Image, Put, write_new
+from takeback.tools.files.capture import Get, Put, write_new
 from takeback.tools.files.fingerprint import is_empty, measure, way_of
 from takeback.tools.files.paths import Names, Place
 from takeback.tools.files.refusals import refuse
@@ -130,6 +129,10 @@ class Step(ABC):
         :raises CannotGoBack: somebody was faster.
         """
 
+    def kept(self) -> Mapping[int, State]:
+        """Before-states with an image that was taken on the way, by the identity of their effects."""
+        return {}
+
     def made_by_us(self) -> bool:
         """Whether the world stands at `after` because an earlier try of this very step put it there."""
         return False
@@ -152,7 +155,6 @@ class Exchange(Step):
         self._place = bench.names.locate(effect.object)
         self._slot = bench.trashes.slot(dict(side_ref(effect)))
         self._before, self._after = effect.before, effect.after
-        self._identity: tuple[int, int] | None = None
 
     # -- looking ---------------------------------------------------------------------------------------------------------
 
@@ -160,9 +162,16 @@ class Exchange(Step):
         parent = self._bench.parent(self._place)
         if parent is not None and self._slot is not None:
             self._bench.calls.settle(parent, self._place.name, self._slot.folder, self._slot.name)
-        if self._look(self._before).same(self._before):
+        if self._same_folder(parent) or self._look(self._before).same(self._before):
             return "before"
         return "after" if self._look(self._after).same(self._after) else "other"
+
+    def _same_folder(self, parent: Dir | None) -> bool:
+        """Whether a folder that is to go is the very one; what is in it is verified when it is in the trash."""
+        if parent is None or not self._after.absent or way_of(self._before.digest) != "tree":
+            return False
+        there = self._bench.calls.lstat(parent, self._place.name)
+        return there is not None and self._before.ref.get("top") == [there.st_dev, there.st_ino]
 
     def present(self) -> Sequence[State]:
         return (self._look(self._before),)
@@ -182,27 +191,7 @@ class Exchange(Step):
             if there is not None:
                 self._slot = self._new_slot(parent)
             return
-        if there is not None:
-            if measure(calls, self._slot.folder, self._slot.name, way_of(self._after.digest)).state.same(self._after):
-                return
-        image = self._after.ref.get("image")
-        if not isinstance(image, dict):
-            raise Drift(
-                f"The earlier state of {self._place.shown} in the trash was changed by a program that still had it open."
-                if there is not None
-                else f"The earlier state of {self._place.shown} is no longer in the trash."
-            )
-        if there is not None:
-            bench.trashes.keep(self._slot)
-            bench.warnings.append(
-                f"A program wrote to the earlier {self._place.shown} after it had been replaced; "
-                "what it wrote is kept in the trash."
-            )
-        self._restore(image, self._new_slot(parent))
-
-    def _restore(self, image: Image, slot: Slot) -> None:
-        self._slot = slot
-        write_new(self._bench.calls, slot, image, self._bench.get)
+        self._slot = found_or_restored(bench, self._place, self._slot, self._after, lambda: self._new_slot(parent))
 
     def _new_slot(self, parent: Dir | None) -> Slot:
         return self._bench.trashes.free_slot(self._place, parent or self._bench.nearest(self._place))
@@ -211,9 +200,6 @@ class Exchange(Step):
 
     def act(self) -> None:
         calls, parent, slot, name = self._ready()
-        if not self._after.absent:
-            staged = calls.lstat(slot.folder, slot.name)
-            self._identity = staged and (staged.st_dev, staged.st_ino)
         try:
             self._turn(calls, parent, slot, name, out=self._before, into=self._after)
         except (FileExistsError, FileNotFoundError) as error:
@@ -261,8 +247,10 @@ class Exchange(Step):
             self._bench.trashes.keep(slot)
 
     def _ours(self, calls: Calls, slot: Slot) -> bool:
-        there = calls.lstat(slot.folder, slot.name)
-        return there is not None and (there.st_dev, there.st_ino) == self._identity
+        """Whether what came back into the slot is what we had put out, untouched."""
+        if not measure(calls, slot.folder, slot.name, way_of(self._after.digest)).state.same(self._after):
+            return False
+        return way_of(self._after.digest) != "dir" or is_empty(calls, slot.folder, slot.name)
 
     @staticmethod
     def _turn(calls: Calls, parent: Dir, slot: Slot, name: bytes, *, out: State, into: State) -> None:
@@ -281,17 +269,41 @@ class Exchange(Step):
         return self._bench.calls, parent, self._slot, self._place.name
 
     def made_by_us(self) -> bool:
-        parent, calls = self._bench.parent(self._place), self._bench.calls
-        if self._slot is None or parent is None:
+        calls = self._bench.calls
+        if self._slot is None:
             return False
         held = measure(calls, self._slot.folder, self._slot.name, way_of(self._before.digest)).state
-        there = calls.lstat(parent, self._place.name)
-        self._identity = there and (there.st_dev, there.st_ino)
         return held.same(self._before)
 
     def refs(self) -> Sequence[dict[str, JsonValue]]:
         slot: dict[str, JsonValue] = dict(self._slot.ref) if self._slot is not None else {}
         return ({"at": self._effect.object, **slot},)
+
+
+def found_or_restored(bench: Workbench, place: Place, slot: Slot, wanted: State, new_slot: Callable[[], Slot]) -> Slot:
+    """The slot in which the wanted state lies: the known one, or a new one filled from its small image.
+
+    :raises Drift: it is gone or changed, and there is no image.
+    """
+    there = measure(bench.calls, slot.folder, slot.name, way_of(wanted.digest)).state
+    if there.same(wanted):
+        return slot
+    image = wanted.ref.get("image")
+    if not isinstance(image, dict):
+        raise Drift(
+            f"The earlier state of {place.shown} is no longer in the trash."
+            if there.absent
+            else f"The earlier state of {place.shown} in the trash was changed by a program that still had it open."
+        )
+    if not there.absent:
+        bench.trashes.keep(slot)
+        bench.warnings.append(
+            f"A program wrote to the earlier {place.shown} after it had been replaced; "
+            "what it wrote is kept in the trash."
+        )
+    fresh = new_slot()
+    write_new(bench.calls, fresh, image, bench.get)
+    return fresh
 
 
 def occupied(state: State) -> State:

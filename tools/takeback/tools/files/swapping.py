@@ -16,7 +16,7 @@ from takeback.tools.files.refusals import refusal
 from takeback.tools.files.steps import CannotGoBack, Drift, Exchange, Step, Workbench, side_ref
 from takeback.tools.system import Drifted, Swapped, TargetError, Unavailable
 
-_SIDE_KEYS = frozenset({"image", "base", "drop", "meta"})
+_SIDE_KEYS = frozenset({"image", "base", "drop", "meta", "top", "bytes"})
 
 
 def swap(bench: Workbench, effects: Sequence[Effect], notes: Dir) -> Swapped | Drifted:
@@ -104,9 +104,7 @@ def _drifted(
 ) -> Drifted:
     bench.forget()
     present = {
-        effect.object: state
-        for step in steps
-        for effect, state in zip(step.effects, step.present(), strict=True)
+        effect.object: state for step in steps for effect, state in zip(step.effects, step.present(), strict=True)
     }
     present.update({key: state for key, state in (known or {}).items() if state.digest.endswith(":occupied")})
     return Drifted(tuple(present.get(effect.object, effect.before) for effect in effects), why)
@@ -136,9 +134,8 @@ def _steps(bench: Workbench, effects: Sequence[Effect], notes: Dir) -> list[Step
 
 def _told(effects: Sequence[Effect], steps: Sequence[Step], times: _Times | None) -> tuple[Effect, ...]:
     """The effects with the refs under which both sides are found from now on."""
-    refs = {
-        id(effect): ref for step in steps for effect, ref in zip(step.effects, step.refs(), strict=True)
-    }
+    refs = {id(effect): ref for step in steps for effect, ref in zip(step.effects, step.refs(), strict=True)}
+    kept = {key: state for step in steps for key, state in step.kept().items()}
     told: list[Effect] = []
     for effect in effects:
         if id(effect) not in refs:
@@ -146,7 +143,12 @@ def _told(effects: Sequence[Effect], steps: Sequence[Step], times: _Times | None
             continue
         common = {**refs[id(effect)], **(times.ref(effect) if times is not None else {})}
         told.append(
-            effect.model_copy(update={"before": _with(effect.before, common), "after": _with(effect.after, common)})
+            effect.model_copy(
+                update={
+                    "before": _with(kept.get(id(effect), effect.before), common),
+                    "after": _with(effect.after, common),
+                }
+            )
         )
     return tuple(told)
 
@@ -184,9 +186,7 @@ class _Times:
                 continue
             wanted, folder = told.get("was"), self._folder(effect)
             if isinstance(wanted, int) and folder is not None:
-                self._bench.calls.utime_folder(
-                    folder, self._bench.calls.stat_folder(folder).st_atime_ns, wanted
-                )
+                self._bench.calls.utime_folder(folder, self._bench.calls.stat_folder(folder).st_atime_ns, wanted)
 
     def sync(self) -> None:
         """Make the names durable: one flush a folder."""

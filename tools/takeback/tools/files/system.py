@@ -1,7 +1,7 @@
 """The file system as a target system: roots, paths, prepared changes, and swaps of what is there with what was there.
 
-Every change is an exchange between a path and a slot of the trash: before it, what is new lies in the slot; after it, what was there
-does. Undo and redo are the same exchange. All work on files runs in worker threads, one hop a call.
+Every change is an exchange between a path and a slot of the trash: before it, what is new lies in the slot; after it, what was
+there does. Undo and redo are the same exchange. All work on files runs in worker threads, one hop a call.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import stat
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import TypeVar
 
 import anyio.from_thread
 import anyio.to_thread
@@ -18,17 +18,19 @@ import anyio.to_thread
 from takeback.checkpoints.objects import ObjectError, ObjectStore, QuotaExceeded
 from takeback.journal.states import ABSENT, Effect, State
 from takeback.tools.files.calls import OPEN_READ, Calls, Dir
+from takeback.tools.files.drafting import NAME, Draft, Limits
 from takeback.tools.files.fingerprint import Torn, measure, way_of
 from takeback.tools.files.inplace import NOTES, mend
+from takeback.tools.files.listing import entries_of, info_of
 from takeback.tools.files.native import native_calls
-from takeback.tools.files.paths import RESERVED, Names, Place, escape
+from takeback.tools.files.paths import Names, Place
 from takeback.tools.files.portable import PathCalls, PortableCalls
 from takeback.tools.files.reading import Reader
 from takeback.tools.files.reconcile import reconcile
 from takeback.tools.files.refusals import refusal, refuse
 from takeback.tools.files.showing import preview_of
-from takeback.tools.files.staged import FileInfo, Kind, Root, Staged
-from takeback.tools.files.staging import NAME, Draft, Limits, Stager
+from takeback.tools.files.staged import FileInfo, Root, Staged
+from takeback.tools.files.staging import Stager
 from takeback.tools.files.steps import Workbench, side_ref
 from takeback.tools.files.swapping import swap, unavailable
 from takeback.tools.files.trash import Trashes
@@ -66,7 +68,7 @@ class FileSystem(TargetSystem):
         object_bytes: int,
         trash_bytes: int,
         portable: bool = False,
-    ) -> Self:
+    ) -> FileSystem:
         """Open the roots and the trash; bring back files that a crash left half-written.
 
         :param object_bytes: largest file that is copied into the object store.
@@ -75,7 +77,7 @@ class FileSystem(TargetSystem):
         :raises Refused: roots that overlap, contain the data directory or lie in it, or are no folders.
         """
 
-        def work() -> Self:
+        def work() -> FileSystem:
             raw = os.fsencode(os.path.abspath(data))
             os.makedirs(os.path.join(raw, NOTES), mode=0o700, exist_ok=True)
             calls = choose_calls(raw, portable=portable)
@@ -84,7 +86,7 @@ class FileSystem(TargetSystem):
             os.umask(umask)
             limits = Limits(object_bytes=object_bytes, trash_bytes=trash_bytes, umask=umask)
             notes = calls.open_root(os.path.join(raw, NOTES))
-            return cls(calls, names, Trashes(calls, names, raw), objects, limits, notes)
+            return FileSystem(calls, names, Trashes(calls, names, raw), objects, limits, notes)
 
         system = await anyio.to_thread.run_sync(work)
         await system._in_thread(lambda bench: mend(bench, system._notes), "the workspace")
@@ -115,12 +117,13 @@ class FileSystem(TargetSystem):
 
     def ancestors(self, object: str) -> Sequence[str]:
         try:
-            place: Place | None = self._names.locate(object)
+            above = self._names.parent(self._names.locate(object))
         except TargetError:
             return ()
         found: list[str] = []
-        while place is not None and (place := self._names.parent(place)) is not None:
-            found.append(place.object)
+        while above is not None:
+            found.append(above.object)
+            above = self._names.parent(above)
         return tuple(found)
 
     # -- looking ---------------------------------------------------------------------------------------------------------
@@ -128,14 +131,7 @@ class FileSystem(TargetSystem):
     async def stat(self, object: str) -> FileInfo | None:
         """Facts about an object; `None` if there is nothing. Never follows a link."""
         place = self._names.locate(object)
-
-        def work(bench: Workbench) -> FileInfo | None:
-            if not place.parts:
-                return _info(place.object, place.shown, bench.calls.stat_folder(place.root_dir), None)
-            parent = bench.parent(place)
-            return self._info_at(bench, place.object, parent, place.name) if parent is not None else None
-
-        return await self._in_thread(work, place.shown)
+        return await self._in_thread(lambda bench: info_of(bench, place), place.shown)
 
     async def listing(self, object: str, *, recursive: bool, limit: int) -> list[FileInfo]:
         """What is in a folder, sorted by name, at most `limit` entries. Follows no link, hides what is reserved.
@@ -143,47 +139,7 @@ class FileSystem(TargetSystem):
         :raises Refused: there is no such folder.
         """
         place = self._names.locate(object)
-
-        def work(bench: Workbench) -> list[FileInfo]:
-            found: list[FileInfo] = []
-            with bench.calls.open_below(place.root_dir, place.parts) as folder:
-                self._list(bench, folder, place.object, recursive, limit, found)
-            return found
-
-        return await self._in_thread(work, place.shown)
-
-    def _list(
-        self, bench: Workbench, folder: Dir, above: str, recursive: bool, limit: int, found: list[FileInfo]
-    ) -> None:
-        for name in bench.calls.names(folder):
-            if len(found) >= limit:
-                return
-            if name == RESERVED:
-                continue
-            info = self._info_at(bench, os.path.join(above, escape(name)), folder, name)
-            if info is None:
-                continue
-            found.append(info)
-            if recursive and info.kind == "directory":
-                try:
-                    inside = bench.calls.open_folder(folder, name)
-                except OSError:
-                    continue  # gone, exchanged for a link, or not ours to read: listed, not entered
-                with inside:
-                    self._list(bench, inside, info.object, recursive, limit, found)
-
-    @staticmethod
-    def _info_at(bench: Workbench, object_id: str, folder: Dir, name: bytes) -> FileInfo | None:
-        there = bench.calls.lstat(folder, name)
-        if there is None:
-            return None
-        target: str | None = None
-        if stat.S_ISLNK(there.st_mode):
-            try:
-                target = escape(bench.calls.readlink(folder, name))
-            except OSError:
-                return None
-        return _info(object_id, escape(name), there, target)
+        return await self._in_thread(lambda bench: entries_of(bench, place, recursive, limit), place.shown)
 
     async def read_bytes(self, object: str, *, limit: int) -> tuple[bytes, State]:
         """Content and state of a regular file, both of the same moment.
@@ -363,18 +319,19 @@ class FileSystem(TargetSystem):
     # -- keeping ---------------------------------------------------------------------------------------------------------
 
     async def collect(self, keep: Collection[State], *, older_than_ns: int) -> int:
-        slots = {
-            (str(state.ref.get("trash")), str(state.ref.get("slot"))) for state in keep if "slot" in state.ref
-        }
+        slots = {(str(state.ref.get("trash")), str(state.ref.get("slot"))) for state in keep if "slot" in state.ref}
         return await self._in_thread(lambda bench: bench.trashes.collect(slots, older_than_ns), "the trash")
 
     def pending(self, effects: Iterable[Effect]) -> int:
-        return sum(
-            (effect.before.size or 0)
-            for effect in effects
-            if not effect.before.absent and "slot" in side_ref(effect) and "drop" not in side_ref(effect)
-            and not ("move" in side_ref(effect) and effect.after.absent)
-        )  # fmt: skip
+        kept = 0
+        for effect in effects:
+            ref = side_ref(effect)
+            stays = "move" in ref and effect.after.absent  # it only goes by another name
+            if effect.before.absent or stays or "slot" not in ref or "drop" in ref:
+                continue
+            on_disk = effect.before.ref.get("bytes")
+            kept += on_disk if isinstance(on_disk, int) else effect.before.size or 0
+        return kept
 
     # -- threads ---------------------------------------------------------------------------------------------------------
 
@@ -414,27 +371,3 @@ def choose_calls(data: bytes, *, portable: bool) -> Calls:
         return PathCalls()
     native = None if portable else native_calls(data)
     return native or PortableCalls()
-
-
-def _info(object_id: str, name: str, there: os.stat_result, target: str | None) -> FileInfo:
-    mode = there.st_mode
-    kind: Kind = "other"
-    if stat.S_ISREG(mode):
-        kind = "file"
-    elif stat.S_ISDIR(mode):
-        kind = "directory"
-    elif stat.S_ISLNK(mode):
-        kind = "symlink"
-    return FileInfo(
-        object=object_id,
-        name=name,
-        kind=kind,
-        size=there.st_size,
-        mode=stat.S_IMODE(mode),
-        uid=there.st_uid,
-        gid=there.st_gid,
-        mtime_ns=there.st_mtime_ns,
-        ctime_ns=there.st_ctime_ns,
-        nlink=there.st_nlink,
-        target=target,
-    )

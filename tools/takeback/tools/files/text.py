@@ -62,10 +62,18 @@ def decode(content: bytes) -> Text:
         raise NotText(f"byte {error.start} is not {codec(encoding).upper()}") from error
 
 
+def _breaks(text: str, end: int) -> int:
+    return text.count("\n", 0, end) + text.count("\r", 0, end) - text.count("\r\n", 0, end)
+
+
 def line_at(text: str, position: int) -> int:
     """The number of the line, counted from 1, in which a position lies."""
-    both = text.count("\r\n", 0, position)
-    return 1 + text.count("\n", 0, position) + text.count("\r", 0, position) - both
+    return 1 + _breaks(text, position)
+
+
+def count(text: str) -> int:
+    """How many lines there are."""
+    return _breaks(text, len(text)) + (text[-1:] not in ("", "\n", "\r"))
 
 
 def lines(text: str) -> Iterator[str]:

@@ -61,6 +61,16 @@ class FilesTool:
         with told():
             return self.system.resolve(path or ".")
 
+    def shown(self, object_id: str) -> str:
+        """The path of an object as it is answered: one that leads back to this object when it is passed to a tool."""
+        shown = self.system.display(object_id)
+        if len(self.system.roots) > 1:  # then a root's name may also be the name of a folder in the first root
+            try:
+                return shown if self.system.resolve(shown) == object_id else object_id
+            except TargetError:
+                return object_id
+        return shown
+
     def target(self, object_id: str, expected_digest: str | None = None) -> Target:
         """The object as the engine locks it."""
         return Target(self.system.name, object_id, expected_digest)

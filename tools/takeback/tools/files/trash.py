@@ -2,7 +2,7 @@
 
 In the data directory where a rename between it and the workspace works (the same mount), else in `.takeback/` at the top of
 the mount: 0700, with a `.gitignore` of `*`, reserved to us. An object lies under the random name of its *slot*; the refs of the
-journaled states know which. What somebody else wrote and an undo could not put anywhere stays as `kept-…` and is never collected.
+journaled states know which. What somebody else wrote and an undo could not put anywhere stays as `kept-…`, never collected.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import os
 import stat
 import time
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from threading import Lock
 from typing import Final
 
 from blake3 import blake3
 
-from takeback.tools.files.calls import OPEN_NEW, Calls, Dir
+from takeback.tools.files.calls import OPEN_NEW, Calls, Dir, disk_bytes
 from takeback.tools.files.paths import RESERVED, Names, Place, escape
 
 KEPT: Final = b"kept-"
@@ -79,7 +80,7 @@ class Trashes:
         if not isinstance(name, str) or not isinstance(home, str):
             return None
         trash = self._named(home)
-        return trash and Slot(trash, name.encode())
+        return None if trash is None else Slot(trash, name.encode())
 
     def keep(self, slot: Slot) -> None:
         """Set aside for good what somebody else wrote."""
@@ -118,7 +119,7 @@ class Trashes:
         if there is None:
             return 0
         if not stat.S_ISDIR(there.st_mode):
-            return there.st_size
+            return disk_bytes(there)
         try:
             with self._calls.open_folder(d, name) as folder:
                 return sum(self._size(folder, child) for child in self._calls.names(folder))
@@ -162,10 +163,8 @@ class Trashes:
 
     def _make(self, home: str, above: Dir) -> Trash:
         before = self._calls.stat_folder(above)
-        try:
+        with suppress(FileExistsError):
             self._calls.mkdir(above, RESERVED, 0o700)
-        except FileExistsError:
-            pass
         with self._calls.open_folder(above, RESERVED) as folder:
             if self._calls.lstat(folder, b".gitignore") is None:
                 fd = self._calls.open_file(folder, b".gitignore", OPEN_NEW)

@@ -170,7 +170,7 @@ class WriteFileTool(FilesTool, ReversibleTool[WriteFile]):
 
     def written(self, object_id: str, staged: Staged, detail: str) -> Prepared:
         """The change of one file's content, as the engine commits it."""
-        shown = self.system.display(object_id)
+        shown = self.shown(object_id)
         created = staged.effects[-1].before.absent
 
         def result(effects: Sequence[Effect]) -> BaseModel:
@@ -206,7 +206,7 @@ class EditFileTool(FilesTool, ReversibleTool[EditFile]):
             raise ToolError(str(error), advice=error.advice, code=error.code) from error
         with told():
             staged = await self.system.stage_write(target.object, changed)
-        shown = self.system.display(target.object)
+        shown = self.shown(target.object)
         if not staged.effects[-1].before.same(read):  # saved by somebody since: the edits were made to what is gone
             await staged.discard()
             raise ToolError(f"{shown} was changed by somebody else just now.", advice="Read it again.", code="drifted")
@@ -262,7 +262,7 @@ class CopyFileTool(FilesTool, ReversibleTool[CopyFile]):
                 [state] = await self.system.look([source.object])
             if digest_of(state) != arguments.expected_digest:
                 raise ToolError(
-                    f"{self.system.display(source.object)} is not the content that expected_digest names.",
+                    f"{self.shown(source.object)} is not the content that expected_digest names.",
                     advice="Read it again, then decide again.",
                     code="stale_read",
                 )
@@ -273,7 +273,7 @@ class CopyFileTool(FilesTool, ReversibleTool[CopyFile]):
 
 def moved(tool: FilesTool, verb: str, source: str, destination: str, staged: Staged) -> Prepared:
     """A staged move or copy, as the engine commits it."""
-    shown, there = tool.system.display(source), tool.system.display(destination)
+    shown, there = tool.shown(source), tool.shown(destination)
     overwritten = any(effect.object == destination and not effect.before.absent for effect in staged.effects)
     over = ", over what stood there" if overwritten else ""
 
@@ -299,7 +299,7 @@ class DeleteFileTool(FilesTool, ReversibleTool[DeleteFile]):
         [target] = await self.targets(arguments, context)
         with told():
             staged = await self.system.stage_delete(target.object, recursive=arguments.recursive)
-        shown, kind = self.system.display(target.object), staged.effects[-1].before.kind
+        shown, kind = self.shown(target.object), staged.effects[-1].before.kind
         words = {"directory": "the folder ", "symlink": "the link "}
 
         def result(effects: Sequence[Effect]) -> BaseModel:
@@ -325,7 +325,7 @@ class CreateDirectoryTool(FilesTool, ReversibleTool[CreateDirectory]):
         [target] = await self.targets(arguments, context)
         with told():
             staged = await self.system.stage_directory(target.object)
-        shown = self.system.display(target.object)
+        shown = self.shown(target.object)
 
         def result(effects: Sequence[Effect]) -> BaseModel:
             return Created(path=shown)
