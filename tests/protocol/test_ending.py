@@ -75,6 +75,7 @@ def test_an_act_that_is_nearly_done_concludes_and_is_answered(
         client.process.stdin.close()  # type: ignore[union-attr]
     else:
         client.process.send_signal(how)
+    time.sleep(1)  # longer than an end takes that does not wait for it
     (gate / "go").touch()
     assert client.answer_to(1)["result"]["structuredContent"]["status"] == "applied"
     assert client.process.wait(timeout=5) == 0

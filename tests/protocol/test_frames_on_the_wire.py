@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import subprocess
 from typing import Any
 
 import pytest
@@ -120,3 +122,15 @@ def test_a_slow_reader_gets_everything_that_was_answered_before_the_end(start: S
     assert sorted(answer["id"] for answer in answers) == [0, 1, 2, 3, 4]
     assert all(len(answer["result"]["structuredContent"]["text"]) == 100_000 for answer in answers)
     assert client.process.wait(timeout=5) == 0
+
+
+def test_one_socket_may_be_input_and_output(command: list[str]) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs, subprocess.Popen(command, stdin=theirs, stdout=theirs) as process:
+        theirs.close()
+        ours.sendall(b'{"jsonrpc":"2.0","id":1,"method":"ping"}\n{"jsonrpc":"2.0","id":2,"method":"no/such"}\n')
+        with ours.makefile("rb") as lines:
+            assert {json.loads(lines.readline())["id"], json.loads(lines.readline())["id"]} == {1, 2}
+            ours.shutdown(socket.SHUT_WR)
+            assert lines.read() == b""
+        assert process.wait(timeout=5) == 0

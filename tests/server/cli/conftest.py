@@ -57,25 +57,27 @@ class Desk:
     ) -> str:
         """Let an agent do something in a run of its own; the run's id."""
 
-        async def work() -> str:
-            engine = await Engine.open(self.settings)
-            try:
-                started = await engine.start_run(caller, goal)
-                for tool, arguments in calls:
-                    answer = await engine.call(Call(tool, arguments, caller, run_id=started.run_id))
-                    self.answers.append(answer)
-                return started.run_id
-            finally:
-                await engine.close()
+        async def start(engine: Engine) -> str:
+            return (await engine.start_run(caller, goal)).run_id
 
-        self.run_id = asyncio.run(work())
+        self.run_id = self.ask(start)
+        self.again(*calls, caller=caller)
         return self.run_id
+
+    def again(self, *calls: tuple[str, dict[str, Any]], caller: Caller = AGENT) -> None:
+        """Let the agent do something in the same run, in another process as far as the engine can tell."""
+
+        async def act(engine: Engine) -> None:
+            for tool, arguments in calls:
+                self.answers.append(await engine.call(Call(tool, arguments, caller, run_id=self.run_id)))
+
+        self.ask(act)
 
     def ask(self, question: Callable[[Engine], Any]) -> Any:
         """Something of the engine itself."""
 
         async def work() -> Any:
-            engine = await Engine.open(self.settings, recover=False)
+            engine = await Engine.open(self.settings)
             try:
                 return await question(engine)
             finally:

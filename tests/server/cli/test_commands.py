@@ -60,6 +60,14 @@ def test_an_incident_is_answered_by_who_touched_an_object(worked):
     assert worked("runs", "--status", "finished", "--json").json["runs"] == []
 
 
+def test_a_file_that_is_gone_is_still_meant_from_where_one_stands(worked, monkeypatch: pytest.MonkeyPatch):
+    (worked.site / "deep").mkdir()
+    worked.agent(("write_file", {"path": "deep/x.txt", "content": "x"}), ("delete_file", {"path": "deep/x.txt"}))
+    monkeypatch.chdir(worked.site / "deep")
+    assert len(worked("runs", "--touched", "x.txt", "--json").json["runs"]) == 1
+    assert worked("versions", "x.txt", "--json").json["versions"]
+
+
 def test_a_run_is_found_by_the_first_characters_of_its_id(worked):
     whole = worked.run_id
     for given in (whole, whole[:12], whole.removeprefix("run_")[:8]):
@@ -411,3 +419,27 @@ def test_debug_shows_where_a_mistake_was_made(worked, monkeypatch: pytest.Monkey
     assert "Traceback" not in done.err
     with pytest.raises(ZeroDivisionError):
         worked("runs", "--debug")
+
+
+@pytest.fixture
+def posted(desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """An agent did something that can only be made up for."""
+    [tool, _] = new_tool("post_note", "compensable", tmp_path / "own")
+    monkeypatch.setenv("TAKEBACK_TOOLS__MODULES", str(tool))
+    desk.settings = desk.settings.model_copy(update={"tools": ToolSettings(modules=(tool,))})
+    call = ("post_note", {"text": "Hello"})
+    desk.agent(call)
+    if desk.answers[-1].status == "pending_approval":
+        assert desk("approve", desk.answers[-1].approval_id, "--yes").code == 0
+        desk.again(call)
+    assert desk.answers[-1].status == "applied", desk.answers[-1]
+    return desk
+
+
+def test_what_can_only_be_made_up_for_is_made_up_for_with_consent(posted):
+    plan = posted("rollback", posted.run_id, "--dry-run", "--json")
+    assert [step["outcome"] for step in plan.json["steps"]] == ["compensated"]
+    assert posted("rollback", posted.run_id).code == 4
+    done = posted("rollback", posted.run_id, "--yes", "--json")
+    assert (done.code, done.json["status"]) == (0, "complete"), done
+    assert [step["outcome"] for step in done.json["steps"]] == ["compensated"]

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from takeback.server.cli.app import app, run
+
 
 def takeback(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -110,12 +112,21 @@ def test_with_json_an_error_is_json_too(tmp_path: Path):
         "version",
     ],
 )
-def test_every_command_has_help(name: str):
-    done = takeback(name, "--help")
-    assert done.returncode == 0
-    assert "--help" in done.stdout
+def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]):
+    assert run([name, "--help"]) == 0
+    assert "--help" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["new", "check"])
-def test_every_tool_command_has_help(name: str):
-    assert takeback("tool", name, "--help").returncode == 0
+def test_every_tool_command_has_help(name: str, capsys: pytest.CaptureFixture[str]):
+    assert run(["tool", name, "--help"]) == 0
+    assert "--json" in capsys.readouterr().out
+
+
+def test_every_command_but_serve_takes_the_same_options(capsys: pytest.CaptureFixture[str]):
+    for command in app.registered_commands:
+        run([command.name or "", "--help"])
+        shown = capsys.readouterr().out
+        assert "--data" in shown
+        assert "--config" in shown
+        assert ("--json" in shown) == (command.name != "serve")

@@ -243,18 +243,18 @@ async def test_a_resolution_is_finished_or_still_open(open_bench: OpenBench) -> 
 
 @pytest.mark.parametrize("mutant", ["acts before it journals"])
 async def test_negative_control_an_engine_that_acts_first_is_caught(open_bench: OpenBench, mutant: str) -> None:
-    from takeback.server.engine.pipeline import Pipeline
+    from takeback.server.engine.acting import Actor
 
-    original = Pipeline._act
+    original = Actor.act
 
     async def acting_first(self: Any, work: Any, prepared: Any, verdict: Any) -> Any:
         committed = await prepared.commit()
         await self._intend(work, prepared, verdict)
         return await self._conclude(work, prepared, committed)
 
-    Pipeline._act = acting_first  # type: ignore[method-assign] -- the mutant
+    Actor.act = acting_first  # type: ignore[method-assign] -- the mutant
     try:
         with pytest.raises(AssertionError):
             await test_an_act_is_either_there_and_journaled_or_not_there(open_bench)
     finally:
-        Pipeline._act = original  # type: ignore[method-assign] -- the mutant's end
+        Actor.act = original  # type: ignore[method-assign] -- the mutant's end

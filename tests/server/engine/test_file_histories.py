@@ -212,6 +212,7 @@ async def test_what_a_person_wrote_in_between_always_survives(folder: Path, port
 
 async def _outcomes_are_true(bench: Bench, run: str, steps: list[Any]) -> None:
     good = {"restored", "merged", "already_undone", "compensated"}
+    steps = [step for step in steps if step.why != "it changed nothing"]
     for step in steps:
         action = await bench.engine.core.journal.get(ActionView, step.action_id)
         assert action is not None and action.stands == (step.outcome not in good), step

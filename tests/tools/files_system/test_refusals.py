@@ -284,3 +284,86 @@ async def test_a_hard_linked_file_over_the_quota_is_refused(new_world):
         await system.stage_write(system.resolve("f"), b"y")
     assert caught.value.code == "too_large"
     await system.close()
+
+
+@contextmanager
+def as_nobody(*folders: Path) -> Iterator[None]:
+    """Not the superuser for a while, but welcome in these folders."""
+    if not hasattr(os, "geteuid") or os.geteuid() != 0:
+        pytest.skip("only the superuser can become somebody else")
+    for folder in folders:
+        folder.chmod(0o777)
+    groups = os.getgroups()
+    os.setgroups([])
+    os.setegid(65534)
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
+
+
+async def test_a_file_of_another_group_is_changed_where_it_is_and_keeps_it(world):
+    path = world.root / "f"
+    path.write_bytes(b"old content")
+    os.chown(path, 65534, 4321)
+    before = signature(world.root)
+    with as_nobody(world.root, world.data / "trash", world.data / "in-place"):
+        staged = await world.system.stage_write(world.system.resolve("f"), b"new")
+        assert any("another group" in warning for warning in staged.warnings)
+        swapped = await world.commit(staged)
+    assert path.read_bytes() == b"new"
+    assert (path.stat().st_uid, path.stat().st_gid) == (65534, 4321)
+    await world.take_back(swapped)
+    world.root.chmod(0o755)
+    assert signature(world.root) == before
+
+
+async def test_what_belongs_to_others_or_is_protected_is_refused(world):
+    (world.root / "theirs").write_bytes(b"old")
+    (world.root / "theirs").chmod(0o666)
+    (world.root / "f").write_bytes(b"old")
+    (world.root / "f").chmod(0o444)
+    (world.root / "d").mkdir()
+    (world.root / "d/g").write_bytes(b"old")
+    (world.root / "d").chmod(0o555)
+    world.root.chmod(0o777)
+    before = signature(world.root)
+    system, resolve = world.system, world.system.resolve
+    codes: list[str] = []
+    with as_nobody(world.root, world.data / "trash", world.data / "in-place"):
+        for staging in (
+            system.stage_write(resolve("theirs"), b"new"),
+            system.stage_write(resolve("f"), b"new"),
+            system.stage_delete(resolve("d/g"), recursive=False),
+            system.stage_move(resolve("d/g"), resolve("h"), overwrite=False),
+            system.stage_directory(resolve("d/new")),
+        ):
+            with pytest.raises(TargetError) as caught:
+                await system.swap((await staging).effects)
+            codes.append(caught.value.code)
+    assert codes == ["not_permitted", *["no_permission"] * 4]
+    assert signature(world.root) == before
+
+
+async def test_a_root_that_is_no_longer_named_leaves_its_trash_alone(new_world, tmp_path):
+    world = new_world(False)
+    other = tmp_path / "other"
+    other.mkdir()
+    with mounted(other, "-t", "tmpfs", "-o", "size=1m", "none"):
+        system = await world.open(world.root, other)
+        (other / "f").write_bytes(b"old")
+        swapped = await world.commit(await system.stage_delete(str(other / "f"), recursive=False))
+        await system.close()
+        system = await world.open(world.root)
+        assert await system.collect([], older_than_ns=0) == 0
+        assert await system.read(swapped.effects[0].before) == b"old"
+        with pytest.raises(Unavailable):
+            await system.swap(reverse(swapped.effects))
+        await system.close()
+        system = await world.open(world.root, other)
+        await world.take_back(swapped)
+        assert (other / "f").read_bytes() == b"old"
+        await system.close()

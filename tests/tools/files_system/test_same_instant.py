@@ -155,3 +155,14 @@ async def test_a_save_right_after_the_exchange_is_not_ours_to_touch(world):
     after_the(world, "sync_folder", replace(world, "f", b"theirs"))
     assert isinstance(await world.system.swap(staged.effects), Swapped)
     assert (world.root / "f").read_bytes() == b"theirs"
+
+
+async def test_a_save_just_before_a_change_in_place_wins(world):
+    (world.root / "f").write_bytes(b"old")
+    os.link(world.root / "f", world.root / "g")
+    staged = await world.system.stage_write(world.system.resolve("f"), b"agent")
+    world.store.kept.update(staged.blobs)
+    before_the(world, "sync", lambda: (world.root / "g").write_bytes(b"theirs") and None)
+    assert isinstance(await world.system.swap(staged.effects), Drifted)
+    assert (world.root / "f").read_bytes() == b"theirs"
+    assert os.listdir(world.data / "in-place") == []

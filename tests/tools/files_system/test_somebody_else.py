@@ -89,6 +89,19 @@ async def test_a_moved_file_that_was_edited_goes_back_as_edited(world):
     assert (world.root / "b").read_bytes() == b"edited"
 
 
+async def test_a_move_is_not_taken_back_over_something_new_at_its_source(world):
+    (world.root / "a").write_bytes(b"old")
+    resolve = world.system.resolve
+    swapped = await world.commit(await world.system.stage_move(resolve("a"), resolve("b"), overwrite=False))
+    (world.root / "a").write_bytes(b"theirs")
+    wanted = reverse(swapped.effects)
+    present = await world.system.look([e.object for e in wanted], [e.before for e in wanted])
+    answer = await world.system.merge(wanted, present)
+    assert isinstance(answer, Clash)
+    assert answer.why == "Something else stands at a now."
+    assert (world.root / "a").read_bytes() == b"theirs"
+
+
 async def test_an_edited_tree_that_was_moved_goes_back_as_edited(world):
     (world.root / "t").mkdir()
     (world.root / "t/f").write_bytes(b"old")
@@ -134,7 +147,7 @@ async def test_a_created_file_that_they_changed_is_left_alone(world, theirs):
     if theirs == "delete":
         assert isinstance(result, Swapped)
     else:
-        assert isinstance(result, str)
+        assert result == "f was made by this action and changed by somebody else since."
         assert path.exists()
 
 

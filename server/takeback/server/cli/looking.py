@@ -24,10 +24,11 @@ _UNWELL = frozenset({"failed", "stalled", "contained", "quarantined"})
 """Statuses of which a person wants to know why, and what to do."""
 
 
-def object_named(given: str) -> str:
-    """What the person means by OBJECT: a path that exists from here is meant as that file."""
-    path = Path(given).expanduser()
-    return os.path.abspath(path) if os.path.lexists(path) else given
+def object_named(session: Session, given: str) -> str:
+    """What the person means by OBJECT: a path that exists from here, or would lie in the workspace, is meant as that file."""
+    path = os.path.abspath(Path(given).expanduser())
+    inside = any(path.startswith(f"{root}{os.sep}") for root in session.settings().workspace.roots)
+    return path if inside or os.path.lexists(path) else given
 
 
 async def runs(
@@ -55,7 +56,7 @@ async def runs(
         page = await engine.list_runs(
             session.caller,
             status=status,
-            touched=object_named(touched) if touched else None,
+            touched=object_named(session, touched) if touched else None,
             since=moment(since) if since else None,
             limit=limit,
             cursor=cursor,
@@ -113,7 +114,7 @@ async def versions(
     """List the earlier contents of an object, or put one of them back."""
     from takeback.server.cli.acting import consent, outcome
 
-    named = object_named(object)
+    named = object_named(session, object)
     async with session.engine(recover=restore is not None) as engine:
         if restore is None:
             page = await engine.list_versions(session.caller, named, limit=limit, cursor=cursor)

@@ -94,7 +94,8 @@ class Conflicts:
             )
         place = [Effect(system=item.system, object=item.object, before=item.theirs, after=item.ours or ABSENT)]
         exclusive, shared = lock_names(self.core, place)
-        async with self.core.locks.hold(exclusive, shared, timeout=self.core.settings.limits.step_seconds):
+        limit = self.core.settings.limits.step_seconds
+        async with self.core.locks.hold(exclusive, shared, timeout=limit):
             try:
                 present = (await system.look([item.object], [item.theirs]))[0]
                 if not present.same(item.theirs):

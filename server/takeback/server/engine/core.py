@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import ClassVar, Protocol, runtime_checkable
@@ -11,6 +12,7 @@ import anyio
 
 from takeback.checkpoints.ballast import Ballast
 from takeback.checkpoints.objects import ObjectStore
+from takeback.checkpoints.store import FileObjectStore
 from takeback.journal.events import BaseEvent, Caller
 from takeback.journal.ids import RunId
 from takeback.journal.log import Journal, JournalFull, ViewKey
@@ -93,6 +95,10 @@ class Core:
             if not self.ballast.release():
                 raise
             await self.journal.append(events, blobs=blobs, expect=expect)
+
+    def undoing(self) -> AbstractContextManager[None]:
+        """What is stored inside serves an undo, and is not refused for a quota."""
+        return self.objects.for_undo() if isinstance(self.objects, FileObjectStore) else nullcontext()
 
     def may_see(self, caller: Caller, run: RunView) -> bool:
         """Whether the caller may look at and take back this run: its owner may, through whatever client."""

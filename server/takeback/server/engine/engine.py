@@ -41,7 +41,7 @@ from takeback.server.engine.care import tend_forever
 from takeback.server.engine.conflicts import Choice, Conflicts
 from takeback.server.engine.core import Core
 from takeback.server.engine.open import Opened, open_core, workspace_name
-from takeback.server.engine.pipeline import Pipeline, parse
+from takeback.server.engine.pipeline import Pipeline
 from takeback.server.engine.report import failure_report
 from takeback.server.engine.resume import resume_from
 from takeback.server.engine.rollback import Rollbacks, wish_for_redo
@@ -49,6 +49,7 @@ from takeback.server.engine.seen import Seen
 from takeback.server.engine.select import wish_for_rollback
 from takeback.server.engine.settle import settle_all
 from takeback.server.engine.versions import restore_version
+from takeback.server.engine.work import parse
 from takeback.server.settings import Settings
 from takeback.tools.contract import AnyTool, CallContext, ReadTool, ToolError
 from takeback.tools.system import TargetError
@@ -154,6 +155,10 @@ class Engine:
             return ReadAnswer(
                 error=ErrorInfo(code="timeout", message=f"{call.tool} took too long.", advice="Ask for less at once.")
             )
+        except Exception as error:
+            log.exception("%s failed unexpectedly", call.tool)
+            why = f"{call.tool} failed unexpectedly ({type(error).__name__})."
+            return ReadAnswer(error=ErrorInfo(code="internal", message=why, advice="Tell whoever wrote the tool."))
 
     async def _read(self, call: Call) -> dict[str, JsonValue]:
         tool = self.core.tools.get(call.tool)

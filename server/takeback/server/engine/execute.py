@@ -305,7 +305,9 @@ class Executor:
         )
 
     async def _conclude(self, index: int, step: PlanStep, done: Done) -> Done:
-        stands = self._stands if done.outcome in GOOD else None
+        # what changed nothing does not stand any more once somebody wanted it taken back
+        settled = done.outcome in GOOD or (done.step.decision == "skip" and self._stands is False)
+        stands = self._stands if settled else None
         events: list[BaseEvent] = [
             self._event(
                 index,

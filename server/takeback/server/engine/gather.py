@@ -70,16 +70,24 @@ async def others_on(core: Core, chosen: Sequence[Entry]) -> tuple[Entry, ...]:
         return ()
     first = min(entry.position for entry in chosen)
     own = {entry.id for entry in chosen} | {entry.action_id for entry in chosen}
-    by_system: dict[str, set[str]] = {}
-    for entry in chosen:
-        for effect in entry.effects:
-            if effect.before.kind != "opaque":  # what nobody can look at has no order of its own
-                by_system.setdefault(effect.system, set()).add(effect.object)
     found: dict[str, ActionView] = {}
-    for system, objects in by_system.items():
-        for action in await core.journal.touching(system, objects, nested=True, after=first):
-            if action.id not in own and (action.stands or action.status in ("in_doubt", "intended")):
-                found[action.id] = action
+    asked: set[tuple[str, str]] = set()
+    news = [effect for entry in chosen for effect in entry.effects]
+    while news:
+        # what was found may have touched more objects, on which yet others stand
+        by_system: dict[str, set[str]] = {}
+        for effect in news:
+            place = (effect.system, effect.object)
+            if effect.before.kind != "opaque" and place not in asked:  # what nobody can look at has no order of its own
+                asked.add(place)
+                by_system.setdefault(effect.system, set()).add(effect.object)
+        news = []
+        for system, objects in by_system.items():
+            for action in await core.journal.touching(system, objects, nested=True, after=first):
+                stands = action.stands or action.status in ("in_doubt", "intended")
+                if stands and action.id not in own and action.id not in found:
+                    found[action.id] = action
+                    news += action.effects
     return tuple(entry_of_action(action) for action in sorted(found.values(), key=lambda action: action.position))
 
 

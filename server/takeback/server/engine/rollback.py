@@ -146,7 +146,9 @@ class Rollbacks:
     ) -> RollbackAnswer:
         view = await rollback_view(self.core, rollback_id)
         executor = Executor(self.core, rollback_id, stands_after=wish.stands_after, bound=bound, progress=progress)
-        done = await executor.run(plan, {step.index: step for step in view.steps})
+        with self.core.undoing():
+            done = await executor.run(plan, {step.index: step for step in view.steps})
+        self.core.ballast.ensure()
         self.seen.forget(effect for one in done for effect in one.effects)
         good = all(one.good for one in done)
         if good:

@@ -92,8 +92,8 @@ class PolledWire(Wire):
         self._source, self._sink = source, sink
         self._out = bytearray()
         self._reading = self._writing = False
+        self.resume()  # first: where streams cannot be polled, the rest does not exist either
         self._blocking = (os.get_blocking(source), os.get_blocking(sink))
-        self.resume()
         os.set_blocking(source, False)
         os.set_blocking(sink, False)
 

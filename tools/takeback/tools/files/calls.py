@@ -127,7 +127,7 @@ class Calls(ABC):
 
     def may_write(self, d: Dir, name: bytes) -> bool:
         """Whether the file's own permissions let this process write it."""
-        return os.access(name, os.W_OK, dir_fd=d.fd)
+        return os.access(name, os.W_OK, dir_fd=d.fd, effective_ids=os.access in os.supports_effective_ids)
 
     def read_only(self, d: Dir) -> bool:
         """Whether the file system is mounted read-only."""

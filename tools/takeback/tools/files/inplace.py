@@ -88,18 +88,20 @@ class InPlace(Step):
             fd = calls.open_file(parent, self._place.name, OPEN_WRITE)
             try:
                 if not measure(calls, parent, self._place.name, way_of(present.digest)).state.same(present):
+                    calls.unlink(self._notes, note)
                     raise Drift(f"{self._place.shown} was changed by somebody else.")
                 try:
                     write_over(calls, fd, parent, self._place, image, self._bench.get)
                 except OSError:
                     if isinstance(earlier, dict):
                         write_over(calls, fd, parent, self._place, earlier, self._bench.get)
+                        calls.unlink(self._notes, note)
                     raise
             finally:
                 os.close(fd)
+            calls.unlink(self._notes, note)
         finally:
             os.close(lock)
-        calls.unlink(self._notes, note)
         if not self._look(wanted).same(wanted):
             raise Drift(f"{self._place.shown} was changed by somebody else in the same instant.")
 

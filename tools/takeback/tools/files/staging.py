@@ -253,6 +253,12 @@ class Stager(Drafter):
     ) -> None:
         assert before.stat is not None
         common: Ref = {"at": place.object, "in_place": True}
+        if hasattr(os, "geteuid") and os.geteuid() not in {0, before.stat.st_uid}:
+            raise refuse(
+                "not_permitted",
+                f"{place.shown} belongs to another user, so a change of it could not be taken back exactly.",
+                "Ask its owner, or work on a copy.",
+            )
         if before.stat.st_size > self._limits.object_bytes or len(content) > self._limits.object_bytes:
             raise refuse(
                 "too_large",
@@ -286,7 +292,7 @@ class Stager(Drafter):
         wanted = after.model_copy(update={"objects": new_names, "ref": {**common, "image": new}})
         self._add(place, state, wanted, draft)
         draft.warnings.append(
-            f"{place.shown} has several names (hard links) or another owner, so it is changed where it is; somebody "
+            f"{place.shown} has several names (hard links) or another group, so it is changed where it is; somebody "
             "who writes it in the same instant could be missed."
         )
 

@@ -20,6 +20,7 @@ from blake3 import blake3
 
 from takeback.tools.files.calls import OPEN_NEW, Calls, Dir, disk_bytes
 from takeback.tools.files.paths import RESERVED, Names, Place, escape
+from takeback.tools.system import TargetError
 
 KEPT: Final = b"kept-"
 _HOMES: Final = b"trash-homes"
@@ -154,11 +155,11 @@ class Trashes:
         with self._lock:
             if home in self._open:
                 return self._open[home]
-            place = self._names.locate(home)
             try:
+                place = self._names.locate(home)
                 folder = self._calls.open_below(place.root_dir, (*place.parts, RESERVED, b"trash"))
-            except OSError:
-                return None
+            except (OSError, TargetError):
+                return None  # its mount, or its root, is not there today
             return self._open.setdefault(home, Trash(home, folder))
 
     def _make(self, home: str, above: Dir) -> Trash:

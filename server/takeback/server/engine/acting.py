@@ -1,0 +1,268 @@
+"""The second half of an acting call: intend, commit, check, conclude, answer. Shielded from cancellation by its caller.
+
+No effect without a durable intent, no "applied" without a durable outcome. From the intent on every way out is an event; an
+error in the commit is `failed` only if it is proven that nothing happened, else the world is asked.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+import anyio
+from pydantic import JsonValue
+
+from takeback.journal.events import (
+    ActionApplied,
+    ActionFailed,
+    ActionInDoubt,
+    ActionIntended,
+    ApprovalUsed,
+    BaseEvent,
+    TriggerFired,
+)
+from takeback.journal.ids import RunId, new_checkpoint_id
+from takeback.journal.log import JournalBroken, JournalError, Stale
+from takeback.journal.states import Compensation, Effect
+from takeback.journal.views import ActionView, RunView
+from takeback.server.engine.answers import CallAnswer, ErrorInfo, FailureReport, UndoInfo
+from takeback.server.engine.core import Core, rfc3339
+from takeback.server.engine.plan import object_key
+from takeback.server.engine.policy import Verdict
+from takeback.server.engine.report import failure_report, shown
+from takeback.server.engine.seen import Seen
+from takeback.server.engine.settle import settle_held
+from takeback.server.engine.work import Again, Work, journaled, replayed, without_secrets
+from takeback.tools.contract import Committed, Prepared, ToolError
+from takeback.tools.system import Unavailable
+
+log = logging.getLogger(__name__)
+
+COMMIT_RETRIES = (0.05, 0.2)
+
+
+class Actor:
+    """Acts for one engine."""
+
+    def __init__(self, core: Core, seen: Seen) -> None:
+        self._core, self._seen = core, seen
+
+    async def act(self, work: Work, prepared: Prepared, verdict: Verdict) -> CallAnswer:
+        await self._intend(work, prepared, verdict)
+        try:
+            committed = await self._commit(work, prepared)
+        except ToolError as error:
+            await self._conclude_failed(work, error)
+            raise
+        except (Exception, anyio.get_cancelled_exc_class()) as error:  # the world has to be asked what came of it
+            log.warning("%s broke off in its commit: %s", work.tool.name, type(error).__name__)
+            return await self._after_break(work, error)
+        return await self._conclude(work, prepared, committed)
+
+    async def _intend(self, work: Work, prepared: Prepared, verdict: Verdict) -> None:
+        events: list[BaseEvent] = []
+        if work.approval_id is not None:
+            events.append(
+                ApprovalUsed(
+                    run_id=work.run.run_id, at=self._core.now(), approval_id=work.approval_id, used_by=work.action_id
+                )
+            )
+        strategies = {"reversible": "restore", "compensable": "compensate", "irreversible": "none"}
+        events.append(
+            ActionIntended(
+                run_id=work.run.run_id,
+                at=self._core.now(),
+                action_id=work.action_id,
+                tool=work.tool.name,
+                tool_version=work.tool.version,
+                caller=work.call.caller,
+                step=work.call.step,
+                requested=journaled(work.call.arguments),
+                argument_digest=work.argument_digest,
+                effects=prepared.effects,
+                reversibility=prepared.reversibility,
+                reason=prepared.reason,
+                memo=prepared.memo,
+                compensation=Compensation.model_validate(
+                    {
+                        "strategy": strategies[prepared.reversibility],
+                        "how": prepared.how,
+                        "allowed_until": self._until(prepared),
+                    }
+                ),
+                idempotency_key=work.call.idempotency_key,
+                policy_rule=verdict.rule,
+                approval_id=work.approval_id,
+                locks=tuple(sorted({object_key(target.system, target.object) for target in work.targets})),
+            )
+        )
+        try:
+            await self._core.journal.append(events, blobs=prepared.blobs, expect=work.expect)
+        except Stale as error:
+            raise Again from error
+        work.intended = True
+
+    async def _commit(self, work: Work, prepared: Prepared) -> Committed:
+        for pause in (*COMMIT_RETRIES, None):
+            try:
+                with anyio.fail_after(work.tool.timeout):
+                    committed = await prepared.commit()
+            except ToolError as error:
+                # nothing happened; what was only out of reach for a moment is tried again
+                if error.code != Unavailable.code or pause is None:
+                    raise
+                await anyio.sleep(pause)
+            else:
+                return committed
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _conclude(self, work: Work, prepared: Prepared, committed: Committed) -> CallAnswer:
+        core = self._core
+        checkpoint_id = new_checkpoint_id()
+        mismatches = _mismatches(prepared.effects, committed.effects)
+        warnings = [*work.warnings, *committed.warnings]
+        answer: dict[str, JsonValue] = committed.result.model_dump(mode="json")
+        events: list[BaseEvent] = []
+        if mismatches:
+            warnings.append(
+                f"Right after the act these were no longer as it left them: {', '.join(map(shown, mismatches))}."
+            )
+            events.append(
+                TriggerFired(
+                    run_id=work.run.run_id,
+                    at=core.now(),
+                    trigger="failed_postcondition",
+                    answer="warn",
+                    evidence={"objects": list(mismatches)},
+                    action_id=work.action_id,
+                )
+            )
+        events.append(
+            ActionApplied(
+                run_id=work.run.run_id,
+                at=core.now(),
+                action_id=work.action_id,
+                checkpoint_id=checkpoint_id,
+                effects=prepared.effects if mismatches else committed.effects,
+                outcome=committed.outcome,
+                answer=without_secrets(answer),
+                summary=committed.summary,
+                digest=committed.digest,
+                warnings=tuple(warnings),
+            )
+        )
+        try:
+            await core.journal.append(events)
+        except JournalError as error:
+            return self._undurable(work, error)
+        self._seen.note_effects(work.call.caller, committed.effects)
+        return CallAnswer(
+            status="applied",
+            run_id=work.run.id,
+            action_id=work.action_id,
+            checkpoint_id=checkpoint_id,
+            reversibility=prepared.reversibility,
+            undo=UndoInfo(how=prepared.how, until=self._until(prepared))
+            if prepared.reversibility != "irreversible"
+            else None,
+            summary=committed.summary,
+            result=answer,
+            digest=committed.digest,
+            warnings=warnings,
+        )
+
+    def _until(self, prepared: Prepared) -> str | None:
+        if prepared.reversibility == "irreversible":
+            return None
+        return rfc3339(self._core.now() + timedelta(days=self._core.settings.limits.keep_days))
+
+    # -- what can go wrong ------------------------------------------------------------------------------------------------
+
+    async def _conclude_failed(self, work: Work, error: ToolError) -> None:
+        await self._core.journal.append(
+            [
+                ActionFailed(
+                    run_id=work.run.run_id,
+                    at=self._core.now(),
+                    action_id=work.action_id,
+                    tool=work.tool.name,
+                    code=error.code,
+                    message=str(error),
+                    advice=error.advice,
+                    step=work.call.step,
+                )
+            ]
+        )
+
+    async def _after_break(self, work: Work, error: BaseException) -> CallAnswer:
+        core = self._core
+        try:
+            await core.journal.append(
+                [
+                    ActionInDoubt(
+                        run_id=work.run.run_id,
+                        at=core.now(),
+                        action_id=work.action_id,
+                        reason=f"the commit broke off: {type(error).__name__}",
+                    )
+                ]
+            )
+            action = await settle_held(core, work.action_id, by="engine")
+        except JournalError as broken:
+            return self._undurable(work, broken)
+        status = action.status if action is not None else "in_doubt"
+        if action is not None and status == "applied":
+            return replayed(
+                action, [*work.warnings, "The act broke off on the way, but it took effect."], status="applied"
+            )
+        applied_not = status == "not_applied"
+        failure = ErrorInfo(
+            code="broke_off" if applied_not else "in_doubt",
+            message=f"{work.tool.name} broke off ({type(error).__name__}); "
+            + ("it did not take effect." if applied_not else "nobody knows yet whether it took effect."),
+            advice="Nothing has changed; the call can be repeated."
+            if applied_not
+            else "Do not repeat it: look whether the change is there, then settle it with `takeback conflicts`.",
+        )
+        return CallAnswer(
+            status="failed" if applied_not else "in_doubt",
+            run_id=work.run.id,
+            action_id=work.action_id,
+            warnings=work.warnings,
+            error=failure,
+            report=await report_of(self._core, work.run.run_id),
+        )
+
+    def _undurable(self, work: Work, error: JournalError) -> CallAnswer:
+        return CallAnswer(
+            status="in_doubt",
+            run_id=work.run.id,
+            action_id=work.action_id,
+            warnings=work.warnings,
+            error=ErrorInfo(
+                code="journal_broken" if isinstance(error, JournalBroken) else "journal",
+                message="The change was made, but its outcome could not be written down.",
+                advice=error.advice,
+            ),
+        )
+
+
+async def report_of(core: Core, run_id: RunId) -> FailureReport | None:
+    """What a person is told about the run now; `None` if the journal cannot say."""
+    try:
+        run = await core.journal.get(RunView, run_id)
+        if run is None:
+            return None
+        actions = await core.journal.find(ActionView, run_id=run_id, oldest_first=True)
+        return failure_report(run, actions, [], core.now())
+    except JournalError:
+        return None  # the failure itself is answered all the same
+
+
+def _mismatches(intended: tuple[Effect, ...], observed: tuple[Effect, ...]) -> tuple[str, ...]:
+    seen = {(effect.system, effect.object): effect.after for effect in observed}
+    return tuple(
+        effect.object
+        for effect in intended
+        if (found := seen.get((effect.system, effect.object))) is None or not found.same(effect.after)
+    )

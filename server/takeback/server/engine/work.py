@@ -1,0 +1,115 @@
+"""One acting call while it is worked on: what was asked, in which run, and what is known of it so far."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass, field
+from typing import Any
+
+from blake3 import blake3
+from pydantic import BaseModel, JsonValue, ValidationError
+
+from takeback.journal.ids import ActionId, ApprovalId
+from takeback.journal.log import ViewKey
+from takeback.journal.redaction import redact
+from takeback.journal.views import ActionView, RunView
+from takeback.server.engine.answers import CallAnswer, EngineError
+from takeback.server.engine.calls import Call
+from takeback.server.engine.report import shown
+from takeback.tools.contract import AnyTool, CallContext, Target
+
+LONG_ARGUMENT = 2048
+
+
+class Again(Exception):
+    """Somebody wrote to the run, the key or the approval between our look and our intent: look again."""
+
+
+@dataclass(slots=True)
+class Work:
+    """What is known of the call so far."""
+
+    call: Call
+    tool: AnyTool
+    arguments: Any
+    argument_digest: str
+    run: RunView
+    action_id: ActionId
+    context: CallContext
+    warnings: list[str]
+    expect: dict[ViewKey, int] = field(default_factory=lambda: dict[ViewKey, int]())
+    targets: tuple[Target, ...] = ()
+    approval_id: ApprovalId | None = None
+    intended: bool = False
+
+
+def parse(tool: AnyTool, arguments: dict[str, JsonValue]) -> Any:
+    """The arguments as the tool's own type: strict, unknown fields refused.
+
+    :raises EngineError: `invalid`, naming the field.
+    """
+    try:
+        return tool.arguments.model_validate_json(json.dumps(arguments), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the arguments"
+        known = ", ".join(tool.arguments.model_fields)
+        raise EngineError(
+            "invalid", f"{tool.name} cannot take {shown(where)}: {first['msg']}.", f"Its arguments are: {known}."
+        ) from error
+    except (UnicodeEncodeError, ValueError) as error:
+        raise EngineError(
+            "invalid", "The arguments hold text that is not valid Unicode.", "Send binary content as base64."
+        ) from error
+
+
+def digest_of(tool: AnyTool, arguments: BaseModel) -> str:
+    """What idempotency keys and approvals are bound to: the tool and its validated arguments."""
+    text = f"{tool.name}\0{tool.version}\0{arguments.model_dump_json()}"
+    return "blake3:" + blake3(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+_SALT = secrets.token_bytes(16)
+"""Of this process: nobody has to recognise a secret again, so nobody needs to keep it."""
+
+
+def journaled(arguments: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """Arguments as the journal keeps them: secrets as digests, long texts by their beginning (the states hold them whole)."""
+
+    def shorten(value: JsonValue) -> JsonValue:
+        if isinstance(value, str) and len(value) > LONG_ARGUMENT:
+            return f"{value[:200]}… ({len(value)} characters)"
+        if isinstance(value, list):
+            return [shorten(item) for item in value[:200]]
+        if isinstance(value, dict):
+            return {name: shorten(item) for name, item in value.items()}
+        return value
+
+    return without_secrets({name: shorten(value) for name, value in arguments.items()})
+
+
+def without_secrets(values: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """The same with secrets replaced by salted digests."""
+    redacted = redact(values, _SALT)
+    return redacted if isinstance(redacted, dict) else {}
+
+
+def replayed(action: ActionView, warnings: list[str], *, status: str = "replayed") -> CallAnswer:
+    """The recorded answer of an action that has been done already."""
+    return CallAnswer.model_validate(
+        {
+            "status": status,
+            "run_id": action.run_id,
+            "action_id": action.id,
+            "checkpoint_id": action.checkpoint_id,
+            "reversibility": action.reversibility,
+            "undo": {"how": action.compensation.how, "until": action.compensation.allowed_until}
+            if action.compensation and action.reversibility != "irreversible"
+            else None,
+            "summary": action.summary,
+            "result": dict(action.answer) or None,
+            "digest": action.digest,
+            "warnings": [*warnings, *action.warnings],
+        }
+    )
