@@ -12,64 +12,10 @@ from typing import Any
 
 import pytest
 from tests.server.engine.bench import ALICE, Bench, OpenBench
+from tests.server.engine.reaper import Died, Reaper, interpose, interpose_board
 
-from takeback.journal.log import Journal
 from takeback.journal.views import ActionView, OpenItem, RollbackView, RunView
 from takeback.server.engine.answers import EngineError
-from takeback.tools.system import TargetSystem
-
-
-class Died(BaseException):
-    """The process is gone."""
-
-
-class Reaper:
-    """Counts calls and kills at one of them."""
-
-    def __init__(self, at: int) -> None:
-        self.at, self.count, self.dead = at, 0, False
-
-    async def around(self, call: Callable[[], Awaitable[Any]]) -> Any:
-        self._check()  # before it takes effect
-        result = await call()
-        self._check()  # after it took effect
-        return result
-
-    def _check(self) -> None:
-        self.count += 1
-        if self.dead or self.count == self.at:
-            self.dead = True
-            raise Died
-
-
-def interpose(bench: Bench, reaper: Reaper) -> None:
-    """Let every append and every swap of this engine pass the reaper."""
-    journal: Journal = bench.engine.core.journal
-    append = journal.append
-
-    async def dying_append(*args: Any, **more: Any) -> Any:
-        return await reaper.around(lambda: append(*args, **more))
-
-    journal.append = dying_append  # type: ignore[method-assign] -- a fault, not a mock: the real journal is behind it
-    for system in bench.engine.core.systems.values():
-        _interpose_swap(system, reaper)
-    step = bench.memory.on_step
-    assert step is not None
-
-    def dying_step(name: str) -> None:
-        if name in ("post", "posted", "delete", "deleted"):
-            reaper._check()
-
-    bench.memory.on_step = dying_step
-
-
-def _interpose_swap(system: TargetSystem, reaper: Reaper) -> None:
-    swap = system.swap
-
-    async def dying_swap(*args: Any, **more: Any) -> Any:
-        return await reaper.around(lambda: swap(*args, **more))
-
-    system.swap = dying_swap  # type: ignore[method-assign] -- as above
 
 
 async def until_untouched(
@@ -83,7 +29,8 @@ async def until_untouched(
         bench = await open_bench()
         handed = await prepare(bench)
         reaper = Reaper(n)
-        interpose(bench, reaper)
+        interpose(bench.engine.core, reaper)
+        interpose_board(bench.memory, reaper)
         try:
             await dying(bench, handed)
         except Died:

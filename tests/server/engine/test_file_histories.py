@@ -108,7 +108,9 @@ async def act(bench: Bench, run: str, chance: random.Random) -> Any:
 def person(work: Path, chance: random.Random) -> tuple[Path, str] | None:
     """Somebody saves a file of their own, or adds a line to one that is there."""
     mark = f"by a person {chance.randrange(10**9)}\n"
-    files = [path for path in work.rglob("*") if path.is_file() and not path.is_symlink() and ".takeback" not in path.parts]
+    files = [
+        path for path in work.rglob("*") if path.is_file() and not path.is_symlink() and ".takeback" not in path.parts
+    ]
     if files and chance.random() < 0.7:
         path = chance.choice(files)
         with path.open("ab") as file:

@@ -49,7 +49,7 @@ from takeback.server.engine.seen import Seen
 from takeback.server.engine.select import wish_for_rollback
 from takeback.server.engine.settle import settle_all
 from takeback.server.engine.versions import restore_version
-from takeback.server.engine.work import parse
+from takeback.server.engine.work import parse, where
 from takeback.server.settings import Settings
 from takeback.tools.contract import AnyTool, CallContext, ReadTool, ToolError
 from takeback.tools.system import TargetError
@@ -156,7 +156,7 @@ class Engine:
                 error=ErrorInfo(code="timeout", message=f"{call.tool} took too long.", advice="Ask for less at once.")
             )
         except Exception as error:
-            log.exception("%s failed unexpectedly", call.tool)
+            log.error("%s failed unexpectedly: %s", call.tool, where(error))
             why = f"{call.tool} failed unexpectedly ({type(error).__name__})."
             return ReadAnswer(error=ErrorInfo(code="internal", message=why, advice="Tell whoever wrote the tool."))
 

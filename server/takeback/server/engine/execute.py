@@ -32,7 +32,9 @@ log = logging.getLogger(__name__)
 
 GOOD: frozenset[str] = frozenset({"restored", "merged", "already_undone", "compensated"})
 DRIFT_ROUNDS = 3
-DISK_FULL = "disk_full"
+HALF_DONE = "half_done"
+"""What systems call a swap that could neither be finished nor put back: it is safe to swap again, which does one or the other."""
+DISK_FULL = "no_space"
 """What systems call it (`TargetError.code`): then the ballast is given up, so that the rollback can go on."""
 
 
@@ -212,7 +214,7 @@ class Executor:
                 last = str(error)
                 if error.code == DISK_FULL and self._core.ballast.release():
                     continue
-                if not error.retry or pause is None:
+                if not (error.retry or error.code == HALF_DONE) or pause is None:
                     raise _GiveUp(last) from error
             except OSError as error:
                 last = f"the system failed: {error.strerror or type(error).__name__}"

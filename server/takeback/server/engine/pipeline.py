@@ -25,7 +25,7 @@ from takeback.server.engine.policy import Judged, Verdict
 from takeback.server.engine.report import shown
 from takeback.server.engine.seen import Seen
 from takeback.server.engine.shield import shielded
-from takeback.server.engine.work import Again, Work, digest_of, journaled, parse, replayed
+from takeback.server.engine.work import Again, Work, digest_of, journaled, parse, replayed, where
 from takeback.tools import adapt
 from takeback.tools.contract import CallContext, Prepared, ReadTool, ToolError
 from takeback.tools.system import TargetError
@@ -71,7 +71,7 @@ class Pipeline:
             return await self._failed(call, work, run_id, EngineError(code, _sentence(error), error.advice))
         except Exception as error:
             # a fault of a tool before its intent: the preparation was dropped, so nothing has happened
-            log.exception("%s failed unexpectedly", call.tool)
+            log.error("%s failed unexpectedly: %s", call.tool, where(error))
             why = f"{call.tool} failed unexpectedly ({type(error).__name__}) before it did anything."
             return await self._failed(call, work, run_id, EngineError("internal", why, "Tell whoever wrote the tool."))
 

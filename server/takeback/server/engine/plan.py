@@ -236,7 +236,9 @@ class Planner:
             elif now.same(want.after):
                 pass
             elif self.as_left(touch, now):
-                swaps.append(trusted(Effect, system=want.system, object=want.object, before=now, after=want.after))
+                # the same state, but the journal's own also knows where its image is kept
+                before = want.before if now.same(want.before) else now
+                swaps.append(trusted(Effect, system=want.system, object=want.object, before=before, after=want.after))
                 assumed = assumed or guess
             elif self.world.explained(touch, now):
                 swaps.append(want)

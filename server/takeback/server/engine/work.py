@@ -70,6 +70,15 @@ def digest_of(tool: AnyTool, arguments: BaseModel) -> str:
     return "blake3:" + blake3(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def where(error: BaseException) -> str:
+    """An error for the log: its type and place. Never its message, which may hold what the tool was given."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f" at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else ""
+    return type(error).__name__ + place
+
+
 _SALT = secrets.token_bytes(16)
 """Of this process: nobody has to recognise a secret again, so nobody needs to keep it."""
 

@@ -39,6 +39,7 @@ from takeback.tools.system import (
     Drifted,
     Merged,
     Preview,
+    Refused,
     Swapped,
     TargetError,
     TargetSystem,
@@ -179,7 +180,12 @@ class FileSystem(TargetSystem):
 
     def _look(self, bench: Workbench, object_id: str, like: State | None) -> State:
         place = self._names.locate(object_id)
-        parent = bench.parent(place)
+        try:
+            parent = bench.parent(place)
+        except Refused as error:
+            if error.code not in ("symlink_in_path", "not_a_directory"):
+                raise
+            parent = None  # its folder is something else by now, so under this name there is nothing
         if parent is None:
             return ABSENT
         way = way_of(like.digest) if like is not None else None
