@@ -136,6 +136,16 @@ def test_a_plan_says_that_nothing_has_been_done():
     assert "+b" in shown_text
 
 
+def test_of_very_many_steps_the_first_are_shown_and_the_others_counted():
+    step = StepAnswer(
+        action_id=ACTION, run_id=RUN, tool="write_file", object="notes.txt", outcome="restored", preview="-a"
+    )
+    lines = text(render.plan(RollbackAnswer(status="planned", steps=[step] * 1234))).splitlines()
+    assert lines[0] == "Plan: 1,234 steps. Nothing has been done yet."
+    assert any("1,034 more" in each for each in lines)
+    assert len(lines) < 500
+
+
 def test_a_plan_names_the_runs_in_the_way():
     step = StepAnswer(action_id=ACTION, run_id=RUN, tool="write_file", object="notes.txt")
     shown_text = text(render.plan(RollbackAnswer(status="planned", steps=[step], other_runs=["run_other"])))

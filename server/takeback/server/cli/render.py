@@ -45,6 +45,10 @@ _STATUS_TONE: Mapping[str, Tone] = {
 }
 
 
+MOST_STEPS = 200
+"""Rows that a person still reads; `--json` has them all."""
+
+
 def status(word: str) -> Cell:
     """A status or outcome word in its tone."""
     return Cell(word, _STATUS_TONE.get(word, "plain"))
@@ -182,8 +186,8 @@ def versions(page: VersionPage) -> list[Block]:
     return [Table(("version", "at", "size", "tool", "run", "what"), rows), *more(page.cursor)]
 
 
-def steps(each: Iterable[StepAnswer], *, heading: str = "outcome") -> Table:
-    """What became, or would become, of each action."""
+def steps(each: Sequence[StepAnswer], *, heading: str = "outcome") -> Table:
+    """What became, or would become, of each action; of very many the first, and how many more there are."""
     rows = tuple(
         (
             status(step.outcome or ""),
@@ -192,8 +196,10 @@ def steps(each: Iterable[StepAnswer], *, heading: str = "outcome") -> Table:
             Places(tuple(step.objects) or (step.object,)),
             step.why,
         )
-        for step in each
+        for step in each[:MOST_STEPS]
     )
+    if len(each) > MOST_STEPS:
+        rows = (*rows, (Cell("…"), Id(""), f"{len(each) - MOST_STEPS:,} more", Places(()), ""))
     columns = (heading, "action", "tool", "object", "why")
     if not any(row[-1] for row in rows):
         return Table(columns[:-1], tuple(row[:-1] for row in rows))
@@ -207,7 +213,7 @@ def plan(answer: RollbackAnswer, *, previews: bool = True) -> list[Block]:
     blocks: list[Block] = [said(f"Plan: {count(len(answer.steps), 'step')}. Nothing has been done yet.", "strong")]
     blocks.append(steps(answer.steps, heading="would be"))
     if previews:
-        blocks += [Diff(step.preview) for step in answer.steps if step.preview]
+        blocks += [Diff(step.preview) for step in answer.steps[:MOST_STEPS] if step.preview]
     if answer.other_runs:
         blocks.append(
             said("Other runs built on the same objects; name them with --cascade to take them back too:", "warn")

@@ -152,7 +152,7 @@ class Actor:
             )
         )
         try:
-            await core.journal.append(events)
+            recorded = await core.journal.append(events)
         except JournalError as error:
             return self._undurable(work, error)
         self._seen.note_effects(work.call.caller, committed.effects)
@@ -169,7 +169,7 @@ class Actor:
             result=answer,
             digest=committed.digest,
             warnings=warnings,
-        )
+        ).anchored(f"{recorded[-1].seq}:{recorded[-1].mac}")
 
     def _until(self, prepared: Prepared) -> str | None:
         if prepared.reversibility == "irreversible":

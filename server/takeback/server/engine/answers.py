@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, PrivateAttr
 
 from takeback.journal.events import UndoOutcome
 
@@ -77,11 +77,22 @@ class CallAnswer(AnswerModel):
     preview: list[str] | None = Field(default=None, description="What would happen (dry run, pending approval).")
     error: ErrorInfo | None = None
     report: FailureReport | None = None
+    _head: str | None = PrivateAttr(default=None)
 
     @property
     def is_error(self) -> bool:
         """Whether the model should treat this as a failed call."""
         return self.status in ERROR_STATUSES
+
+    @property
+    def head(self) -> str | None:
+        """Head of the run's chain after this call (`seq:mac`): whoever keeps it can prove later that nothing was cut off."""
+        return self._head
+
+    def anchored(self, head: str) -> CallAnswer:
+        """The same answer, with the head of the chain."""
+        self._head = head
+        return self
 
 
 class ReadAnswer(AnswerModel):

@@ -20,6 +20,9 @@ _SAID_ONLY_IF_THERE: Final = frozenset(
 )
 """Fields that are left out of the structured answer while they are null; all others are always there."""
 
+HEAD_KEY: Final = "io.github.takeback/head"
+"""Where an answer's `_meta` names the head of the run's chain: an anchor outside the data directory."""
+
 STEPS_TOLD = 20
 """Steps of a rollback that are told in words; the structured answer has all."""
 
@@ -105,6 +108,8 @@ def read_reply(answer: ReadAnswer) -> Reply:
 def call_reply(answer: CallAnswer) -> Reply:
     """What an acting tool did, or why not."""
     result = reply(answer, _call_words(answer), is_error=answer.is_error)
+    if answer.head is not None:
+        result.meta = {HEAD_KEY: answer.head}
     if answer.status == "pending_approval" and answer.approval_id:
         result.waiting_for(Pending(answer.approval_id, answer.question or answer.summary))
     return result

@@ -6,6 +6,7 @@ there does. Undo and redo are the same exchange. All work on files runs in worke
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -39,7 +40,6 @@ from takeback.tools.system import (
     Drifted,
     Merged,
     Preview,
-    Refused,
     Swapped,
     TargetError,
     TargetSystem,
@@ -182,10 +182,10 @@ class FileSystem(TargetSystem):
         place = self._names.locate(object_id)
         try:
             parent = bench.parent(place)
-        except Refused as error:
-            if error.code not in ("symlink_in_path", "not_a_directory"):
+        except OSError as error:
+            if error.errno not in (errno.ELOOP, errno.ENOTDIR):
                 raise
-            parent = None  # its folder is something else by now, so under this name there is nothing
+            parent = None  # its folder is a link or a file by now, so under this name there is nothing
         if parent is None:
             return ABSENT
         way = way_of(like.digest) if like is not None else None
