@@ -248,13 +248,16 @@ class Actor:
 
 
 async def report_of(core: Core, run_id: RunId) -> FailureReport | None:
-    """What a person is told about the run now; `None` if the journal cannot say."""
+    """Where the run stands after a failed call: done, preserved, failed, remaining, first step.
+
+    `None` if the journal cannot say. Without the whole text: that is what `get_run` with the view `report` and the resource of that name are for.
+    """
     try:
         run = await core.journal.get(RunView, run_id)
         if run is None:
             return None
         actions = await core.journal.find(ActionView, run_id=run_id, oldest_first=True)
-        return failure_report(run, actions, [], core.now())
+        return failure_report(run, actions, [], core.now()).model_copy(update={"text": ""})
     except JournalError:
         return None  # the failure itself is answered all the same
 

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 GOOD: frozenset[str] = frozenset({"restored", "merged", "already_undone", "compensated"})
 DRIFT_ROUNDS = 3
 HALF_DONE = "half_done"
-"""What systems call a swap that could neither be finished nor put back: it is safe to swap again, which does one or the other."""
+"""What systems call a swap that could be neither finished nor put back: swapping again is safe, and does one or the other."""
 DISK_FULL = "no_space"
 """What systems call it (`TargetError.code`): then the ballast is given up, so that the rollback can go on."""
 

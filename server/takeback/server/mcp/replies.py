@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 from mcp_types import CallToolResult, TextContent
 from pydantic import BaseModel, PrivateAttr
 
-from takeback.server.engine.answers import CallAnswer, EngineError, ErrorInfo, ReadAnswer, RollbackAnswer
+from takeback.server.engine.answers import CallAnswer, EngineError, ErrorInfo, FailureReport, ReadAnswer, RollbackAnswer
 
 _SAID_ONLY_IF_THERE: Final = frozenset(
     {"release_at", "approval_id", "question", "preview", "error", "report", "run_status", "diff", "journal"}
@@ -23,6 +23,8 @@ _SAID_ONLY_IF_THERE: Final = frozenset(
 HEAD_KEY: Final = "io.github.takeback/head"
 """Where an answer's `_meta` names the head of the run's chain: an anchor outside the data directory."""
 
+LINES_TOLD = 3
+"""Lines of each part of a report that are told in words with a failed call."""
 STEPS_TOLD = 20
 """Steps of a rollback that are told in words; the structured answer has all."""
 
@@ -123,8 +125,8 @@ def _call_words(answer: CallAnswer) -> str:
         case "denied" | "failed" | "in_doubt":
             error = answer.error
             lines.append(_sentences(error.message, error.advice) if error is not None else answer.summary)
-            if answer.report is not None and answer.report.text:
-                lines.append(answer.report.text)
+            if answer.report is not None:
+                lines += _standing(answer.report)
         case "shadowed":
             lines += ["Nothing was done. It would:", *answer.preview] if answer.preview else [answer.summary]
         case "replayed":
@@ -136,6 +138,12 @@ def _call_words(answer: CallAnswer) -> str:
     lines.append(_ids(answer))
     lines += [f"Note: {warning}" for warning in answer.warnings]
     return "\n".join(line for line in lines if line)
+
+
+def _standing(report: FailureReport) -> list[str]:
+    """Where the run stands, in a line each: a failed call is no reason to read a whole report."""
+    parts = (("So far", report.done), ("Preserved", report.preserved), ("Left to do", report.remaining))
+    return [f"{name}: {' '.join(lines[:LINES_TOLD])}" for name, lines in parts if lines]
 
 
 def _ids(answer: CallAnswer) -> str:
