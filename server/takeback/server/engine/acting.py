@@ -250,7 +250,7 @@ class Actor:
 async def report_of(core: Core, run_id: RunId) -> FailureReport | None:
     """Where the run stands after a failed call: done, preserved, failed, remaining, first step.
 
-    `None` if the journal cannot say. Without the whole text: that is what `get_run` with the view `report` and the resource of that name are for.
+    `None` if the journal cannot say. Without the whole text: for that there are `get_run` and the resource, under `report`.
     """
     try:
         run = await core.journal.get(RunView, run_id)

@@ -11,9 +11,10 @@ import anyio
 
 from takeback.checkpoints.retention import CollectorBusy, collect
 from takeback.checkpoints.store import FileObjectStore
-from takeback.journal.log import JournalError
 from takeback.server.engine import runs
 from takeback.server.engine.core import Core
+from takeback.server.engine.faults import fault
+from takeback.server.engine.settle import settle_all
 
 log = logging.getLogger(__name__)
 
@@ -22,8 +23,9 @@ FIRST_SECONDS, EVERY_SECONDS = 60.0, 3600.0
 
 
 async def tend(core: Core) -> None:
-    """One round: end idle runs, collect what is not needed, put the ballast back. Errors are logged, never raised."""
+    """One round: settle what nobody works on any more, end idle runs, collect what is not needed, put the ballast back. Errors are logged, never raised."""
     try:
+        await settle_all(core)  # whose outcome could not be written down, for a full disk
         await runs.tidy(core)
         if isinstance(core.objects, FileObjectStore):
             await collect(
@@ -36,8 +38,8 @@ async def tend(core: Core) -> None:
         core.ballast.ensure()
     except CollectorBusy:
         return  # another server of the same data directory is at it
-    except (JournalError, OSError) as error:
-        log.warning("the data directory could not be tended: %s", error)
+    except Exception as error:  # systems may be anybody's code, and the server does not end because it could not tidy up
+        log.warning("the data directory could not be tended: %s", fault(error))
 
 
 async def tend_forever(core: Core) -> None:

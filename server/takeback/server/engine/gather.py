@@ -9,10 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from takeback.journal.ids import ActionId, RollbackId
-from takeback.journal.states import State
+from takeback.journal.states import Effect, State
 from takeback.journal.views import ActionView, RollbackView, StepView
 from takeback.server.engine.answers import EngineError
 from takeback.server.engine.core import Core
+from takeback.server.engine.faults import advice_of, fault
 from takeback.server.engine.plan import (
     Entry,
     Goal,
@@ -23,7 +24,7 @@ from takeback.server.engine.plan import (
     object_key,
     plan_rollback,
 )
-from takeback.tools.system import Clash, TargetError
+from takeback.tools.system import Clash
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ async def others_on(core: Core, chosen: Sequence[Entry]) -> tuple[Entry, ...]:
             if effect.before.kind != "opaque" and place not in asked:  # what nobody can look at has no order of its own
                 asked.add(place)
                 by_system.setdefault(effect.system, set()).add(effect.object)
-        news = []
+        news = list[Effect]()
         for system, objects in by_system.items():
             for action in await core.journal.touching(system, objects, nested=True, after=first):
                 stands = action.stands or action.status in ("in_doubt", "intended")
@@ -117,6 +118,8 @@ async def observe(core: Core, entries: Iterable[Entry]) -> dict[str, State]:
         likes = [newest[name, object][1] for object in objects]
         try:
             looks = list(await system.look(objects, likes))
+            if len(looks) != len(objects):
+                raise ValueError(f"{len(objects)} objects were looked at and {len(looks)} states answered")
             # Where it is not as the newest effect left it, it may be as it was before all of them; states are only
             # comparable when they were measured alike, so look once more in that way.
             again = [
@@ -131,8 +134,12 @@ async def observe(core: Core, entries: Iterable[Entry]) -> dict[str, State]:
                 ):
                     if now.same(before):
                         looks[index] = now
-        except TargetError as error:
-            raise EngineError("unavailable", f"{name} could not be looked at: {error}.", error.advice) from error
+        except Exception as error:  # third-party code: whatever it raises, nothing was looked at and so nothing is planned
+            raise EngineError(
+                "unavailable",
+                f"{name} could not be looked at: {fault(error)}.",
+                advice_of(error, "Remove the cause, then try again."),
+            ) from error
         for object, now in zip(objects, looks, strict=True):
             present[object_key(name, object)] = now
     return present
@@ -148,8 +155,8 @@ async def merge_one(core: Core, need: MergeNeeded) -> MergeAnswer:
     system = core.systems[systems.pop()]
     try:
         merged = await system.merge(need.wanted, need.present)
-    except TargetError as error:
-        return MergeAnswer(present=need.present, effects=None, why=f"could not be merged: {error}")
+    except Exception as error:  # third-party code: what cannot be merged is a conflict, and nothing is touched
+        return MergeAnswer(present=need.present, effects=None, why=f"could not be merged: {fault(error)}")
     if isinstance(merged, Clash):
         return MergeAnswer(present=need.present, effects=None, why=merged.why, proposal=merged.proposal)
     return MergeAnswer(present=need.present, effects=merged.effects, why=merged.why)

@@ -43,7 +43,7 @@ else:
 
 
 class LockTimeout(Exception):
-    """Somebody else held a lock for the whole time one was willing to wait."""
+    """A lock was not to be had: somebody else held it for the whole time one was willing to wait, or the system refused it."""
 
 
 class Locks:
@@ -83,7 +83,11 @@ class Locks:
                 os.close(fd)  # closing lets go
 
     async def _take(self, stripe: int, exclusive: bool, *, wait: bool) -> int:
-        fd = os.open(self._folder / f"{stripe:04x}.lock", os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+        path, flags = self._folder / f"{stripe:04x}.lock", os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
+        try:
+            fd = os.open(path, flags, 0o600)
+        except OSError as error:  # no descriptors left, or no room for one more name
+            raise LockTimeout(f"its lock could not be opened ({error.strerror})") from error
         pause = _FIRST_WAIT
         try:
             while not _try_lock(fd, exclusive):
@@ -91,7 +95,9 @@ class Locks:
                     raise LockTimeout("another call holds the object")
                 await anyio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_WAIT)
-        except BaseException:
+        except BaseException as error:
             os.close(fd)
+            if isinstance(error, OSError):
+                raise LockTimeout(f"its lock could not be taken ({error.strerror})") from error
             raise
         return fd

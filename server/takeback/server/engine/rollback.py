@@ -22,6 +22,7 @@ from takeback.journal.events import (
     RollbackStarted,
     RunReopened,
     RunSealed,
+    UndoOutcome,
 )
 from takeback.journal.ids import ActionId, RollbackId, RunId, new_rollback_id
 from takeback.journal.log import Stale, ViewKey
@@ -38,7 +39,7 @@ from takeback.server.engine.gather import (
     rollback_view,
 )
 from takeback.server.engine.locks import LockTimeout
-from takeback.server.engine.plan import Entry, Goal, Plan, PlanStep
+from takeback.server.engine.plan import Decision, Entry, Goal, Plan, PlanStep
 from takeback.server.engine.queries import open_item_answer
 from takeback.server.engine.report import rollback_report, shown
 from takeback.server.engine.seen import Seen
@@ -49,7 +50,7 @@ log = logging.getLogger(__name__)
 RUN_LOCK_SECONDS = 20.0
 Kind = Literal["rollback", "redo"]
 
-EXPECTED: dict[str, str | None] = {
+EXPECTED: dict[Decision, UndoOutcome] = {
     "restore": "restored",
     "merge": "merged",
     "already_undone": "already_undone",
@@ -299,7 +300,7 @@ class Rollbacks:
             tool=step.tool,
             object=step.object,
             objects=[effect.object for effect in step.wanted],
-            outcome=done.outcome if done else EXPECTED[step.decision],  # type: ignore[arg-type] -- the table holds outcome words
+            outcome=done.outcome if done else EXPECTED[step.decision],
             why=done.why if done else step.why,
             preview=preview,
         )

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any, Literal, cast
 
+import anyio
 from pydantic import JsonValue
 
 from takeback.journal.events import ActionInDoubt, ActionSettled, BaseEvent, ConflictOpened, ConflictResolved
@@ -18,11 +19,12 @@ from takeback.journal.log import Stale, ViewKey
 from takeback.journal.states import Effect
 from takeback.journal.views import ActionView, OpenItem
 from takeback.server.engine.core import Core
+from takeback.server.engine.faults import fault
 from takeback.server.engine.locks import LockTimeout
 from takeback.server.engine.plan import object_key
 from takeback.tools import adapt
 from takeback.tools.contract import MemoTool, Unknown
-from takeback.tools.system import Drifted, TargetError
+from takeback.tools.system import Drifted, TargetSystem
 
 log = logging.getLogger(__name__)
 
@@ -128,12 +130,16 @@ def doubt_item(core: Core, action: ActionView, why: str) -> ConflictOpened:
 
 async def _look(core: Core, action: ActionView) -> tuple[Finding, str, tuple[Effect, ...], JsonValue]:
     tool = core.tools.get(action.tool)
-    if isinstance(tool, MemoTool):
-        return await _ask_tool(cast("AnyMemoTool", tool), action)
     try:
-        return *await _ask_world(core, action.effects), None
-    except (TargetError, OSError) as error:
-        return "in_doubt", f"the world could not be looked at: {error}", (), None
+        # whoever settles holds the objects, and others wait for them: a look that hangs must not be waited for
+        with anyio.fail_after(core.settings.limits.step_seconds):
+            if isinstance(tool, MemoTool):
+                return await _ask_tool(cast("AnyMemoTool", tool), action)
+            return *await _ask_world(core, action.effects), None
+    except TimeoutError:
+        return "in_doubt", "the world could not be looked at: it took longer than the bound for one step", (), None
+    except Exception as error:  # third-party code: whatever it raises, the doubt stays, and says why
+        return "in_doubt", f"the world could not be looked at: {fault(error)}", (), None
 
 
 async def _ask_tool(tool: AnyMemoTool, action: ActionView) -> tuple[Finding, str, tuple[Effect, ...], JsonValue]:
@@ -141,7 +147,7 @@ async def _ask_tool(tool: AnyMemoTool, action: ActionView) -> tuple[Finding, str
         found = await adapt.happened(tool, action.memo)
     except Exception as error:
         # whatever an author's look-up raises: the doubt stays, and says why
-        return "in_doubt", f"{tool.name} could not tell whether it happened: {error}", (), None
+        return "in_doubt", f"{tool.name} could not tell whether it happened: {fault(error)}", (), None
     if isinstance(found, Unknown):
         return "in_doubt", f"{tool.name} cannot tell whether it happened", (), None
     if found is False:
@@ -152,30 +158,40 @@ async def _ask_tool(tool: AnyMemoTool, action: ActionView) -> tuple[Finding, str
 async def _ask_world(core: Core, effects: Sequence[Effect]) -> tuple[Finding, str, tuple[Effect, ...]]:
     if not effects:
         return "not_applied", "the action has no effects", ()
+    parts: dict[str, list[Effect]] = {}
+    for effect in effects:
+        parts.setdefault(effect.system, []).append(effect)
+    missing = [name for name in parts if name not in core.systems]
+    if missing:
+        return "in_doubt", f"the system {missing[0]} is not configured any more", ()
+    untouched = [name for name, own in parts.items() if await _as_before(core.systems[name], own)]
+    if len(untouched) == len(parts):
+        return "not_applied", "everything is as it was before", ()
+    if untouched:
+        # finishing what one system has begun does not bring about what another never did
+        return "in_doubt", f"only part of it is there: nothing of it is in {untouched[0]}", ()
     observed: list[Effect] = []
-    for name in dict.fromkeys(effect.system for effect in effects):
-        system = core.systems.get(name)
-        if system is None:
-            return "in_doubt", f"the system {name} is not configured any more", ()
-        own = [effect for effect in effects if effect.system == name]
-        objects = [effect.object for effect in own]
-        before = await system.look(objects, [effect.before for effect in own])
-        if all(now.same(effect.before) for now, effect in zip(before, own, strict=True)):
-            return "not_applied", "everything is as it was before", ()
+    for name, own in parts.items():
+        system = core.systems[name]
         # Not as before: let the system finish, or put back, what was begun. It verifies what it had swapped out, so that a
         # save in the middle is found here as it would have been on the way forward.
         swapped = await system.swap(own)
         if isinstance(swapped, Drifted):
-            after = await system.look(objects, [effect.after for effect in own])
+            after = await system.look([effect.object for effect in own], [effect.after for effect in own])
             changed = [
                 now.same(effect.after) and not effect.before.same(effect.after)
                 for now, effect in zip(after, own, strict=True)
             ]
-            if any(changed):
+            if any(changed) or len(parts) > 1:
                 return "in_doubt", f"only part of it is there: {swapped.why}", ()
             return "not_applied", f"somebody else's change is there, ours is not: {swapped.why}", ()
         observed.extend(swapped.effects)
     return "applied", "everything is as it was meant to be", tuple(observed)
+
+
+async def _as_before(system: TargetSystem, own: Sequence[Effect]) -> bool:
+    before = await system.look([effect.object for effect in own], [effect.before for effect in own])
+    return all(now.same(effect.before) for now, effect in zip(before, own, strict=True))
 
 
 async def settle_all(core: Core) -> list[ActionView]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from takeback.server.engine.report import shown
-
 from takeback.journal.events import Caller
 from takeback.journal.views import ActionView, RunView
 from takeback.server.engine.answers import EngineError, RollbackAnswer
 from takeback.server.engine.conflicts import Conflicts
 from takeback.server.engine.core import Core
+from takeback.server.engine.report import shown
 from takeback.tools.system import TargetError
 
 

@@ -7,6 +7,7 @@ known, so that a crash between the two renames is finished by the next try, in e
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from pydantic import JsonValue
@@ -15,7 +16,17 @@ from takeback.journal.states import Effect, State
 from takeback.tools.files.calls import Dir
 from takeback.tools.files.fingerprint import measure, way_of
 from takeback.tools.files.paths import Place
-from takeback.tools.files.steps import CannotGoBack, Drift, Standing, Step, Workbench, found_or_restored, side_ref
+from takeback.tools.files.steps import (
+    UNREADABLE,
+    CannotGoBack,
+    Drift,
+    Standing,
+    Step,
+    Workbench,
+    found_or_restored,
+    side_ref,
+    unchanged,
+)
 from takeback.tools.files.trash import Slot
 
 
@@ -38,6 +49,7 @@ class Move(Step):
         self._start: Place = self._source if self._forward else self._destination
         self._end: Place = self._destination if self._forward else self._source
         self._slot = bench.trashes.slot(dict(side_ref(destination)))
+        self._arrived: os.stat_result | None = None
 
     def _at(self, place: Place, like: State) -> State:
         return self._bench.look(place, like)
@@ -103,6 +115,18 @@ class Move(Step):
             for place, effect in zip((self._source, self._destination), self.effects, strict=True)
         )
 
+    def read_back(self) -> Sequence[State]:
+        return tuple(
+            effect.after
+            if place is self._end and unchanged(self._stat(place), self._arrived)
+            else self._at(place, effect.after)
+            for place, effect in zip((self._source, self._destination), self.effects, strict=True)
+        )
+
+    def _stat(self, place: Place) -> os.stat_result | None:
+        folder = self._bench.parent(place)
+        return None if folder is None else self._bench.calls.lstat(folder, place.name)
+
     def check(self) -> None:
         if self._d.absent:
             return
@@ -112,7 +136,7 @@ class Move(Step):
         if self._forward and there is not None and not self._in_slot():
             self._slot = self._bench.trashes.free_slot(self._destination, self._folder(self._destination))
         if not self._forward and not (there is None and self._d_at(self._end)):
-            self._slot = found_or_restored(
+            self._slot, _ = found_or_restored(
                 self._bench,
                 self._destination,
                 self._slot,
@@ -148,11 +172,19 @@ class Move(Step):
             raise Drift(
                 f"{self._start.shown} or {self._end.shown} was changed by somebody else in the same instant."
             ) from error
-        if not self._f_at(self._end):
+        try:
+            self._arrived = self._stat(self._end)
             moved = self._at(self._end, self._f)
+            overwritten = self._in_slot() or not self._forward
+        except UNREADABLE as error:
+            self._home()
+            raise Drift(
+                f"{self._start.shown} or {self._end.shown} was changed by somebody else in the same instant."
+            ) from error
+        if not moved.same(self._f):
             self._home()
             raise Drift(f"{self._start.shown} was changed by somebody else.", {self._start.object: moved})
-        if self._forward and not self._in_slot():
+        if not overwritten:
             self._home()
             raise Drift(f"{self._end.shown} was changed by somebody else.")
 

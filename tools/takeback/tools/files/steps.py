@@ -6,18 +6,19 @@ what came out, and go back. Every act is its own inverse: undo and redo run the 
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import JsonValue
 
 from takeback.journal.states import ABSENT, Effect, State
 from takeback.tools.files.calls import Calls, Dir
 from takeback.tools.files.capture import Get, Put, write_new
-from takeback.tools.files.fingerprint import is_empty, measure, way_of
+from takeback.tools.files.fingerprint import Measured, Torn, is_empty, measure, way_of
 from takeback.tools.files.paths import Names, Place
 from takeback.tools.files.refusals import refuse
 from takeback.tools.files.trash import Slot, Trashes
@@ -38,7 +39,11 @@ class CannotGoBack(TargetError):
     """A step was made and could not be unmade; what was there is kept in the trash."""
 
     code = "half_done"
-    advice = "Look at the object; what was there before is kept in the trash as kept-…"
+    advice = "Look at the object before anything else is done with it."
+
+
+UNREADABLE: Final = (OSError, TargetError, Torn)
+"""What looking at an object raises where somebody has put a FIFO, writes without end, or has locked it away."""
 
 
 @dataclass(slots=True)
@@ -79,6 +84,12 @@ class Workbench:
                 return folder
             above = self.names.parent(above)
         return place.root_dir
+
+    def set_aside(self, slot: Slot) -> str:
+        """Keep for good what somebody else wrote; where it is then, in words."""
+        kept = self.trashes.keep(slot)
+        where = "in the trash of the data directory" if not slot.trash.home else f"in {slot.trash.home}/.takeback/trash"
+        return f"kept {where} as {kept}"
 
     def forget(self) -> None:
         """Close the folders; they are opened anew when they are needed again."""
@@ -145,6 +156,10 @@ class Step(ABC):
     def present(self) -> Sequence[State]:
         """What stands there, parallel to `effects`, each measured as its `before` was."""
 
+    @abstractmethod
+    def read_back(self) -> Sequence[State]:
+        """What stands there once all is done, parallel to `effects`, each measured as its `after` was."""
+
 
 class Exchange(Step):
     """A path and a slot change places; either side may be empty."""
@@ -155,6 +170,7 @@ class Exchange(Step):
         self._place = bench.names.locate(effect.object)
         self._slot = bench.trashes.slot(dict(side_ref(effect)))
         self._before, self._after = effect.before, effect.after
+        self._put: os.stat_result | None = None
 
     # -- looking ---------------------------------------------------------------------------------------------------------
 
@@ -176,6 +192,11 @@ class Exchange(Step):
     def present(self) -> Sequence[State]:
         return (self._look(self._before),)
 
+    def read_back(self) -> Sequence[State]:
+        parent = self._bench.parent(self._place)
+        there = self._bench.calls.lstat(parent, self._place.name) if parent is not None else None
+        return (self._after if unchanged(there, self._put) else self._look(self._after),)
+
     def _look(self, like: State) -> State:
         return self._bench.look(self._place, like)
 
@@ -191,7 +212,9 @@ class Exchange(Step):
             if there is not None:
                 self._slot = self._new_slot(parent)
             return
-        self._slot = found_or_restored(bench, self._place, self._slot, self._after, lambda: self._new_slot(parent))
+        self._slot, self._put = found_or_restored(
+            bench, self._place, self._slot, self._after, lambda: self._new_slot(parent)
+        )
 
     def _new_slot(self, parent: Dir | None) -> Slot:
         return self._bench.trashes.free_slot(self._place, parent or self._bench.nearest(self._place))
@@ -206,11 +229,16 @@ class Exchange(Step):
             raise Drift(f"{self._place.shown} was changed in the same instant.") from error
         if self._before.absent:
             return
-        came_out = measure(calls, slot.folder, slot.name, way_of(self._before.digest)).state
+        try:
+            came_out = measure(calls, slot.folder, slot.name, way_of(self._before.digest)).state
+            full = way_of(self._before.digest) == "dir" and not is_empty(calls, slot.folder, slot.name)
+        except UNREADABLE as error:
+            self._give_back()
+            raise Drift(f"{self._place.shown} was changed by somebody else in the same instant.") from error
         if not came_out.same(self._before):
             self._give_back()
             raise Drift(f"{self._place.shown} was changed by somebody else.", {self._effect.object: came_out})
-        if self._after.absent and way_of(self._before.digest) == "dir" and not is_empty(calls, slot.folder, slot.name):
+        if self._after.absent and full:
             self._give_back()
             raise Drift(f"The folder {self._place.shown} is not empty.", {self._effect.object: occupied(came_out)})
 
@@ -232,25 +260,34 @@ class Exchange(Step):
         try:
             self._turn(calls, parent, slot, name, out=self._after, into=self._before)
         except (FileExistsError, FileNotFoundError) as error:
-            self._bench.trashes.keep(slot)
-            raise CannotGoBack(f"{self._place.shown} was changed again while a change was being taken back.") from error
+            raise CannotGoBack(
+                f"{self._place.shown} was changed again while a change was being taken back.",
+                advice=f"Compare it with what was there just before, {self._bench.set_aside(slot)}.",
+            ) from error
         if not self._after.absent and not self._ours(calls, slot):
             # two saves in a row: the later one came out now, so it goes back and the earlier one is kept
             with suppress(FileNotFoundError):
                 calls.exchange(parent, name, slot.folder, slot.name)
-            self._bench.trashes.keep(slot)
+            self._keep(slot)
+
+    def _keep(self, slot: Slot) -> None:
+        kept = self._bench.set_aside(slot)
+        self._bench.warnings.append(f"What {self._place.shown} was for an instant in between is {kept}.")
 
     def _return_theirs(self, calls: Calls, parent: Dir, slot: Slot, name: bytes) -> None:
         try:
             calls.place(slot.folder, slot.name, parent, name)
         except FileExistsError:
-            self._bench.trashes.keep(slot)
+            self._keep(slot)
 
     def _ours(self, calls: Calls, slot: Slot) -> bool:
         """Whether what came back into the slot is what we had put out, untouched."""
-        if not measure(calls, slot.folder, slot.name, way_of(self._after.digest)).state.same(self._after):
+        try:
+            if not measure(calls, slot.folder, slot.name, way_of(self._after.digest)).state.same(self._after):
+                return False
+            return way_of(self._after.digest) != "dir" or is_empty(calls, slot.folder, slot.name)
+        except UNREADABLE:
             return False
-        return way_of(self._after.digest) != "dir" or is_empty(calls, slot.folder, slot.name)
 
     @staticmethod
     def _turn(calls: Calls, parent: Dir, slot: Slot, name: bytes, *, out: State, into: State) -> None:
@@ -272,7 +309,10 @@ class Exchange(Step):
         calls = self._bench.calls
         if self._slot is None:
             return False
-        held = measure(calls, self._slot.folder, self._slot.name, way_of(self._before.digest)).state
+        try:
+            held = measure(calls, self._slot.folder, self._slot.name, way_of(self._before.digest)).state
+        except UNREADABLE:
+            return False
         return held.same(self._before)
 
     def refs(self) -> Sequence[dict[str, JsonValue]]:
@@ -280,30 +320,62 @@ class Exchange(Step):
         return ({"at": self._effect.object, **slot},)
 
 
-def found_or_restored(bench: Workbench, place: Place, slot: Slot, wanted: State, new_slot: Callable[[], Slot]) -> Slot:
-    """The slot in which the wanted state lies: the known one, or a new one filled from its small image.
+def found_or_restored(
+    bench: Workbench, place: Place, slot: Slot, wanted: State, new_slot: Callable[[], Slot]
+) -> tuple[Slot, os.stat_result | None]:
+    """The slot in which the wanted state lies, and its stats: the known one, or a new one filled from its small image.
 
     :raises Drift: it is gone or changed, and there is no image.
     """
-    there = measure(bench.calls, slot.folder, slot.name, way_of(wanted.digest)).state
+    found = measure(bench.calls, slot.folder, slot.name, way_of(wanted.digest))
+    there = found.state
     if there.same(wanted):
-        return slot
+        return slot, found.stat
     image = wanted.ref.get("image")
+    linked = found.stat is not None and there.kind == "file" and found.stat.st_nlink > 1
     if not isinstance(image, dict):
         raise Drift(
             f"The earlier state of {place.shown} is no longer in the trash."
             if there.absent
+            else f"The earlier state of {place.shown} was changed under another of its names (hard links)."
+            if linked
             else f"The earlier state of {place.shown} in the trash was changed by a program that still had it open."
         )
     if not there.absent:
-        bench.trashes.keep(slot)
+        kept = bench.set_aside(slot)
         bench.warnings.append(
-            f"A program wrote to the earlier {place.shown} after it had been replaced; "
-            "what it wrote is kept in the trash."
+            f"{place.shown} has been changed under another of its names (hard links), so it comes back as a file of "
+            f"its own; what it had become is {kept}."
+            if linked
+            else f"A program wrote to the earlier {place.shown} after it had been replaced; what it wrote is {kept}."
         )
     fresh = new_slot()
-    write_new(bench.calls, fresh, image, bench.get)
-    return fresh
+    try:
+        write_new(bench.calls, fresh, image, bench.get)
+    except BaseException:
+        with suppress(OSError):
+            bench.calls.remove_tree(fresh.folder, fresh.name)
+        raise
+    return fresh, _as_wanted(bench, place, fresh, wanted).stat
+
+
+def _as_wanted(bench: Workbench, place: Place, fresh: Slot, wanted: State) -> Measured:
+    """What was made from an image, if it is what the image was of."""
+    made = measure(bench.calls, fresh.folder, fresh.name, way_of(wanted.digest))
+    if not made.state.same(wanted):
+        bench.calls.remove_tree(fresh.folder, fresh.name)
+        raise Drift(f"The earlier state of {place.shown} could not be made again exactly as it was.")
+    return made
+
+
+def unchanged(there: os.stat_result | None, put: os.stat_result | None) -> bool:
+    """Whether what stands there is the very thing that was checked a moment ago, untouched since."""
+    if there is None or put is None:
+        return there is put
+    return all(
+        getattr(there, fact) == getattr(put, fact)
+        for fact in ("st_dev", "st_ino", "st_mode", "st_uid", "st_gid", "st_size", "st_mtime_ns")
+    )
 
 
 def occupied(state: State) -> State:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pydantic import JsonValue
 
+from takeback.checkpoints.objects import ObjectError
 from takeback.journal.states import Effect, State
 from takeback.tools.files.calls import Dir
 from takeback.tools.files.fingerprint import way_of
 from takeback.tools.files.inplace import InPlace
 from takeback.tools.files.moving import Move, moved_from
 from takeback.tools.files.refusals import refusal
-from takeback.tools.files.steps import CannotGoBack, Drift, Exchange, Step, Workbench, side_ref
+from takeback.tools.files.steps import UNREADABLE, CannotGoBack, Drift, Exchange, Step, Workbench, side_ref
 from takeback.tools.system import Drifted, Swapped, TargetError, Unavailable
 
 _SIDE_KEYS = frozenset({"image", "base", "drop", "meta", "top", "bytes"})
@@ -29,10 +30,10 @@ def swap(bench: Workbench, effects: Sequence[Effect], notes: Dir) -> Swapped | D
     try:
         standings = [step.standing() for step in steps]
         if "other" in standings:
-            _go_back([step for step, at in zip(steps, standings, strict=True) if at == "after" and step.made_by_us()])
+            _home([step for step, at in zip(steps, standings, strict=True) if at == "after" and step.made_by_us()])
             return _drifted(bench, effects, steps, "It is not as this change left it or expects it.")
         if all(where == "after" for where in standings):
-            return Swapped(_told(effects, steps, None), already=True)
+            return Swapped(_told(effects, steps, None, {}), already=True)
         todo = [step for step, where in zip(steps, standings, strict=True) if where != "after"]
         for step in todo:
             step.check()
@@ -43,22 +44,63 @@ def swap(bench: Workbench, effects: Sequence[Effect], notes: Dir) -> Swapped | D
             current = None
         times.put_back()
         times.sync()
-        _drop(bench, changing, steps)
     except Drift as drift:
-        _go_back(done)
-        return _drifted(bench, effects, steps, str(drift), drift.present)
-    except OSError as error:
-        try:
-            _unwind(current)
-            _go_back(done)
-        except (OSError, Drift) as second:
-            raise CannotGoBack("A change failed on the way and could not be taken back.") from second
+        _home(done)
+        why = " ".join([str(drift), *bench.warnings])
+        return _drifted(bench, effects, steps, why, drift.present)
+    except CannotGoBack:
+        raise
+    except (*UNREADABLE, ObjectError) as error:
+        _home(done, current)
         shown = bench.names.locate(effects[0].object).shown if effects else "it"
-        raise unavailable(refusal(error, shown)) from error
+        raise _nothing_changed(error, shown) from error
     warnings = [*bench.warnings]
     if not bench.calls.one_step and todo:
         warnings.append(bench.calls.window)
-    return Swapped(_told(effects, steps, times), tuple(warnings))
+    seen = _read_back(bench, changing, steps)
+    if not _drop(bench, changing, steps):
+        warnings.append("Not all of what could not be kept was destroyed; the next `takeback gc` tries again.")
+    return Swapped(_told(effects, steps, times, seen), tuple(warnings))
+
+
+def _read_back(bench: Workbench, effects: Sequence[Effect], steps: Sequence[Step]) -> dict[int, State]:
+    """What stands there now, by the identity of the effects, reached by its path anew."""
+    bench.forget()
+    seen: dict[int, State] = {}
+    for step in steps:
+        try:
+            seen.update((id(effect), state) for effect, state in zip(step.effects, step.read_back(), strict=True))
+        except UNREADABLE:  # somebody has put there what cannot be read: whatever it is, it is not ours
+            unknown = State(digest="unknown", kind="other")
+            seen.update((id(effect), unknown) for effect in step.effects if not effect.after.absent)
+    return seen
+
+
+def _home(done: list[Step], current: Step | None = None) -> None:
+    """Everything back.
+
+    :raises CannotGoBack: something of it stays changed.
+    """
+    try:
+        _unwind(current)
+        _go_back(done)
+    except CannotGoBack:
+        raise
+    except (*UNREADABLE, ObjectError, Drift) as second:
+        raise CannotGoBack("A change failed on the way and could not be taken back.") from second
+
+
+def _nothing_changed(error: Exception, shown: str) -> TargetError:
+    """Why nothing was changed, in the class that says so."""
+    if isinstance(error, OSError):
+        return unavailable(refusal(error, shown))
+    if isinstance(error, TargetError):
+        return unavailable(error)
+    if isinstance(error, ObjectError):
+        return Unavailable(str(error), advice=error.advice)
+    torn = Unavailable(f"{shown} is being written all the time.", advice="Try again when it is quiet.")
+    torn.code = "changing"
+    return torn
 
 
 def unavailable(error: TargetError) -> Unavailable:
@@ -83,15 +125,20 @@ def _unwind(step: Step | None) -> None:
             raise CannotGoBack("A change failed on the way, and what stands there now is neither before nor after.")
 
 
-def _drop(bench: Workbench, effects: Sequence[Effect], steps: Sequence[Step]) -> None:
-    """Destroy what is not to be kept (said before the act)."""
+def _drop(bench: Workbench, effects: Sequence[Effect], steps: Sequence[Step]) -> bool:
+    """Destroy what is not to be kept (said before the act); whether all of it could be."""
     if not any(side_ref(effect).get("drop") for effect in effects):
-        return
+        return True
+    every = True
     for step in steps:
         for ref in step.refs():
             slot = bench.trashes.slot(dict(ref))
-            if slot is not None:
-                bench.calls.remove_tree(slot.folder, slot.name)
+            try:
+                if slot is not None:
+                    bench.calls.remove_tree(slot.folder, slot.name)
+            except (OSError, RecursionError):
+                every = False
+    return every
 
 
 def _go_back(done: list[Step]) -> None:
@@ -132,7 +179,9 @@ def _steps(bench: Workbench, effects: Sequence[Effect], notes: Dir) -> list[Step
     return [step for _, _, step in sorted(steps, key=lambda entry: entry[:2])]
 
 
-def _told(effects: Sequence[Effect], steps: Sequence[Step], times: _Times | None) -> tuple[Effect, ...]:
+def _told(
+    effects: Sequence[Effect], steps: Sequence[Step], times: _Times | None, seen: Mapping[int, State]
+) -> tuple[Effect, ...]:
     """The effects with the refs under which both sides are found from now on."""
     refs = {id(effect): ref for step in steps for effect, ref in zip(step.effects, step.refs(), strict=True)}
     kept = {key: state for step in steps for key, state in step.kept().items()}
@@ -146,11 +195,16 @@ def _told(effects: Sequence[Effect], steps: Sequence[Step], times: _Times | None
             effect.model_copy(
                 update={
                     "before": _with(kept.get(id(effect), effect.before), common),
-                    "after": _with(effect.after, common),
+                    "after": _with(_seen(effect, seen), common),
                 }
             )
         )
     return tuple(told)
+
+
+def _seen(effect: Effect, seen: Mapping[int, State]) -> State:
+    state = seen.get(id(effect), effect.after)
+    return effect.after if state.same(effect.after) else state
 
 
 def _with(state: State, common: dict[str, JsonValue]) -> State:

@@ -83,9 +83,11 @@ class Trashes:
         trash = self._named(home)
         return None if trash is None else Slot(trash, name.encode())
 
-    def keep(self, slot: Slot) -> None:
-        """Set aside for good what somebody else wrote."""
-        self._calls.place(slot.folder, slot.name, slot.folder, KEPT + os.urandom(4).hex().encode() + b"-" + slot.name)
+    def keep(self, slot: Slot) -> str:
+        """Set aside for good what somebody else wrote; the name under which it lies now."""
+        name = KEPT + os.urandom(4).hex().encode() + b"-" + slot.name
+        self._calls.place(slot.folder, slot.name, slot.folder, name)
+        return name.decode("ascii")
 
     def used(self) -> int:
         """Bytes that lie in the trashes: counted once, then kept up by `grow`."""
