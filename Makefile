@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check bench soak clean
+.PHONY: demo test check bench soak bundle clean
 
 # pyright runs on node: the machine's own, else one from a wheel.
 NODE := $(if $(shell command -v node),,'pyright[nodejs]')
@@ -28,12 +28,17 @@ check: $(STAMP)
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
 	$(BIN)/lint-imports
 
+# What it costs, beside what one would use instead (docs/speed.md). QUICK=1: two minutes instead of ten.
 bench: $(STAMP)
-	for file in benchmarks/*.py; do case $$file in benchmarks/_*) ;; *) $(BIN)/python $$file || exit 1 ;; esac; done
+	QUICK=$(QUICK) $(BIN)/python benchmarks/_run.py
 
 # Random work, crashes and foreign edits, for as long as one likes.
 soak: $(STAMP)
 	$(BIN)/python -m pytest -m soak $(ARGS)
+
+# What Claude Desktop installs with a double click.
+bundle: $(STAMP)
+	$(BIN)/python packaging/bundle.py --out dist
 
 clean:
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -10,6 +10,16 @@ import pytest_asyncio
 
 from takeback.tools.conformance import SystemConformance, ToolConformance, World, kit_services
 from takeback.tools.files import FilesFamily
+from takeback.tools.files.read_tools import GetFileInfoTool, ListDirectoryTool, ReadFileTool
+from takeback.tools.files.search_tool import SearchFilesTool
+from takeback.tools.files.write_tools import (
+    CopyFileTool,
+    CreateDirectoryTool,
+    DeleteFileTool,
+    EditFileTool,
+    MoveFileTool,
+    WriteFileTool,
+)
 
 BIG = "a line of the report\n" * 3000
 
@@ -56,11 +66,9 @@ async def family(site, tmp_path, portable):
 
 
 class FileTool(ToolConformance):
-    tool_name = ""
-
     @pytest.fixture
     def tool(self, family):
-        return next(tool for tool in family.tools if tool.name == self.tool_name)
+        return next(tool for tool in family.tools if isinstance(tool, self.tool_class))
 
     @pytest.fixture
     def systems(self, family):
@@ -72,28 +80,28 @@ class FileTool(ToolConformance):
 
 
 class TestReadFile(FileTool):
-    tool_name = "read_file"
+    tool_class = ReadFileTool
     examples = [{"path": "notes.txt"}, {"path": "notes.txt", "offset": 1, "limit": 2}]
     refused = [{"path": "nothing.txt"}, {"path": "drafts"}, {"path": "../outside"}]
 
 
 class TestListDirectory(FileTool):
-    tool_name = "list_directory"
+    tool_class = ListDirectoryTool
     examples = [{"path": "."}, {"path": ".", "recursive": True}]
 
 
 class TestSearchFiles(FileTool):
-    tool_name = "search_files"
+    tool_class = SearchFilesTool
     examples = [{"pattern": "*.md"}, {"pattern": "*", "content": "draft"}]
 
 
 class TestGetFileInfo(FileTool):
-    tool_name = "get_file_info"
+    tool_class = GetFileInfoTool
     examples = [{"path": "notes.txt"}]
 
 
 class TestWriteFile(FileTool):
-    tool_name = "write_file"
+    tool_class = WriteFileTool
     examples = [
         {"path": "notes.txt", "content": "new\n"},
         {"path": "new.txt", "content": "new\n"},
@@ -110,13 +118,13 @@ class TestWriteFile(FileTool):
 
 
 class TestEditFile(FileTool):
-    tool_name = "edit_file"
+    tool_class = EditFileTool
     examples = [{"path": "notes.txt", "edits": [{"old_text": "two", "new_text": "2"}]}]
     refused = [{"path": "notes.txt", "edits": [{"old_text": "four", "new_text": "4"}]}]
 
 
 class TestMoveFile(FileTool):
-    tool_name = "move_file"
+    tool_class = MoveFileTool
     examples = [
         {"source": "notes.txt", "destination": "moved.txt"},
         {"source": "notes.txt", "destination": "big.txt", "overwrite": True},
@@ -126,7 +134,7 @@ class TestMoveFile(FileTool):
 
 
 class TestCopyFile(FileTool):
-    tool_name = "copy_file"
+    tool_class = CopyFileTool
     examples = [
         {"source": "notes.txt", "destination": "copy.txt"},
         {"source": "drafts", "destination": "texts"},
@@ -135,13 +143,13 @@ class TestCopyFile(FileTool):
 
 
 class TestDeleteFile(FileTool):
-    tool_name = "delete_file"
+    tool_class = DeleteFileTool
     examples = [{"path": "notes.txt"}, {"path": "drafts", "recursive": True}, {"path": "link"}]
     refused = [{"path": "nothing.txt"}, {"path": "drafts"}]
 
 
 class TestCreateDirectory(FileTool):
-    tool_name = "create_directory"
+    tool_class = CreateDirectoryTool
     examples = [{"path": "new"}, {"path": "new/er/est"}]
 
 

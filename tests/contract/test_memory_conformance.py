@@ -10,8 +10,6 @@ LONGER = "x" * 50_000
 
 
 class MemoryTool(ToolConformance):
-    tool_class: type
-
     @pytest.fixture
     def memory(self, objects):
         memory = MemorySystem(objects=objects)

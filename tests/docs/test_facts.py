@@ -47,7 +47,7 @@ def test_the_configuration_on_the_page_is_accepted(tmp_path: Path):
 
 
 def test_the_configuration_of_every_client_starts_the_server_with_options_it_has():
-    shown = [json.loads(block) for block in blocks(ROOT / "README.md", "json")]
+    shown = [json.loads(block) for block in blocks(ROOT / "docs" / "install.md", "json")]
     assert len(shown) == 2
     for configuration in shown:
         [servers] = configuration.values()

@@ -8,6 +8,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -92,9 +93,9 @@ async def test_callers_at_the_same_time_share_a_transaction(sqlite_journal: Sqli
 async def test_one_fsync_serves_all_callers_of_a_transaction(sqlite_journal: SqliteJournal, make: Any) -> None:
     statements: list[str] = []
     assert sqlite_journal._writer is not None
-    await sqlite_journal._writer.set_trace_callback(statements.append)
+    await sqlite_journal._writer.connection.set_trace_callback(statements.append)
     await asyncio.gather(*(sqlite_journal.append([make.started(RunId(f"run_{number}"))]) for number in range(50)))
-    await sqlite_journal._writer.set_trace_callback(lambda _: None)
+    await sqlite_journal._writer.connection.set_trace_callback(lambda _: None)
     assert statements.count("COMMIT") <= 2
 
 
@@ -305,11 +306,11 @@ async def test_a_full_disk_is_said_and_the_same_call_succeeds_once_there_is_spac
     sqlite_journal: SqliteJournal, make: Any
 ) -> None:
     await sqlite_journal.append([make.started(RUN)])
-    writer = sqlite_journal._writer
+    writer = sqlite_journal._writer and sqlite_journal._writer.connection
     assert writer is not None
     (pages,) = await writer.call(lambda connection: connection.execute("PRAGMA page_count").fetchone())
     await writer.call(lambda connection: connection.execute(f"PRAGMA max_page_count = {pages + 1}").fetchone())
-    event = make.intended(RUN, "act_1", content="x" * 200_000)
+    event = make.intended(RUN, "act_1", content=os.urandom(100_000).hex())
     results = await asyncio.gather(
         sqlite_journal.append([event]), sqlite_journal.append([make.started(RunId("run_b"))]), return_exceptions=True
     )
@@ -383,14 +384,34 @@ def _open_files() -> list[int]:
 
 async def test_what_was_erased_is_nowhere_in_the_files(place: Any, make: Any) -> None:
     journal = await place.open()
-    await journal.append([make.started(RUN), make.intended(RUN, "act_1", "/w/diary", content="dear diary" * 900)])
-    await journal.append([make.applied(RUN, "act_1", "/w/diary", content="dear diary" * 900)])
-    for number in range(5):
-        await journal.append([make.intended(RUN, f"act_more_{number}")])
-    await journal.erase([2, 3], by="me", why="asked for", at=make.started(RUN).at)
-    for file in place.path.parent.iterdir():
-        assert b"diary" not in file.read_bytes(), file.name
-    await journal.close()
+    try:
+        diary = " ".join(f"dear diary {number * number}" for number in range(300))
+        await journal.append([make.started(RUN), make.intended(RUN, "act_1", "/w/diary", content=diary)])
+        await journal.append([make.applied(RUN, "act_1", "/w/diary", content=diary)])
+        for number in range(5):
+            await journal.append([make.intended(RUN, f"act_more_{number}")])
+        with closing(sqlite3.connect(place.path)) as database:
+            found = database.execute("SELECT payload FROM events WHERE position IN (2, 3)").fetchall()
+        pieces = [frame[start : start + 24] for (frame,) in found for start in range(8, len(frame) - 24, 24)]
+        assert len(pieces) > 40
+        await journal.erase([2, 3], by="me", why="asked for", at=make.started(RUN).at)
+        for file in place.path.parent.iterdir():
+            content = file.read_bytes()
+            assert b"diary" not in content, file.name
+            assert not any(piece in content for piece in pieces), file.name
+    finally:
+        await journal.close()
+
+
+async def test_a_commit_waits_for_the_disk(sqlite_journal: SqliteJournal) -> None:
+    # with anything less than FULL, what was acknowledged is lost with the power
+    assert sqlite_journal._writer is not None
+    asked = {"synchronous": 2, "journal_mode": "wal", "foreign_keys": 1, "secure_delete": 1}
+    for name, expected in asked.items():
+        found = await sqlite_journal._writer.connection.call(
+            lambda connection, name=name: connection.execute(f"PRAGMA {name}").fetchone()[0]  # type: ignore[misc]
+        )
+        assert (name, found) == (name, expected)
 
 
 async def test_unanchored_heads_fail_nobody_and_are_anchored_with_the_next_commit(place: Any, make: Any) -> None:

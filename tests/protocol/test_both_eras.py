@@ -70,6 +70,18 @@ def test_starting_loads_nothing_that_only_other_commands_need() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_who_wants_to_be_told_of_tasks_has_to_know_tasks(start: Start) -> None:
+    client = start()
+    wanted = {"taskIds": ["a"], "resourceSubscriptions": ["takeback://runs"]}
+    client.ask(1, "subscriptions/listen", notifications=wanted)
+    assert client.answer()["error"]["code"] == -32021
+    knows = {"io.modelcontextprotocol/clientCapabilities": {"extensions": {"io.modelcontextprotocol/tasks": {}}}}
+    client.ask(2, "subscriptions/listen", notifications=wanted, _meta=knows)
+    told = client.answer()
+    assert told["method"] == "notifications/subscriptions/acknowledged"
+    assert "taskIds" not in told["params"]["notifications"]
+
+
 def test_who_watches_a_run_is_told_when_it_changes(start: Start) -> None:
     client = start()
     client.ask(1, "subscriptions/listen", notifications={"resourceSubscriptions": ["takeback://runs"]})

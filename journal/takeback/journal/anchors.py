@@ -20,6 +20,8 @@ from takeback.journal.oslock import FileLock
 
 COMPACT_BYTES: Final = 4 * 1024 * 1024
 
+_LINE: Final = json.JSONEncoder(separators=(",", ":")).encode
+
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
@@ -49,7 +51,7 @@ class AnchorFile:
         :raises OSError: the line could not be written.
         """
         anchored = {run_id: [seq, mac.hex()] for run_id, (seq, mac) in heads.items()}
-        line = json.dumps({"journal": journal, "position": position, "heads": anchored}, separators=(",", ":")) + "\n"
+        line = _LINE({"journal": journal, "position": position, "heads": anchored}) + "\n"
         with self._lock.held():
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0), 0o600)
             try:
@@ -103,7 +105,7 @@ class AnchorFile:
                 newest[journal, run_id] = max(seq, newest.get((journal, run_id), 0))
                 kept[journal, run_id, seq, mac] = position
         lines = [
-            json.dumps({"journal": journal, "position": position, "heads": {run_id: [seq, mac]}}, separators=(",", ":"))
+            _LINE({"journal": journal, "position": position, "heads": {run_id: [seq, mac]}})
             for (journal, run_id, seq, mac), position in kept.items()
             if newest[journal, run_id] == seq
         ]

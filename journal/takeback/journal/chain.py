@@ -23,6 +23,8 @@ from takeback.journal.log import JournalError
 
 SALT_BYTES: Final = 16
 
+_CANONICAL: Final = json.JSONEncoder(separators=(",", ":")).encode
+
 TYPES: Final[dict[str, type[BaseEvent]]] = {
     name: member
     for member in get_args(get_args(_events.Event)[0])
@@ -134,9 +136,7 @@ def mac(
     key: bytes, *, run_id: str, seq: int, type: str, at: str, payload_digest: bytes, previous: bytes, key_id: str
 ) -> bytes:
     """HMAC-SHA256 over the canonical bytes: a JSON array in ASCII without blanks, digests in hex."""
-    canonical = json.dumps(
-        ["takeback/1", run_id, seq, type, at, payload_digest.hex(), previous.hex(), key_id], separators=(",", ":")
-    )
+    canonical = _CANONICAL(["takeback/1", run_id, seq, type, at, payload_digest.hex(), previous.hex(), key_id])
     return hmac.digest(key, canonical.encode("ascii"), "sha256")
 
 

@@ -1,12 +1,13 @@
-"""How payloads and views lie on the disk: deflated against what is known already, so that nothing is written twice.
+"""How payloads and views lie on the disk: nothing that an earlier event says is written again.
 
-An action says the same thing several times: intent and conclusion name the same object, digests and references, and its
-view says it all again. So a frame is DEFLATE with a preset dictionary: the text below, and behind it the payloads of earlier
-events, which the frame names as its bases. A frame is only how bytes lie there. The chain runs over the payload itself, and what
-cannot be unpacked any more is found like anything else that was changed.
+Intent and conclusion of an action name the same object, digests and references. So a payload is DEFLATEd with a preset
+dictionary: the text below, and behind it the payloads of earlier events, which the frame names as its bases. A view that
+follows from a few events alone is not written at all: its frame names them, and whoever reads it folds them. A frame is only
+how bytes lie there. The chain runs over the payload itself, and what cannot be unpacked any more is found like anything else
+that was changed.
 
-A frame is: the version of the text (one byte), the number of bases (one byte), their positions (varints), DEFLATE. Bytes that
-begin with `{` are plain JSON.
+A frame is: the version of the text (one byte; 0 if only events are named), the number of events named (one byte), their
+positions (varints), DEFLATE. Bytes that begin with `{` are plain JSON.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 _PLAIN: Final = b"{"
+
+_POINTS: Final = 0
 
 _VERSION: Final = 1
 """Of the text that new frames are packed with. A better text gets the next number; the older ones stay, for older frames."""
@@ -56,7 +59,9 @@ _TEXTS: Final[dict[int, bytes]] = {
         b'"after":{"digest":"blake3:","kind":"file","content":"blake3:","size":4096,"objects":["blake3:"],'
         b'"ref":{"base":{"object":"blake3:"},"at":"/home/","slot":"","trash":"","dir":{"was":17952025,"left":17952025}}}}],'
         b'"answer":{"path":"","size":4096,"created":false,"digest":"blake3:"},"summary":"Wrote .txt (4,096 bytes).",'
-        b'"summary":"Created .md (","summary":"Edited ","summary":"Moved ","summary":"Deleted ","warnings":["","digest":"blake3:'
+        b""
+        b'"summary":"Created .md (","summary":"Edited ","summary":"Moved ","summary":"Deleted ",'
+        b'"warnings":["","digest":"blake3:'
         b'{"run_id":"run_","at":"2026-","action_id":"act_","tool":"write_file","tool_version":"1","caller":{"principal":"local:",'
         b'"client":"claude-code","client_version":"2.1.0"},"step":"","requested":{"path":".txt","content":"'
         b'\xe2\x80\xa6 (4096 characters)"},"argument_digest":"blake3:","effects":[{"system":"files","object":"/home/","before":'
@@ -70,7 +75,7 @@ _TEXTS: Final[dict[int, bytes]] = {
 }
 """What events and views are made of. Never change one that is in use: no frame could be read any more."""
 
-_LEVEL: Final = 5
+_LEVEL: Final = 3
 _WINDOW_BITS: Final = 14
 _MEMORY_LEVEL: Final = 6
 """Small tables: what is packed is small, and most of the time goes into making them."""
@@ -83,6 +88,19 @@ def pack(data: bytes, bases: Sequence[tuple[int, bytes]] = ()) -> bytes:
     head = bytes((_VERSION, len(bases)))
     frame = b"".join((head, *(_varint(position) for position, _ in bases), deflate.compress(data), deflate.flush()))
     return data if len(frame) >= len(data) and data.startswith(_PLAIN) else frame
+
+
+def point(positions: Sequence[int]) -> bytes:
+    """The frame of a view that follows from the events at these positions alone."""
+    return b"".join((bytes((_POINTS, len(positions))), *(_varint(position) for position in positions)))
+
+
+def points(frame: bytes) -> tuple[int, ...] | None:
+    """Positions of the events that a view follows from, in order; `None` if the frame holds the view itself.
+
+    :raises ValueError: it is not a frame.
+    """
+    return _head(frame)[1] if frame[:1] == bytes((_POINTS,)) else None
 
 
 def bases_of(frame: bytes) -> tuple[int, ...]:
@@ -99,9 +117,11 @@ def unpack(frame: bytes, base: Callable[[int], bytes | None]) -> bytes:
     :param base: gives the payload at a position.
     :raises ValueError: it is not a frame, or one of its bases is not there.
     """
-    version, bases, start = _head(frame)
-    if not version:
+    if frame.startswith(_PLAIN):
         return frame
+    version, bases, start = _head(frame)
+    if version not in _TEXTS:
+        raise ValueError("the frame names events and holds nothing")
     known = [_TEXTS[version]]
     for position in bases:
         payload = base(position)
@@ -119,10 +139,10 @@ def unpack(frame: bytes, base: Callable[[int], bytes | None]) -> bytes:
 
 
 def _head(frame: bytes) -> tuple[int, tuple[int, ...], int]:
-    """Version (0: plain), bases, and where the rest begins."""
+    """Version, events named, and where the rest begins."""
     if frame.startswith(_PLAIN):
-        return 0, (), 0
-    if len(frame) < 2 or frame[0] not in _TEXTS:
+        return _POINTS, (), 0
+    if len(frame) < 2 or (frame[0] != _POINTS and frame[0] not in _TEXTS):
         raise ValueError("the frame is of a kind that this takeback does not know")
     bases: list[int] = []
     at = 2

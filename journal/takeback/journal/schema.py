@@ -1,7 +1,8 @@
 """The tables of the SQLite journal, and how its connections are opened.
 
-`events` is appended to and never updated, but for erasing a payload with its salt. All other tables can be made anew from it
-(`views`, `touched`), or hold bytes that name themselves (`blobs`).
+`events` is appended to and never updated, but for erasing a payload with its salt (and for repacking what rested on it; see
+`frames.py`). `names` gives the ids of runs and keys small numbers. All other tables can be made anew from the events (`views`,
+`touched`), or hold bytes that name themselves (`blobs`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Final
 
 from takeback.journal.log import JournalError
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 """Version of the tables below, kept in `user_version`."""
 
 APPLICATION_ID: Final = 0x7462_6A31
@@ -25,6 +26,13 @@ BUSY_SECONDS: Final = 30.0
 WAL_RESET_SAFE: Final = (3, 51, 3)
 """From this version on SQLite has no race between a writer and a checkpointer that resets the WAL."""
 
+_NAMES: Final = """
+CREATE TABLE names(
+    row INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE
+);
+"""
+
 _TABLES: Final = """
 CREATE TABLE meta(
     name TEXT PRIMARY KEY,
@@ -33,17 +41,17 @@ CREATE TABLE meta(
 
 CREATE TABLE events(
     position INTEGER PRIMARY KEY,
-    run_id TEXT NOT NULL,
+    run INTEGER NOT NULL,
     seq INTEGER NOT NULL,
     type TEXT NOT NULL,
     at TEXT NOT NULL,
     action_id TEXT,
     payload BLOB,
     salt BLOB,
-    payload_digest BLOB NOT NULL,
+    payload_digest BLOB,
     mac BLOB NOT NULL,
-    key_id TEXT NOT NULL,
-    UNIQUE(run_id, seq)
+    key INTEGER NOT NULL,
+    UNIQUE(run, seq)
 );
 CREATE INDEX events_erased ON events(position) WHERE type = 'erased';
 
@@ -58,7 +66,7 @@ CREATE TABLE views(
     row INTEGER PRIMARY KEY,
     kind TEXT NOT NULL,
     id TEXT NOT NULL,
-    run_id TEXT NOT NULL,
+    run INTEGER NOT NULL,
     status TEXT,
     live INTEGER NOT NULL,
     first_position INTEGER NOT NULL,
@@ -66,7 +74,7 @@ CREATE TABLE views(
     doc BLOB NOT NULL,
     UNIQUE(kind, id)
 );
-CREATE INDEX views_run ON views(run_id, kind, first_position);
+CREATE INDEX views_run ON views(run, kind, first_position);
 CREATE INDEX views_order ON views(kind, first_position);
 CREATE INDEX views_live ON views(kind, status, first_position) WHERE live;
 
@@ -81,7 +89,8 @@ CREATE TABLE touched(
 
 
 def create_projections(connection: sqlite3.Connection) -> None:
-    """Make the tables that can be made anew from the events."""
+    """Make the tables that can be made anew from the events, and the names that these use."""
+    _run(connection, _NAMES)
     _run(connection, _PROJECTIONS)
 
 
@@ -119,9 +128,10 @@ def connect_writer(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def connect_reader(path: Path) -> sqlite3.Connection:
+def connect_reader(path: Path, *, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection:
     """A connection that cannot write.
 
+    :param busy_seconds: how long it waits where it has to.
     :raises JournalError: there is no journal.
     """
     if not path.exists():
@@ -133,6 +143,7 @@ def connect_reader(path: Path) -> sqlite3.Connection:
         _check(connection)
         if _version(connection) == 0:
             raise SchemaUnknown(f"{path.name} is empty, not a journal")
+        connection.execute(f"PRAGMA busy_timeout={int(1000 * busy_seconds)}")
     except BaseException:
         connection.close()
         raise
@@ -167,8 +178,8 @@ def _check(connection: sqlite3.Connection) -> None:
         raise SchemaUnknown("the file in the journal's place is not an SQLite database") from error
     if tables and application != APPLICATION_ID:
         raise SchemaUnknown("the database in the journal's place belongs to another program")
-    if version > SCHEMA:
-        raise SchemaUnknown(f"the journal has schema {version}; this takeback knows schemas up to {SCHEMA}")
+    if version not in (0, SCHEMA):
+        raise SchemaUnknown(f"the journal has schema {version}; this takeback knows schema {SCHEMA}")
 
 
 def _create(connection: sqlite3.Connection) -> None:

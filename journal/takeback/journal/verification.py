@@ -15,7 +15,9 @@ from takeback.journal.erasure import Remains
 from takeback.journal.ids import RunId
 from takeback.journal.keys import KeyRing
 from takeback.journal.log import Problem, Verification
+from takeback.journal.rows import Payloads, rows
 from takeback.journal.schema import connect_reader, create_projections
+from takeback.journal.stored import document, read_view
 
 _SUSPECTS = 64
 """How many events of a run with a wrong mac are looked at for having changed places."""
@@ -159,7 +161,7 @@ def verify_sqlite(path: Path, ring: KeyRing, anchors: Sequence[Anchor]) -> Verif
     try:
         connection.execute("BEGIN")
         checker = Checker(ring, anchors, tables.all_remains(connection))
-        for row in tables.rows(connection):
+        for row in rows(connection):
             checker.check(row)
         for problem in _projections(connection, scratch):
             checker.add(problem)
@@ -179,11 +181,14 @@ def _projections(connection: sqlite3.Connection, scratch: sqlite3.Connection) ->
         yield Problem("projection", None, None, f"the views cannot be folded ({type(error).__name__})")
         return
     select = (
-        "SELECT kind, id, run_id, status, live, first_position, version, doc FROM views ORDER BY kind, id",
+        "SELECT kind, id, name, status, live, first_position, version, doc FROM views LEFT JOIN names ON names.row = run "
+        "ORDER BY kind, id",
         "SELECT system, object, position, action_id FROM touched ORDER BY 1, 2, 3, 4",
     )
+    payloads = Payloads(connection)
     for statement, names in zip(select, (("kind", "id"), ("system", "object")), strict=True):
-        for stored, folded in _aligned(connection.execute(statement), scratch.execute(statement)):
+        found = (_unpacked(row, payloads) for row in connection.execute(statement))
+        for stored, folded in _aligned(found, scratch.execute(statement)):
             shown = stored or folded
             assert shown is not None
             what = (
@@ -194,6 +199,17 @@ def _projections(connection: sqlite3.Connection, scratch: sqlite3.Connection) ->
                 else "is not what the events say"
             )
             yield Problem("projection", None, None, f"{names[0]} {shown[0]}, {names[1]} {shown[1]}: the view {what}")
+
+
+def _unpacked(row: tuple[object, ...], payloads: Payloads) -> tuple[object, ...]:
+    # the same view can lie there in more than one way, so views are compared and not frames
+    kind, id, *_, doc = row
+    if not isinstance(doc, bytes):
+        return row
+    try:
+        return (*row[:-1], document(read_view(str(kind), str(id), doc, payloads)))
+    except (ValueError, KeyError):
+        return row
 
 
 def _aligned(

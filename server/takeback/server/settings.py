@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from pydantic.fields import FieldInfo
 
 APP = "takeback"
 PREFIX = "TAKEBACK_"
+HTTP_TOKEN = "TAKEBACK_HTTP_TOKEN"  # noqa: S105 -- the variable's name
+"""The environment variable with the token of `serve --http`. A credential, and so no setting."""
 MIB = 1024 * 1024
 
 
@@ -74,6 +77,40 @@ class ToolSettings(Section):
     settings: dict[str, dict[str, object]] = Field(default_factory=dict, description="Per family, its own settings.")
 
 
+class HttpSettings(Section):
+    """`[http]`: `takeback serve --http`. Of tokens only the digests stand here, never the tokens."""
+
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(default=8765, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    tokens: dict[str, str] = Field(
+        default_factory=dict, description="Per name, the SHA-256 of that person's token (takeback token NAME)."
+    )
+    issuer: str | None = Field(default=None, description="The OAuth authorization server whose tokens are accepted.")
+    resource: str | None = Field(default=None, description="This server's own address, as tokens must name it (aud).")
+    required_scopes: tuple[str, ...] = Field(default=(), description="Scopes that each token of the issuer must have.")
+    jwks_url: str | None = Field(default=None, description="Where the issuer publishes its keys.")
+    jwks_file: Path | None = Field(default=None, description="The issuer's keys as a file, instead of the address.")
+    hosts: tuple[str, ...] = Field(default=(), description="Further names under which the server may be addressed.")
+    origins: tuple[str, ...] = Field(default=(), description="Web pages (https://host) that may address the server.")
+    request_seconds: float = Field(
+        default=30, gt=0, description="What a client gets to send a request, or to take a piece of an answer."
+    )
+    connections: int = Field(default=256, gt=0, description="Connections served at once; more are turned away.")
+
+    @field_validator("tokens")
+    @classmethod
+    def _digests(cls, tokens: dict[str, str]) -> dict[str, str]:
+        for name, digest in tokens.items():
+            if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}", name) is None:
+                raise ValueError(f"the name {name!r} has characters that a name cannot have, or is too long")
+            if re.fullmatch(r"sha256:[0-9a-f]{64}", digest) is None:
+                # what stands there may be a token: it is not repeated
+                raise ValueError(f"{name} needs the digest that takeback token {name} prints, not the token")
+        if len(set(tokens.values())) < len(tokens):
+            raise ValueError("two names have the same token")
+        return tokens
+
+
 class Settings(BaseModel):
     """Everything that can be set. `Settings.load` reads it."""
 
@@ -82,6 +119,7 @@ class Settings(BaseModel):
     workspace: WorkspaceSettings = WorkspaceSettings()
     limits: LimitSettings = LimitSettings()
     tools: ToolSettings = ToolSettings()
+    http: HttpSettings = HttpSettings()
     data: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir(APP)), description="The data directory.")
     key_file: Path | None = Field(
         default=None, description="The chain's key; by default below the user's configuration folder."
@@ -247,7 +285,7 @@ def _from_environment(variables: Mapping[str, str]) -> tuple[dict[str, tuple[str
     found: dict[str, tuple[str, Any]] = {}
     unknown: list[str] = []
     for name in sorted(variables):
-        if not name.startswith(PREFIX) or name == PREFIX + "CONFIG":
+        if not name.startswith(PREFIX) or name in (PREFIX + "CONFIG", HTTP_TOKEN):
             continue
         key = name.removeprefix(PREFIX).lower().replace("__", ".")
         if key in known:

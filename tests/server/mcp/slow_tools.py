@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -107,6 +107,20 @@ class _Gated(SwapPrepared):
         return await super().commit()
 
 
+def _gate(folder: Path) -> Callable[[str], Awaitable[None]]:
+    """Waits, before or after a swap, while there is a file `hold_before` or `hold_after`; says so by a file `held`."""
+    gates = {"swap": folder / "hold_before", "swapped": folder / "hold_after"}
+
+    async def step(name: str) -> None:
+        gate = gates.get(name)
+        if gate is not None and gate.exists():
+            (folder / "held").touch()
+            while gate.exists():  # noqa: ASYNC110 -- another process lets go
+                await anyio.sleep(0.01)
+
+    return step
+
+
 class SetSlowly(ReversibleTool[Slowly]):
     name, title, description = "set_slowly", "Set slowly", "Sets a value, but not before it is told to."
     arguments, result = Slowly, Written
@@ -131,6 +145,7 @@ class SlowFamily(Family):
 
     def __init__(self, folder: Path) -> None:
         self.system = MemorySystem("slow", file=folder / "slow.db")
+        self.system.on_step = _gate(folder)
         self.systems = (self.system,)
         self.tools = (CountUp(), SayMuch(), Explode(), Wait(folder), SetSlowly(folder, self.system))
 

@@ -104,7 +104,7 @@ async def test_no_call_waits_longer_than_its_bound_for_a_person(engine: Engine, 
     import anyio
 
     lanes = ApprovalLanes(engine, wait_seconds=0.05)
-    [extension] = server._extensions  # pyright: ignore[reportPrivateUsage] -- no other way to shorten the wait
+    [*_, extension] = server._extensions  # pyright: ignore[reportPrivateUsage] -- no other way to shorten the wait
     extension._lanes = lanes  # type: ignore[attr-defined]
 
     async def never(context: Any, params: ElicitRequestParams) -> ElicitResult:

@@ -6,6 +6,8 @@ import errno
 import json
 import os
 import subprocess
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,8 +17,8 @@ from tests.tools.files_system.test_same_instant import after_the, before_the, re
 from tests.tools.files_system.world import World, reverse
 
 from takeback.tools.files.fingerprint import Torn
-from takeback.tools.files.paths import escape
-from takeback.tools.system import Drifted, Swapped, TargetError, Unavailable
+from takeback.tools.files.native import NativeCalls
+from takeback.tools.system import Clash, Drifted, Swapped, TargetError, Unavailable
 
 MIB = 1024 * 1024
 
@@ -39,7 +41,7 @@ def trash(world: World) -> list[str]:
     return sorted(os.listdir(world.data / "trash"))
 
 
-# -- what comes out of the exchange cannot be read -------------------------------------------------------------------------
+# -- what comes out of the exchange cannot be read -------------------------------------------------------------------
 
 
 def _fifo(world: World, name: str) -> None:
@@ -75,20 +77,20 @@ async def test_a_fifo_put_there_in_the_same_instant_stays_where_they_put_it(new_
 
 
 async def test_what_came_out_and_never_holds_still_goes_back(new_world, monkeypatch):
-    from takeback.tools.files import steps
+    from takeback.tools.files import workbench
 
     world = new_world(False)
     await world.open()
     (world.root / "f").write_bytes(b"old")
     staged = await world.system.stage_write(world.system.resolve("f"), b"new")
-    measure, out = steps.measure, [False]
+    measure, out = workbench.measure, [False]
 
     def torn(calls: Any, d: Any, name: bytes, *given: Any, **more: Any) -> Any:
         if out[0] and d.path.endswith(b"trash"):
             raise Torn
         return measure(calls, d, name, *given, **more)
 
-    monkeypatch.setattr(steps, "measure", torn)
+    monkeypatch.setattr(workbench, "measure", torn)
     after_the(world, "exchange", lambda: out.__setitem__(0, True))
     try:
         answer: Any = await world.system.swap(staged.effects)
@@ -98,7 +100,109 @@ async def test_what_came_out_and_never_holds_still_goes_back(new_world, monkeypa
     assert (world.root / "f").read_bytes() == b"old"
 
 
-# -- a lost object, a failure on the way back ---------------------------------------------------------------------------------
+@pytest.mark.parametrize("undoing", [False, True])
+async def test_a_move_over_a_file_that_meets_an_edit_goes_back_whole(world, undoing):
+    (world.root / "a").write_bytes(b"a")
+    (world.root / "b").write_bytes(b"b")
+    resolve = world.system.resolve
+    staged = await world.system.stage_move(resolve("a"), resolve("b"), overwrite=True)
+    effects = reverse((await world.commit(staged)).effects) if undoing else staged.effects
+    moving = world.root / ("b" if undoing else "a")
+
+    def theirs() -> None:
+        with moving.open("ab") as file:
+            file.write(b" and theirs")
+
+    before_the(world, "place" if undoing or not world.system._calls.one_step else "exchange", theirs)
+    assert isinstance(await world.system.swap(effects), Drifted)
+    assert moving.read_bytes() == b"a and theirs"
+    if undoing:
+        assert os.listdir(world.root) == ["b"]
+        [slot] = trash(world)
+        assert (world.data / "trash" / slot).read_bytes() == b"b"
+    else:
+        assert (world.root / "b").read_bytes() == b"b"
+
+
+@pytest.mark.parametrize("undoing", [False, True])
+async def test_a_change_that_was_made_is_not_called_impossible_afterwards(world, undoing):
+    (world.root / "d").mkdir()
+    (world.root / "d/f").write_bytes(b"old")
+    staged = await world.system.stage_write(world.system.resolve("d/f"), b"new")
+    effects = reverse((await world.commit(staged)).effects) if undoing else staged.effects
+    calls: Any = world.system._calls
+    sync_folder, open_below = calls.sync_folder, calls.open_below
+
+    def broken(*_: Any) -> Any:
+        raise OSError(errno.EIO, "the disk is gone")
+
+    def last(*given: Any) -> None:
+        sync_folder(*given)
+        calls.open_below = broken
+
+    calls.sync_folder = last
+    await world.system.swap(effects)
+    calls.open_below = open_below
+    assert (world.root / "d/f").read_bytes() == (b"old" if undoing else b"new")
+
+
+@pytest.mark.parametrize("what", ["fifo", "closed"])
+async def test_what_cannot_be_read_is_a_state_like_no_other_and_hides_nothing_else(world, what, monkeypatch):
+    for name in ("f", "g"):
+        await world.write(name, b"old")
+    f, g = await world.write("f", b"new"), await world.write("g", b"new")
+    if what == "fifo":
+        _fifo(world, "f")
+    else:
+        calls: Any = world.system._calls
+        open_file = calls.open_file
+
+        def closed(d: Any, name: bytes, *given: Any) -> int:
+            if name == b"f":
+                raise PermissionError(errno.EACCES, "closed")
+            return open_file(d, name, *given)
+
+        monkeypatch.setattr(calls, "open_file", closed)
+    wanted = reverse((*f.effects, *g.effects))
+    seen = await world.system.look([e.object for e in wanted], [e.before for e in wanted])
+    assert [now.same(e.before) for now, e in zip(seen, wanted, strict=True)] == [True, False]
+    assert not any(now.absent for now in seen)
+    answer = await world.take_back_or_merge(f)
+    assert isinstance(answer, str)
+    assert answer.startswith("f ")
+    await world.take_back(g)
+    assert (world.root / "g").read_bytes() == b"old"
+    if what == "fifo":
+        assert (world.root / "f").is_fifo()
+
+
+async def test_a_folder_whose_trash_is_gone_is_a_clash_that_says_so(world):
+    (world.root / "t").mkdir()
+    (world.root / "t/f").write_bytes(b"x")
+    gone = await world.commit(await world.system.stage_delete(world.system.resolve("t"), recursive=True))
+    subprocess.run(["rm", "-rf", str(world.data / "trash")], check=True)
+    answer = await world.take_back_or_merge(gone)
+    assert answer == "The earlier state of t is no longer in the trash."
+    wanted = reverse(gone.effects)
+    present = await world.system.look([e.object for e in wanted], [e.before for e in wanted])
+    merged: Any = await world.system.merge(wanted, present)
+    assert isinstance(merged, Clash)
+    assert merged.why == answer
+
+
+async def test_a_file_whose_folder_is_gone_is_a_clash_that_says_so(world):
+    (world.root / "d").mkdir()
+    (world.root / "d/f").write_bytes(b"x" * 50_000)
+    gone = await world.commit(await world.system.stage_delete(world.system.resolve("d/f"), recursive=True))
+    os.rename(world.root / "d", world.root / "e")
+    wanted = reverse(gone.effects)
+    present = await world.system.look([e.object for e in wanted], [e.before for e in wanted])
+    merged: Any = await world.system.merge(wanted, present)
+    assert isinstance(merged, Clash)
+    assert merged.why == "The folder of d/f is gone."
+
+
+# -- a lost object, a failure on the way back ------------------------------------------------------------------------
 
 
 async def test_a_lost_block_leaves_a_hard_linked_file_as_it_is(world):
@@ -151,18 +255,16 @@ async def test_what_cannot_be_destroyed_at_once_does_not_bring_half_a_tree_back(
     assert not (world.root / "t").exists()
 
 
-# -- changes in place ------------------------------------------------------------------------------------------------------------
+# -- changes in place ------------------------------------------------------------------------------------------------
 
 
 async def test_a_refused_change_in_place_does_not_come_back_as_an_undo_at_the_next_start(world):
     path = world.root / "f"
     path.write_bytes(b"old")
     os.link(path, world.root / "g")
-    failing(world, "open_file", OSError(errno.ETXTBSY, "busy"), after=2 + 1)
     staged = await world.system.stage_write(world.system.resolve("f"), b"new")
     world.store.kept.update(staged.blobs)
     calls: Any = world.system._calls
-    del calls.open_file
     open_file = calls.open_file
 
     def busy(d: Any, name: bytes, flags: int, *mode: Any) -> int:
@@ -179,6 +281,22 @@ async def test_a_refused_change_in_place_does_not_come_back_as_an_undo_at_the_ne
     await world.system.close()
     await world.open()
     assert path.read_bytes() == b"new"
+
+
+async def test_a_change_in_place_that_was_stopped_halfway_can_be_tried_again_without_a_restart(world):
+    path = world.root / "f"
+    path.write_bytes(b"old" * 100)
+    os.link(path, world.root / "g")
+    staged = await world.system.stage_write(world.system.resolve("f"), b"new")
+    world.store.kept.update(staged.blobs)
+    failing(world, "truncate", OSError(errno.EIO, "the disk is gone"), times=2)
+    with pytest.raises(Unavailable):
+        await world.system.swap(staged.effects)
+    assert path.read_bytes() == b"old" * 100
+    assert os.listdir(world.data / "in-place") == []
+    assert isinstance(await world.system.swap(staged.effects), Swapped)
+    assert path.read_bytes() == b"new"
+    assert os.listdir(world.data / "in-place") == []
 
 
 async def test_a_note_of_another_workspace_keeps_nobody_from_starting(world):
@@ -219,7 +337,7 @@ async def test_a_file_put_there_during_a_change_in_place_keeps_its_own_facts(wor
     assert (world.root / "g").stat().st_mtime_ns == before.st_mtime_ns
 
 
-# -- read back ---------------------------------------------------------------------------------------------------------------
+# -- read back -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("undoing", [False, True])
@@ -258,7 +376,7 @@ async def test_a_folder_renamed_during_the_change_is_noticed(world):
         assert not answer.effects[0].after.same(staged.effects[0].after)
 
 
-# -- what vanishes under a running server -----------------------------------------------------------------------------------------
+# -- what vanishes under a running server ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("again", ["write", "take back", "delete"])
@@ -325,7 +443,7 @@ async def test_a_workspace_that_is_gone_is_said_to_be(world, instead):
     assert (world.root / "f").read_bytes() == b"new"
 
 
-# -- collecting -----------------------------------------------------------------------------------------------------------------
+# -- collecting ------------------------------------------------------------------------------------------------------
 
 
 async def test_one_thing_that_cannot_be_destroyed_does_not_stop_the_collecting(world):
@@ -355,10 +473,12 @@ async def test_a_failed_restore_from_an_image_leaves_nothing_in_the_trash(world)
     assert trash(world) == []
 
 
-# -- words ------------------------------------------------------------------------------------------------------------------------
+# -- words -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("code", ["EMFILE", "ENFILE", "ETXTBSY", "EIO", "ESTALE", "ENOMEM", "ENODEV", "EDQUOT", "EINTR"])
+@pytest.mark.parametrize(
+    "code", ["EMFILE", "ENFILE", "ETXTBSY", "EIO", "ESTALE", "ENOMEM", "ENODEV", "EDQUOT", "EINTR"]
+)
 async def test_no_refusal_speaks_in_names_of_errors(world, code):
     (world.root / "f").write_bytes(b"old")
     failing(world, "open_file", OSError(getattr(errno, code), "x"), times=100)
@@ -452,5 +572,29 @@ async def test_what_was_kept_is_named_where_it_can_be_found(new_world):
     assert (world.root / "f").read_bytes() == b"second save"
 
 
-def test_ids_are_strings_that_lead_back(tmp_path):
-    assert escape(os.fsencode(tmp_path)) == str(tmp_path)
+# -- file systems that can do less ---------------------------------------------------------------------------------------
+
+
+async def test_a_workspace_that_cannot_exchange_names_is_worked_on_all_the_same(tmp_path, monkeypatch):
+    if not os.path.isdir("/dev/shm") or os.stat("/dev/shm").st_dev == os.stat(tmp_path).st_dev:
+        pytest.skip("there is no second file system here")
+    renameat2 = NativeCalls.renameat2
+
+    def lesser(calls: Any, a: Any, a_name: bytes, b: Any, b_name: bytes, flags: int) -> None:
+        if os.fsencode(tmp_path) in a.path + b.path:
+            raise OSError(errno.EINVAL, "as a network file system says")
+        renameat2(calls, a, a_name, b, b_name, flags)
+
+    monkeypatch.setattr(NativeCalls, "renameat2", lesser)
+    world = World(tmp_path, portable=False)
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as data:
+        world.data = Path(data)
+        before = signature(world.root)
+        await world.open()
+        assert signature(world.root) == before
+        (world.root / "f").write_bytes(b"old")
+        swapped = await world.write("f", b"new")
+        assert (world.root / "f").read_bytes() == b"new"
+        await world.take_back(swapped)
+        assert (world.root / "f").read_bytes() == b"old"
+        await world.system.close()

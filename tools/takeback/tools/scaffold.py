@@ -192,6 +192,7 @@ from takeback.tools.conformance import ToolConformance, World, kit_services
 
 
 class Test${cls}(ToolConformance):
+    tool_class = ${cls}
     examples = [{"text": "hello"}]  # calls that can be carried out
 
     @pytest.fixture
@@ -214,6 +215,7 @@ from takeback.tools.memory_system import MemorySystem
 
 
 class Test${cls}(ToolConformance):
+    tool_class = ${cls}
     examples = [{"key": "there", "text": "new"}, {"key": "not there yet", "text": "new"}]
 
     @pytest.fixture

@@ -100,6 +100,9 @@ class TargetSystem(ABC):
     name: str
     """Unique; stands in every effect."""
 
+    side_by_side: ClassVar[bool] = False
+    """Whether objects with different nearest ancestors can be undone at the same time, in any order."""
+
     @abstractmethod
     async def look(self, objects: Sequence[str], like: Sequence[State | None] = ()) -> Sequence[State]:
         """The present states of the objects, in the same order.

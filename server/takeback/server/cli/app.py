@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from takeback.server.cli import acting, care, looking, settling, tooling
+from takeback.server.cli import acting, care, credentials, install, looking, settling, tooling
 from takeback.server.cli.codes import ExitCode
 
 _HELP = "An MCP server whose tools can be undone, and what a person needs beside it: look, take back, resume, settle."
@@ -42,12 +42,17 @@ def _serve(
     ] = None,
     data: Annotated[str | None, typer.Option("--data", metavar="DIR", help="The data directory.")] = None,
     config: Annotated[str | None, typer.Option("--config", metavar="FILE", help="The configuration file.")] = None,
+    http: Annotated[bool, typer.Option("--http", help="Serve over HTTP, for many clients.")] = False,
+    host: Annotated[str | None, typer.Option("--host", metavar="ADDRESS", help="Address to listen on.")] = None,
+    port: Annotated[str | None, typer.Option("--port", metavar="NUMBER", help="Port to listen on; 0: any.")] = None,
 ) -> None:
-    """Serve MCP on standard input and output, for a client to start."""
+    """Serve MCP on standard input and output, for a client to start; or over HTTP."""
     from takeback.server.cli.serve import serve
 
     given = [part for root in workspace or () for part in ("--workspace", root)]
-    given += [part for name, value in (("--data", data), ("--config", config)) if value for part in (name, value)]
+    named = (("--data", data), ("--config", config), ("--host", host), ("--port", port))
+    given += [part for name, value in named if value for part in (name, value)]
+    given += ["--http"] if http else []
     raise typer.Exit(serve(given))
 
 
@@ -55,7 +60,9 @@ looking.register(app)
 acting.register(app)
 settling.register(app)
 care.register(app)
+credentials.register(app)
 tooling.register(app)
+install.register(app)
 
 
 def run(given: Sequence[str]) -> int:

@@ -219,7 +219,7 @@ def _workspace(report: Report, settings: Settings) -> None:
 
 def file_engine(root: Path, settings: Settings) -> str:
     """Which way files are exchanged in this folder, and what therefore cannot be restored exactly there."""
-    from takeback.tools.files.system import choose_calls
+    from takeback.tools.files.choosing import choose_calls
 
     probe = settings.data if settings.data.is_dir() else Path(tempfile.gettempdir())
     calls = choose_calls(os.fsencode(probe), portable=settings.portable_files)

@@ -27,7 +27,6 @@ from takeback.journal.states import Compensation, Effect
 from takeback.journal.views import ActionView, RunView
 from takeback.server.engine.answers import CallAnswer, ErrorInfo, FailureReport, UndoInfo
 from takeback.server.engine.core import Core, rfc3339
-from takeback.server.engine.plan import object_key
 from takeback.server.engine.policy import Verdict
 from takeback.server.engine.report import failure_report, shown
 from takeback.server.engine.seen import Seen
@@ -38,6 +37,7 @@ from takeback.tools.system import Unavailable
 
 log = logging.getLogger(__name__)
 
+NOBODY_KNOWS = "Nobody knows yet whether it took effect, and that could not be written down."
 COMMIT_RETRIES = (0.05, 0.2)
 
 
@@ -57,7 +57,11 @@ class Actor:
         except (Exception, anyio.get_cancelled_exc_class()) as error:  # the world has to be asked what came of it
             log.warning("%s broke off in its commit: %s", work.tool.name, type(error).__name__)
             return await self._after_break(work, error)
-        return await self._conclude(work, prepared, committed)
+        try:
+            return await self._conclude(work, prepared, committed)
+        except Exception as error:  # a fault in saying what was done does not undo it
+            log.warning("%s broke off after its commit: %s", work.tool.name, type(error).__name__)
+            return await self._after_break(work, error)
 
     async def _intend(self, work: Work, prepared: Prepared, verdict: Verdict) -> None:
         events: list[BaseEvent] = []
@@ -93,7 +97,7 @@ class Actor:
                 idempotency_key=work.call.idempotency_key,
                 policy_rule=verdict.rule,
                 approval_id=work.approval_id,
-                locks=tuple(sorted({object_key(target.system, target.object) for target in work.targets})),
+                locks=work.lock_names(),
             )
         )
         try:
@@ -154,7 +158,7 @@ class Actor:
         try:
             recorded = await core.journal.append(events)
         except JournalError as error:
-            return self._undurable(work, error)
+            return self._undurable(work, error, "The change was made, but its outcome could not be written down.")
         self._seen.note_effects(work.call.caller, committed.effects)
         return CallAnswer(
             status="applied",
@@ -209,7 +213,9 @@ class Actor:
             )
             action = await settle_held(core, work.action_id, by="engine")
         except JournalError as broken:
-            return self._undurable(work, broken)
+            return self._undurable(
+                work, broken, NOBODY_KNOWS
+            )
         status = action.status if action is not None else "in_doubt"
         if action is not None and status == "applied":
             return replayed(
@@ -233,7 +239,7 @@ class Actor:
             report=await report_of(self._core, work.run.run_id),
         )
 
-    def _undurable(self, work: Work, error: JournalError) -> CallAnswer:
+    def _undurable(self, work: Work, error: JournalError, fact: str) -> CallAnswer:
         return CallAnswer(
             status="in_doubt",
             run_id=work.run.id,
@@ -241,7 +247,7 @@ class Actor:
             warnings=work.warnings,
             error=ErrorInfo(
                 code="journal_broken" if isinstance(error, JournalBroken) else "journal",
-                message="The change was made, but its outcome could not be written down.",
+                message=fact,
                 advice=error.advice,
             ),
         )

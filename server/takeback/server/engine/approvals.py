@@ -63,7 +63,7 @@ async def find_or_ask(core: Core, wanted: Wanted) -> ApprovalView:
 async def _find(core: Core, wanted: Wanted) -> ApprovalView | None:
     found: list[ApprovalView] = []
     for approval in await core.journal.find(
-        ApprovalView, run_id=wanted.run_id, status=("requested", "granted", "denied"), limit=200
+        ApprovalView, run_id=wanted.run_id, status=("requested", "granted", "denied")
     ):
         if (
             approval.tool != wanted.tool

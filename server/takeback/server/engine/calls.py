@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Final
 
 from pydantic import JsonValue
 
 from takeback.journal.events import Caller
-from takeback.journal.ids import ActionId, RunId
+from takeback.journal.ids import ActionId, RollbackId, RunId, new_rollback_id
 
 NO_RUN, NO_ACTION = RunId(""), ActionId("")
 """What a reading call belongs to: reads are not journaled."""
 
 Progress = Callable[[float, float | None, str], Awaitable[None]]
+
+
+ROLLBACK_IDS: Final[ContextVar[Callable[[], RollbackId]]] = ContextVar("rollback_ids", default=new_rollback_id)
+"""Gives a rollback its id, at the last moment before it begins. A door may give one that it has written down, or refuse by an
+`EngineError`: nothing has changed then."""
 
 
 async def no_progress(done: float, total: float | None, words: str) -> None:

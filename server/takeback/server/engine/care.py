@@ -23,7 +23,10 @@ FIRST_SECONDS, EVERY_SECONDS = 60.0, 3600.0
 
 
 async def tend(core: Core) -> None:
-    """One round: settle what nobody works on any more, end idle runs, collect what is not needed, put the ballast back. Errors are logged, never raised."""
+    """One round: settle what nobody works on any more, end idle runs, collect what is not needed, put the ballast back.
+
+    Errors are logged, never raised.
+    """
     try:
         await settle_all(core)  # whose outcome could not be written down, for a full disk
         await runs.tidy(core)
@@ -38,7 +41,9 @@ async def tend(core: Core) -> None:
         core.ballast.ensure()
     except CollectorBusy:
         return  # another server of the same data directory is at it
-    except Exception as error:  # systems may be anybody's code, and the server does not end because it could not tidy up
+    except (
+        Exception
+    ) as error:  # systems may be anybody's code, and the server does not end because it could not tidy up
         log.warning("the data directory could not be tended: %s", fault(error))
 
 

@@ -6,12 +6,11 @@ refused if the object changed again since the person looked.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from takeback.journal.events import (
+    ActionSettled,
     BaseEvent,
     Caller,
     ConflictOpened,
@@ -20,21 +19,39 @@ from takeback.journal.events import (
     RollbackStarted,
     RollbackStep,
 )
-from takeback.journal.ids import ActionId, ConflictId, RollbackId, RunId, new_conflict_id, new_rollback_id
-from takeback.journal.log import Stale, ViewKey
+from takeback.journal.ids import (
+    ConflictId,
+    RollbackId,
+    RunId,
+    new_checkpoint_id,
+    new_conflict_id,
+    new_rollback_id,
+)
+from takeback.journal.log import JournalError, Stale, ViewKey
 from takeback.journal.states import ABSENT, Effect, State
-from takeback.journal.views import ActionView, OpenItem, RollbackView, RunView
+from takeback.journal.views import ActionView, OpenItem, RunView
 from takeback.server.engine.answers import EngineError, RollbackAnswer, StepAnswer
 from takeback.server.engine.core import Core
+from takeback.server.engine.faults import unwritten
 from takeback.server.engine.locks import LockTimeout
 from takeback.server.engine.queries import open_item_answer
 from takeback.server.engine.report import shown
 from takeback.server.engine.seen import Seen
 from takeback.server.engine.settle import lock_names
 from takeback.server.engine.shield import shielded
-from takeback.tools.system import Drifted, TargetError, TargetSystem
-
-log = logging.getLogger(__name__)
+from takeback.server.engine.single import (
+    UNFINISHED,
+    Task,
+    check_not_held,
+    failed,
+    finish_unfinished,
+    found_there,
+    is_last,
+    locked,
+    put,
+    task_of,
+)
+from takeback.tools.system import Drifted, TargetSystem
 
 Choice = Literal["theirs", "ours", "content", "beside"]
 
@@ -67,8 +84,8 @@ class Conflicts:
         for name, state in (("base", item.base), ("ours", item.ours), ("theirs", item.theirs)):
             try:
                 result[name] = await system.read(state) if system is not None and state is not None else None
-            except TargetError:
-                result[name] = None  # not kept any more; the others may still help
+            except Exception:  # not kept any more, or a fault of the system; the others may still help
+                result[name] = None
         return result
 
     async def resolve(self, caller: Caller, conflict_id: str, choice: Choice, content: str | None) -> RollbackAnswer:
@@ -85,33 +102,95 @@ class Conflicts:
             raise EngineError(
                 "invalid", "content goes with the choice content, and only with it.", "Pass both or neither."
             )
+        if choice == "content":
+            await check_not_held(self.core, item.run_id)
+        task = await task_of(self.core, item)
+        exclusive, shared = lock_names(self.core, [*task.wanted, *task.place])
+        try:
+            async with self.core.locks.hold(
+                {*exclusive, *task.locks}, shared, timeout=self.core.settings.limits.step_seconds
+            ):
+                # from here on it comes to its end, whether somebody still waits for it or not
+                return await shielded(lambda: self._resolve(caller, item, task, choice, content))
+        except LockTimeout as error:
+            raise locked(item.object, error) from error
+        except Stale as error:
+            raise EngineError("not_open", f"{item.id} was settled at the same moment.", "Look at it again.") from error
+        except JournalError as error:
+            raise unwritten(error, "It stopped", UNFINISHED) from error
+
+    async def _resolve(
+        self, caller: Caller, item: OpenItem, task: Task, choice: Choice, content: str | None
+    ) -> RollbackAnswer:
+        if item.kind == "in_doubt":
+            return await self._settle(caller, item, choice)
         if choice == "theirs":
-            return await self._keep(caller, item)
+            return await self._keep(caller, item, task)
         system = self.core.systems.get(item.system)
         if system is None or item.theirs is None:
             raise EngineError(
                 "invalid", f"There is nothing to choose between for {shown(item.object)}.", "Close it with theirs."
             )
-        place = [Effect(system=item.system, object=item.object, before=item.theirs, after=item.ours or ABSENT)]
-        exclusive, shared = lock_names(self.core, place)
-        limit = self.core.settings.limits.step_seconds
-        async with self.core.locks.hold(exclusive, shared, timeout=limit):
+        try:
+            present = (await system.look([item.object], [item.theirs]))[0]
+            if not present.same(item.theirs):
+                raise await self._changed_again(caller, item, present)
+            wanted = item.ours or ABSENT
+            effect = Effect(system=item.system, object=item.object, before=present, after=wanted)
+            if choice == "content":
+                effect = await system.write(item.object, (content or "").encode(), present)
+            elif choice == "beside":
+                effect = await system.beside(effect)
+            rest = () if choice == "beside" else await task.rest(self.core, item)
+        except (EngineError, JournalError):
+            raise
+        except Exception as error:  # third-party code: nothing was changed yet
+            raise failed(item.object, error) from error
+        order = {(wanted.system, wanted.object): index for index, wanted in enumerate(task.wanted)}
+        effects = sorted([effect, *rest], key=lambda one: order.get((one.system, one.object), -1))
+        return await self._swap(caller, item, task, choice, system, tuple(effects))
+
+    async def _settle(self, caller: Caller, item: OpenItem, choice: Choice) -> RollbackAnswer:
+        """A person settles a doubt: by what is found there or, where nobody can look, by their word."""
+        action = await self.core.journal.get(ActionView, item.action_id)
+        if action is None:
+            raise EngineError("not_found", f"The action of {item.id} is not known.", "Run `takeback verify`.")
+        unseen = all(effect.after.kind == "opaque" for effect in action.effects)
+        if choice not in ("theirs", "ours") or (choice == "ours" and not unseen):
+            raise EngineError(
+                "invalid",
+                f"Whether {shown(item.object)} was changed is in doubt, so there is nothing to choose between.",
+                f"Settle it with theirs; what is there can then be taken back with rollback_run and actions [{action.id}].",
+            )
+        there: tuple[Effect, ...] = action.effects if unseen and choice == "theirs" else ()
+        if not unseen:
             try:
-                present = (await system.look([item.object], [item.theirs]))[0]
-                if not present.same(item.theirs):
-                    raise await self._changed_again(caller, item, present)
-                match choice:
-                    case "ours":
-                        effect = Effect(
-                            system=item.system, object=item.object, before=present, after=item.ours or ABSENT
-                        )
-                    case "content":
-                        effect = await system.write(item.object, (content or "").encode(), present)
-                    case "beside":
-                        effect = await system.beside(place[0])
-                return await self._swap(caller, item, choice, system, effect)
-            except TargetError as error:
-                raise EngineError(error.code, f"{shown(item.object)}: {error}.", error.advice) from error
+                there = tuple(await found_there(self.core, action.effects))
+            except Exception as error:  # third-party code: a doubt is not settled without a look
+                raise failed(item.object, error) from error
+        why = ("it is there" if there else "it is not there") + (", a person said" if unseen else ", a look has shown")
+        rollback_id = new_rollback_id()
+        expect = {ViewKey("open_item", item.id): item.version}
+        events = [
+            *self._started(caller, item, rollback_id, choice),
+            self._step(item, rollback_id, "concluded", (), "skipped", why, None),
+            *self._finished(caller, item, rollback_id, choice, why),
+        ]
+        if action.status in ("in_doubt", "intended"):
+            expect[ViewKey("action", action.id)] = action.version
+            settled = ActionSettled(
+                run_id=action.run_id,
+                at=self.core.now(),
+                action_id=item.action_id,
+                outcome="applied" if there else "not_applied",
+                by=caller.principal,
+                why=why,
+                checkpoint_id=new_checkpoint_id() if there else None,
+                effects=there,
+            )
+            events.append(settled)
+        await self.core.record(events, expect=expect)
+        return await self._answer(item, rollback_id, "skipped", why)
 
     async def _changed_again(self, caller: Caller, item: OpenItem, present: State) -> EngineError:
         again = new_conflict_id()
@@ -149,51 +228,48 @@ class Conflicts:
             f"Look at the three versions of {again}, then decide again.",
         )
 
-    async def _keep(self, caller: Caller, item: OpenItem) -> RollbackAnswer:
+    async def _keep(self, caller: Caller, item: OpenItem, task: Task) -> RollbackAnswer:
         rollback_id = new_rollback_id()
-        stands = False if await self._is_last(item) and item.kind != "in_doubt" else None
+        stands = await self._stands(item, task) if task.stands is False else None
         why = "left as it is, by choice"
         events = [
             *self._started(caller, item, rollback_id, "theirs"),
             self._step(item, rollback_id, "concluded", (), "skipped", why, stands),
             *self._finished(caller, item, rollback_id, "theirs", why),
         ]
-        await self._append(item, events)
+        await self.core.record(events, expect={ViewKey("open_item", item.id): item.version})
         return await self._answer(item, rollback_id, "skipped", why)
 
     async def _swap(
-        self, caller: Caller, item: OpenItem, choice: Choice, system: TargetSystem, effect: Effect
-    ) -> RollbackAnswer:
-        rollback_id = new_rollback_id()
-        await self._append(
-            item,
-            [
-                *self._started(caller, item, rollback_id, choice),
-                self._step(item, rollback_id, "intended", (effect,), None, "", None),
-            ],
-        )
-        outcome, why, effects = await shielded(lambda: self._finish(caller, item, choice, rollback_id, system, effect))
-        self.seen.forget(effects)
-        return await self._answer(item, rollback_id, outcome, why)
-
-    async def _finish(
         self,
         caller: Caller,
         item: OpenItem,
+        task: Task,
         choice: Choice,
-        rollback_id: RollbackId,
         system: TargetSystem,
-        effect: Effect,
-    ) -> tuple[Literal["restored", "merged"], str, tuple[Effect, ...]]:
+        effects: tuple[Effect, ...],
+    ) -> RollbackAnswer:
+        rollback_id = new_rollback_id()
+        await self.core.record(
+            [
+                *self._started(caller, item, rollback_id, choice),
+                self._step(item, rollback_id, "intended", effects, None, "", None),
+            ],
+            expect={ViewKey("open_item", item.id): item.version},
+        )
         try:
-            swapped = await system.swap([effect])
-        except (TargetError, OSError):
-            await self.core.record([self._end(item, rollback_id, "failed")])
+            swapped = await put(self.core, system, effects)
+        except JournalError:
             raise
+        except Exception as error:  # third-party code: it was looked at, and it is not there
+            await self.core.record([self._end(item, rollback_id, "failed")])
+            raise failed(item.object, error) from error
         if isinstance(swapped, Drifted):
             await self.core.record([self._end(item, rollback_id, "failed")])
-            raise await self._changed_again(caller, await self.item(caller, item.id), swapped.present[0])
-        stands = False if await self._is_last(item) else None
+            now = {effect.object: state for effect, state in zip(effects, swapped.present, strict=False)}
+            present = now.get(item.object, item.theirs or ABSENT)
+            raise await self._changed_again(caller, await self.item(caller, item.id), present)
+        stands = await self._stands(item, task)
         outcome: Literal["restored", "merged"] = "restored" if choice == "ours" else "merged"
         beside = f"the earlier version was saved as {swapped.effects[0].object}"
         why = {"ours": "the earlier version was put back", "content": "a resolution was written"}.get(choice, beside)
@@ -203,164 +279,18 @@ class Conflicts:
                 *self._finished(caller, item, rollback_id, choice, why),
             ]
         )
-        return outcome, why, swapped.effects
+        self.seen.forget(swapped.effects)
+        return await self._answer(item, rollback_id, outcome, why)
 
-    async def _append(self, item: OpenItem, events: Sequence[BaseEvent]) -> None:
-        try:
-            await self.core.record(events, expect={ViewKey("open_item", item.id): item.version})
-        except Stale as error:
-            raise EngineError("not_open", f"{item.id} was settled at the same moment.", "Look at it again.") from error
-
-    async def _is_last(self, item: OpenItem) -> bool:
-        others = [
-            other
-            for other in await self.core.journal.find(OpenItem, run_id=item.run_id, status="open")
-            if other.action_id == item.action_id and other.id != item.id
-        ]
-        return not others
-
-    # -- restoring a version ------------------------------------------------------------------------------------------
-
-    async def put_back(
-        self, caller: Caller, action: ActionView, system: TargetSystem, object: str, version: str, content: bytes
-    ) -> RollbackAnswer:
-        """Write an earlier content of an object over what is there now, as an act that can be redone away."""
-        place = [Effect(system=system.name, object=object, before=ABSENT, after=ABSENT)]
-        exclusive, shared = lock_names(self.core, place)
-        rollback_id = new_rollback_id()
-        async with self.core.locks.hold(exclusive, shared, timeout=self.core.settings.limits.step_seconds):
-            present = (await system.look([object]))[0]
-            effect = await system.write(object, content, present)
-            started = RollbackStarted(
-                run_id=action.run_id,
-                at=self.core.now(),
-                rollback_id=rollback_id,
-                kind="restore_version",
-                by=caller,
-                plan={"object": object, "version": version},
-                plan_digest="",
-            )
-            await self.core.record([started, self._version_step(action, rollback_id, (effect,), None, "")])
-            effects = await shielded(lambda: self._put(action, rollback_id, system, effect))
-        self.seen.forget(effects)
-        why = "" if effects else "it changed at the same moment, so nothing was done"
-        step = StepAnswer(
-            action_id=action.id,
-            run_id=action.run_id,
-            tool=action.tool,
-            object=object,
-            outcome="restored" if effects else "conflict",
-            why=why,
-        )
-        return RollbackAnswer(
-            status="complete" if effects else "failed",
-            rollback_id=rollback_id,
-            run_id=action.run_id,
-            steps=[step],
-            report=f"{shown(object)}: {why or 'the earlier content was put back'}.",
-        )
-
-    async def _put(
-        self, action: ActionView, rollback_id: RollbackId, system: TargetSystem, effect: Effect
-    ) -> tuple[Effect, ...]:
-        swapped = await system.swap([effect])
-        effects = () if isinstance(swapped, Drifted) else swapped.effects
-        await self.core.record(
-            [
-                self._version_step(
-                    action, rollback_id, effects, "restored" if effects else "conflict", "" if effects else "it changed"
-                ),
-                RollbackFinished(
-                    run_id=action.run_id,
-                    at=self.core.now(),
-                    rollback_id=rollback_id,
-                    status="complete" if effects else "failed",
-                ),
-            ]
-        )
-        return effects
-
-    def _version_step(
-        self,
-        action: ActionView,
-        rollback_id: RollbackId,
-        effects: tuple[Effect, ...],
-        outcome: Literal["restored", "conflict"] | None,
-        why: str,
-    ) -> RollbackStep:
-        return RollbackStep(
-            run_id=action.run_id,
-            at=self.core.now(),
-            rollback_id=rollback_id,
-            index=0,
-            phase="intended" if outcome is None else "concluded",
-            action_id=ActionId(action.id),
-            effects=effects,
-            outcome=outcome,
-            why=why,
-        )
+    async def _stands(self, item: OpenItem, task: Task) -> bool | None:
+        """What becomes of the action's standing: nothing, while something else of it is open or is found as it left it."""
+        return task.stands if await is_last(self.core, item) and not await task.left(self.core) else None
 
     # -- after a crash ------------------------------------------------------------------------------------------------
 
     async def finish_unfinished(self) -> None:
-        """At start: finish (or give up, with the item still open) what a process began and did not end."""
-        for view in await self.core.journal.find(RollbackView, status="running"):
-            if view.kind not in ("resolve", "restore_version"):
-                continue
-            effects = [effect for step in view.steps for effect in step.effects]
-            exclusive, shared = lock_names(self.core, effects)
-            try:
-                async with self.core.locks.hold(exclusive, shared, timeout=0):
-                    await self._finish_one(view.id)
-            except LockTimeout:
-                continue  # a living process is at it
-
-    async def _finish_one(self, rollback_id: str) -> None:
-        view = await self.core.journal.get(RollbackView, rollback_id)
-        if view is None or view.status != "running":
-            return
-        at, events = self.core.now(), list[BaseEvent]()
-        status: Literal["complete", "failed"] = "failed"
-        for step in view.steps:
-            system = self.core.systems.get(step.effects[0].system) if step.effects else None
-            try:
-                swapped = await system.swap(step.effects) if system is not None else None
-            except (TargetError, OSError) as error:
-                log.warning("%s could not be finished: %s", rollback_id, error)
-                return
-            if step.phase == "intended" and swapped is not None and not isinstance(swapped, Drifted):
-                status = "complete"
-                events.append(
-                    RollbackStep(
-                        run_id=step.run_id,
-                        at=at,
-                        rollback_id=RollbackId(rollback_id),
-                        index=step.index,
-                        phase="concluded",
-                        action_id=step.action_id,
-                        effects=swapped.effects,
-                        outcome="restored",
-                        why="finished after an interruption",
-                    )
-                )
-        events.append(RollbackFinished(run_id=view.run_id, at=at, rollback_id=RollbackId(rollback_id), status=status))
-        plan = view.plan if isinstance(view.plan, dict) else {}
-        item = await self.core.journal.get(OpenItem, str(plan.get("conflict_id", "")))
-        if status == "complete" and item is not None and item.status == "open":
-            events.append(
-                ConflictResolved.model_validate(
-                    {
-                        "run_id": item.run_id,
-                        "at": at,
-                        "conflict_id": item.id,
-                        "choice": plan["choice"],
-                        "by": view.by.principal,
-                        "why": "finished after an interruption",
-                        "rollback_id": rollback_id,
-                    }
-                )
-            )
-        await self.core.record(events)
+        """Finish (or give up, with the item still open) what a process began and did not end."""
+        await finish_unfinished(self.core)
 
     # -- events -------------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ import anyio
 from pydantic import BaseModel, JsonValue
 
 from takeback.journal.events import Caller, CheckpointNamed, OnFailure, RunMode
-from takeback.journal.ids import CheckpointId, new_checkpoint_id
+from takeback.journal.ids import CheckpointId, RollbackId, new_checkpoint_id
 from takeback.journal.log import JournalError
 from takeback.journal.views import ActionView, ApprovalView, OpenItem
 from takeback.server.engine import approvals, queries, runs
@@ -48,6 +48,7 @@ from takeback.server.engine.rollback import Rollbacks, wish_for_redo
 from takeback.server.engine.seen import Seen
 from takeback.server.engine.select import wish_for_rollback
 from takeback.server.engine.settle import settle_all
+from takeback.server.engine.told import rollback_told
 from takeback.server.engine.versions import restore_version
 from takeback.server.engine.work import parse, where
 from takeback.server.settings import Settings
@@ -397,6 +398,15 @@ class Engine:
                 plan_digest=plan_digest,
                 progress=progress,
             )
+
+    async def rollback_told(
+        self, caller: Caller, rollback_id: RollbackId
+    ) -> RollbackAnswer | Literal["running", "never begun"]:
+        """What became of a rollback or redo, for whoever did not hear its answer.
+
+        :raises EngineError: it is somebody else's.
+        """
+        return await rollback_told(self.core, caller, rollback_id)
 
     async def restore_version(self, caller: Caller, object: str, version: str) -> RollbackAnswer:
         """Put an earlier content of an object back over what is there now; that can be redone away.

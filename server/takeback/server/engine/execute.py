@@ -8,21 +8,30 @@ crash the steps that were begun are executed again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import anyio
 
-from takeback.journal.events import BaseEvent, ConflictOpened, RollbackStep, UndoOutcome
-from takeback.journal.ids import ActionId, RollbackId, new_conflict_id
+from takeback.journal.events import (
+    ActionSettled,
+    BaseEvent,
+    ConflictOpened,
+    ConflictResolved,
+    RollbackStep,
+    UndoOutcome,
+)
+from takeback.journal.ids import ActionId, ConflictId, RollbackId, new_conflict_id
+from takeback.journal.log import JournalError
 from takeback.journal.states import Effect, State
-from takeback.journal.views import ActionView, StepView
-from takeback.server.engine.calls import Progress
+from takeback.journal.views import ActionView, OpenItem, StepView
+from takeback.server.engine.calls import Progress, no_progress
 from takeback.server.engine.core import Core
+from takeback.server.engine.faults import fault
 from takeback.server.engine.locks import LockTimeout
 from takeback.server.engine.plan import Plan, PlanStep
 from takeback.server.engine.policy import Judged
-from takeback.server.engine.settle import lock_names
+from takeback.server.engine.settle import NEXT_IN_DOUBT, lock_names
 from takeback.server.engine.shield import shielded
 from takeback.tools import adapt
 from takeback.tools.adapt import MemoError
@@ -32,6 +41,10 @@ log = logging.getLogger(__name__)
 
 GOOD: frozenset[str] = frozenset({"restored", "merged", "already_undone", "compensated"})
 DRIFT_ROUNDS = 3
+AT_ONCE = 16
+"""Steps that are worked on at the same time: they share the journal's transactions, and the disk's flushes."""
+PROGRESS_SECONDS = 5.0
+"""How long a listener may keep a rollback waiting before it is told nothing more."""
 HALF_DONE = "half_done"
 """What systems call a swap that could be neither finished nor put back: swapping again is safe, and does one or the other."""
 DISK_FULL = "no_space"
@@ -72,35 +85,81 @@ class Executor:
         """
         self._core, self._id = core, rollback_id
         self._stands, self._bound, self._progress = stands_after, bound, progress
+        self._open_items: dict[str, list[OpenItem]] = {}
+        """What earlier rollbacks left open, by action."""
 
     async def run(self, plan: Plan, begun: dict[int, StepView]) -> list[Done]:
-        """Execute the steps in order, independent systems side by side.
+        """Execute the steps in order, what has nothing to do with each other side by side.
 
         :param begun: steps that an earlier process journaled; the concluded ones are not executed again.
         """
         results: dict[int, Done] = {}
+        failed: set[str] = set()
         total = len(plan.steps)
+        for run_id in dict.fromkeys(step.run_id for step in plan.steps):
+            for item in await self._core.journal.find(OpenItem, run_id=run_id, status="open", oldest_first=True):
+                self._open_items.setdefault(item.action_id, []).append(item)
+
+        def note(index: int, done: Done) -> None:
+            results[index] = done
+            if not done.good or done.outcome == "skipped":
+                failed.add(done.step.entry_id)
 
         async def chain(indexes: Sequence[int]) -> None:
             for index in indexes:
                 step, earlier = plan.steps[index], begun.get(index)
                 if earlier is not None and earlier.phase == "concluded" and earlier.outcome is not None:
-                    results[index] = Done(step, earlier.outcome, earlier.why, earlier.effects)
+                    note(index, Done(step, earlier.outcome, earlier.why, earlier.effects))
                     continue
-                failed = {
-                    plan.steps[i].entry_id for i, done in results.items() if not done.good or done.outcome == "skipped"
-                }
-                results[index] = await self._step(index, step, earlier, failed)
-                await self._progress(len(results), total, f"{results[index].outcome}: {step.object}")
+                note(index, await self._guarded(index, step, earlier, failed))
+                await self._tell(len(results), total, f"{results[index].outcome}: {step.object}")
 
-        async with anyio.create_task_group() as group:
-            for indexes in _chains(plan.steps):
-                group.start_soon(chain, indexes)
+        chains = _chains(plan.steps, self._place)
+        ahead = iter(chains)
+
+        async def worker() -> None:
+            for indexes in ahead:
+                await chain(indexes)
+
+        try:
+            async with anyio.create_task_group() as group:
+                for _ in range(min(AT_ONCE, len(chains))):
+                    group.start_soon(worker)
+        except BaseExceptionGroup as several:
+            if (unwritten := several.split(JournalError))[1] is None and unwritten[0] is not None:
+                raise _innermost(unwritten[0]) from several  # callers know the journal's errors, not groups of them
+            raise
         return [results[index] for index in range(total)]
+
+    def _place(self, effect: Effect) -> str:
+        """Effects at different places can be undone at the same time: they are of different systems, or in different folders."""
+        system = self._core.systems.get(effect.system)
+        if system is None or not system.side_by_side:
+            return effect.system
+        return f"{effect.system}:{next(iter(system.ancestors(effect.object)), effect.object)}"
+
+    async def _tell(self, done: int, total: int, words: str) -> None:
+        try:
+            with anyio.move_on_after(PROGRESS_SECONDS) as scope:
+                await self._progress(done, total, words)
+            if scope.cancelled_caught:
+                self._progress = no_progress
+        except Exception as error:  # whoever was listening has gone; what was begun is ended all the same
+            log.info("nobody can be told how far rollback %s is: %s", self._id, type(error).__name__)
+            self._progress = no_progress
+
+    async def _guarded(self, index: int, step: PlanStep, earlier: StepView | None, failed: set[str]) -> Done:
+        try:
+            return await self._step(index, step, earlier, failed)
+        except JournalError:
+            raise  # nothing can be written down, so nothing more may be done; it is resumed from what is journaled
+        except Exception as error:  # third-party code: one step that cannot be done must not stop the others
+            log.error("step %d of rollback %s failed unexpectedly: %s", index, self._id, type(error).__name__)
+            return await self._conclude(index, step, self._open(step, "failed", fault(error)))
 
     async def _step(self, index: int, step: PlanStep, earlier: StepView | None, failed: set[str]) -> Done:
         waiting_for = [entry for entry in step.after_steps if entry in failed]
-        if waiting_for and step.decision in ("restore", "merge", "compensate"):
+        if waiting_for and step.decision in ("restore", "merge", "compensate", "already_undone"):
             return await self._conclude(
                 index, step, self._open(step, "skipped", f"{', '.join(waiting_for)} could not be taken back first")
             )
@@ -112,12 +171,17 @@ class Executor:
                         exclusive, shared, timeout=self._core.settings.limits.step_seconds
                     ):
                         return await self._swap(index, step, earlier)
-                except LockTimeout:
-                    return await self._conclude(
-                        index, step, self._open(step, "failed", "another call held the object for too long")
-                    )
+                except LockTimeout as error:
+                    return await self._conclude(index, step, self._open(step, "failed", str(error)))
             case "compensate":
-                return await self._compensate(index, step)
+                action = await self._core.journal.get(ActionView, step.action_id)
+                exclusive, shared = lock_names(self._core, action.effects if action is not None else ())
+                held = {*exclusive, *(action.locks if action is not None else ())}
+                try:
+                    async with self._core.locks.hold(held, shared, timeout=self._core.settings.limits.step_seconds):
+                        return await self._compensate(index, step, action)
+                except LockTimeout as error:
+                    return await self._conclude(index, step, self._open(step, "failed", str(error)))
             case "already_undone":
                 return await self._conclude(index, step, Done(step, "already_undone", step.why))
             case "conflict":
@@ -142,6 +206,8 @@ class Executor:
         blobs: dict[str, bytes] = {}
         if earlier is not None and earlier.effects:
             effects = earlier.effects  # begun before a crash: finish exactly that
+            if not _is_plain(effects, step.wanted):
+                outcome = "merged"
         elif step.decision == "merge":
             merged = await self._merge(step, step.present)
             if isinstance(merged, Done):
@@ -169,7 +235,11 @@ class Executor:
                     return await self._conclude(index, step, self._open(step, "failed", why))
                 done = Done(step, outcome, step.why, swapped.effects, warnings=swapped.warnings)
                 return await self._conclude(index, step, done)
-            present = await self._present(step, swapped)
+            try:
+                present = await self._present(step, effects, swapped)
+            except Exception as error:  # third-party code: nothing was changed, and nobody could look once more
+                why = f"it was changed meanwhile ({swapped.why}) and could not be looked at: {fault(error)}"
+                return await self._conclude(index, step, self._open(step, "failed", why))
             if all(now.same(wanted.after) for now, wanted in zip(present, step.wanted, strict=True)):
                 return await self._conclude(index, step, Done(step, "already_undone", "it is already as it was before"))
             if self._bound:
@@ -187,14 +257,14 @@ class Executor:
         system = self._core.systems[step.wanted[0].system]
         try:
             merged = await system.merge(step.wanted, present)
-        except TargetError as error:
-            return self._open(step, "failed", f"could not be merged: {error}", present=present)
+        except Exception as error:  # third-party code: what cannot be merged is left alone
+            return self._open(step, "failed", f"could not be merged: {fault(error)}", present=present)
         if isinstance(merged, Clash):
             return self._open(step, "conflict", merged.why, present=present)
         return merged
 
-    async def _present(self, step: PlanStep, drifted: Drifted) -> tuple[State, ...]:
-        by_object = {effect.object: state for effect, state in zip(step.effects, drifted.present, strict=False)}
+    async def _present(self, step: PlanStep, tried: tuple[Effect, ...], drifted: Drifted) -> tuple[State, ...]:
+        by_object = {effect.object: state for effect, state in zip(tried, drifted.present, strict=True)}
         missing = [effect for effect in step.wanted if effect.object not in by_object]
         if missing:
             system = self._core.systems[step.wanted[0].system]
@@ -217,9 +287,11 @@ class Executor:
                 if not (error.retry or error.code == HALF_DONE) or pause is None:
                     raise _GiveUp(last) from error
             except OSError as error:
-                last = f"the system failed: {error.strerror or type(error).__name__}"
+                last = f"the system failed: {fault(error)}"
                 if pause is None:
                     raise _GiveUp(last) from error
+            except Exception as error:  # third-party code: it may have done it or not, so the world is looked at
+                raise _GiveUp(f"the system failed: {fault(error)}") from error
             await anyio.sleep(pause)
         raise _GiveUp(last)
 
@@ -227,15 +299,16 @@ class Executor:
         system = self._core.systems[effects[0].system]
         try:
             looked = await system.look([effect.object for effect in effects], [effect.after for effect in effects])
-        except (TargetError, OSError):
+        except Exception:  # third-party code: what nobody could look at is not said to be there
             return False
-        return all(now.same(effect.after) for now, effect in zip(looked, effects, strict=True))
+        return len(looked) == len(effects) and all(
+            now.same(effect.after) for now, effect in zip(looked, effects, strict=True)
+        )
 
     # -- compensating ---------------------------------------------------------------------------------------------------
 
-    async def _compensate(self, index: int, step: PlanStep) -> Done:
+    async def _compensate(self, index: int, step: PlanStep, action: ActionView | None) -> Done:
         core = self._core
-        action = await core.journal.get(ActionView, step.action_id)
         tool = core.tools.get(step.tool)
         if action is None or tool is None:
             why = f"the tool {step.tool} is not installed any more"
@@ -323,8 +396,54 @@ class Executor:
         ]
         if done.open_item is not None:
             events.append(done.open_item)
+        if done.outcome == "compensated":
+            events[:0] = await self._out_of_doubt(step)
+        events += await self._superseded(step, done)
         await shielded(lambda: self._core.record(events))
         return done
+
+    async def _out_of_doubt(self, step: PlanStep) -> list[BaseEvent]:
+        """Made up for without anybody knowing whether it had taken effect: after that there is no doubt left to settle."""
+        action = await self._core.journal.get(ActionView, step.action_id)
+        if action is None or action.status not in ("in_doubt", "intended"):
+            return []
+        return [
+            ActionSettled(
+                run_id=action.run_id,
+                at=self._core.now(),
+                action_id=step.action_id,
+                outcome="applied",
+                by="rollback",
+                why="nobody knew whether it had taken effect; it was made up for as if it had",
+            )
+        ]
+
+    async def _superseded(self, step: PlanStep, done: Done) -> list[BaseEvent]:
+        """What earlier rollbacks left open about the action, and is over or said anew now."""
+        known = self._open_items.pop(step.action_id, [])
+        if not known or not (done.good or (done.open_item is not None and done.outcome != "skipped")):
+            return []
+        why = "it was taken back" if done.good else "the next rollback found it again"
+        events: list[BaseEvent] = []
+        for one in known:
+            item = await self._core.journal.get(OpenItem, one.id)
+            doubt = one.kind == "in_doubt"
+            if item is None or item.status != "open":
+                continue  # a person settled it meanwhile
+            if doubt and not (done.good or (done.open_item is not None and done.open_item.kind == "in_doubt")):
+                continue
+            events.append(
+                ConflictResolved(
+                    run_id=item.run_id,
+                    at=self._core.now(),
+                    conflict_id=ConflictId(item.id),
+                    choice="settled",
+                    by="rollback",
+                    why=why,
+                    rollback_id=self._id,
+                )
+            )
+        return events
 
     def _open(
         self,
@@ -364,8 +483,23 @@ class Executor:
         )
 
 
+def _innermost(several: BaseExceptionGroup[BaseException]) -> BaseException:
+    """One of the exceptions in it."""
+    first = several.exceptions[0]
+    return _innermost(first) if isinstance(first, BaseExceptionGroup) else first  # pyright: ignore[reportUnknownArgumentType] -- a group of what is in it
+
+
 def _changing(effects: tuple[Effect, ...]) -> tuple[Effect, ...]:
     return tuple(effect for effect in effects if not effect.before.same(effect.after))
+
+
+def _is_plain(effects: tuple[Effect, ...], wanted: tuple[Effect, ...]) -> bool:
+    # whether these effects put back exactly what was there before, and nothing merged
+    goals = {(effect.system, effect.object): effect.after for effect in wanted}
+    return all(
+        (goal := goals.get((effect.system, effect.object))) is not None and goal.same(effect.after)
+        for effect in effects
+    )
 
 
 def _outcome_of(step: PlanStep) -> UndoOutcome:
@@ -374,15 +508,15 @@ def _outcome_of(step: PlanStep) -> UndoOutcome:
 
 def _culprit(step: PlanStep, present: tuple[State, ...]) -> int:
     """Index of the effect that a person should look at: the first that is not as we left it."""
-    for index, (wanted, now) in enumerate(zip(step.wanted, present, strict=False)):
-        if not now.same(wanted.before):
-            return index
-    return 0
+    pairs = list(enumerate(zip(step.wanted, present, strict=False)))
+    foreign = [index for index, (wanted, now) in pairs if not now.same(wanted.before) and not now.same(wanted.after)]
+    changed = [index for index, (wanted, now) in pairs if not now.same(wanted.before)]
+    return next(iter([*foreign, *changed]), 0)
 
 
 def _next_step(outcome: UndoOutcome, kind: str) -> str:
     if kind == "in_doubt":
-        return "Look whether the change is there; then settle it with resolve_conflict (theirs leaves it as it is)."
+        return NEXT_IN_DOUBT
     match outcome:
         case "conflict":
             return "Compare the three versions, then call resolve_conflict with theirs, ours, content or beside."
@@ -394,27 +528,26 @@ def _next_step(outcome: UndoOutcome, kind: str) -> str:
             return "Remove the cause, then roll back again; or close this with resolve_conflict (theirs)."
 
 
-def _chains(steps: Sequence[PlanStep]) -> list[list[int]]:
-    """Indexes of the steps, in order, split where systems have nothing to do with each other."""
+def _chains(steps: Sequence[PlanStep], place: Callable[[Effect], str]) -> list[list[int]]:
+    """Indexes of the steps, in order, split where they have nothing to do with each other."""
     chains: dict[str, list[int]] = {}
     leader: dict[str, str] = {}
 
-    def find(system: str) -> str:
-        while leader.setdefault(system, system) != system:
-            system = leader[system]
-        return system
+    def find(name: str) -> str:
+        while leader.setdefault(name, name) != name:
+            name = leader[name]
+        return name
 
     by_entry: dict[str, str] = {}
     names: list[str] = []
     for step in steps:
-        systems = list(dict.fromkeys(effect.system for effect in (*step.wanted, *step.effects))) or [
-            f"tool:{step.tool}"
-        ]
-        systems += [by_entry[entry] for entry in step.after_steps if entry in by_entry]
-        for other in systems[1:]:
-            leader[find(other)] = find(systems[0])
-        by_entry[step.entry_id] = systems[0]
-        names.append(systems[0])
+        places = list(dict.fromkeys(place(effect) for effect in (*step.wanted, *step.effects)))
+        places = places or [f"tool:{step.tool}"]
+        places += [by_entry[entry] for entry in step.after_steps if entry in by_entry]
+        for other in places[1:]:
+            leader[find(other)] = find(places[0])
+        by_entry[step.entry_id] = places[0]
+        names.append(places[0])
     for index, name in enumerate(names):
         chains.setdefault(find(name), []).append(index)
     return list(chains.values())

@@ -7,7 +7,7 @@ is named by its type alone, because its text may hold anything.
 from __future__ import annotations
 
 from takeback.checkpoints.objects import ObjectError
-from takeback.journal.log import JournalError
+from takeback.journal.log import JournalBusy, JournalError, JournalFull, KeyUnavailable
 from takeback.server.engine.answers import EngineError
 from takeback.tools.adapt import MemoError
 from takeback.tools.contract import ToolError
@@ -29,3 +29,16 @@ def advice_of(error: BaseException, otherwise: str) -> str:
     """What the reader can do about it."""
     advice = getattr(error, "advice", "")
     return advice if isinstance(advice, str) and advice else otherwise
+
+
+def unwritten(error: JournalError, what: str, then: str) -> EngineError:
+    """What is said when the journal refuses what has to be written.
+
+    :param what: what stopped, as the beginning of a sentence.
+    :param then: what becomes of what was begun, one sentence.
+    """
+    passing = isinstance(error, JournalFull | JournalBusy)
+    code = "storage" if passing else "key_unavailable" if isinstance(error, KeyUnavailable) else "journal_broken"
+    return EngineError(
+        code, f"{what}, because the journal cannot be written: {fault(error)}.", f"{error.advice} {then}"
+    )

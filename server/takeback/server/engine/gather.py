@@ -134,7 +134,9 @@ async def observe(core: Core, entries: Iterable[Entry]) -> dict[str, State]:
                 ):
                     if now.same(before):
                         looks[index] = now
-        except Exception as error:  # third-party code: whatever it raises, nothing was looked at and so nothing is planned
+        except (
+            Exception
+        ) as error:  # third-party code: whatever it raises, nothing was looked at and so nothing is planned
             raise EngineError(
                 "unavailable",
                 f"{name} could not be looked at: {fault(error)}.",
@@ -192,5 +194,10 @@ async def rollback_view(core: Core, rollback_id: str) -> RollbackView:
     """
     view = await core.journal.get(RollbackView, RollbackId(rollback_id))
     if view is None:
-        raise EngineError("not_found", f"There is no rollback {rollback_id!r}.", "Look at the run with get_run.")
+        raise no_rollback(rollback_id)
     return view
+
+
+def no_rollback(rollback_id: str) -> EngineError:
+    """What is said of a rollback that is unknown, or foreign: the same."""
+    return EngineError("not_found", f"There is no rollback {rollback_id!r}.", "Look at the run with get_run.")

@@ -116,7 +116,7 @@ class Pipeline:
             work.expect[check.view] = check.version
         with anyio.fail_after(work.tool.timeout):
             work.targets = tuple(await work.tool.targets(work.arguments, work.context))
-        exclusive = {object_key(target.system, target.object) for target in work.targets}
+        exclusive = set(work.lock_names())
         shared = {
             object_key(target.system, above)
             for target in work.targets

@@ -51,12 +51,20 @@ async def resume_from(
     rollback: RollbackAnswer | None = None
     if restore:
         rollback = await _take_back(core, rollbacks, caller, checkpoint, dry_run, plan_digest, progress)
-    brief = await _brief(core, checkpoint, run)
+    unseen = ""
+    try:
+        assessed = (await assessments(core, run)).get(CheckpointId(checkpoint.id))
+    except EngineError as error:
+        if rollback is None or dry_run:
+            raise
+        # what was taken back is not kept quiet because it cannot be looked at once more
+        assessed, unseen = None, f"The objects could not be looked at again: {error.message}"
+    brief = await _brief(core, checkpoint, run, assessed)
     fork_id: str | None = None
     if not dry_run and (rollback is None or rollback.status in ("complete", "partial")):
         fork = await _fork(core, caller, checkpoint, run)
         fork_id = fork.id
-    return _answer(brief, fork_id, rollback)
+    return _answer(brief, fork_id, rollback, unseen)
 
 
 async def _take_back(
@@ -121,10 +129,9 @@ async def present_of(core: Core, actions: Sequence[ActionView]) -> dict[tuple[st
     }
 
 
-async def _brief(core: Core, checkpoint: CheckpointView, run: RunView) -> ResumeBrief:
+async def _brief(core: Core, checkpoint: CheckpointView, run: RunView, assessed: Assessment | None) -> ResumeBrief:
     actions = await core.journal.find(ActionView, run_id=run.run_id, oldest_first=True)
     approvals = await core.journal.find(ApprovalView, run_id=run.run_id)
-    assessed = (await assessments(core, run)).get(CheckpointId(checkpoint.id))
     return resume_brief(
         checkpoint,
         run,
@@ -157,7 +164,7 @@ async def _inherited(core: Core, run: RunView) -> list[Done]:
     return [done for part in reversed(chain) for done in part]
 
 
-def _answer(brief: ResumeBrief, fork_id: str | None, rollback: RollbackAnswer | None) -> Brief:
+def _answer(brief: ResumeBrief, fork_id: str | None, rollback: RollbackAnswer | None, unseen: str) -> Brief:
     return Brief(
         run_id=fork_id,
         forked_from=brief.forked_from,
@@ -177,9 +184,11 @@ def _answer(brief: ResumeBrief, fork_id: str | None, rollback: RollbackAnswer | 
         next_step=brief.next_step,
         notes=brief.notes,
         do_not_repeat=list(brief.do_not_repeat),
-        drift=list(brief.drift),
+        drift=[*brief.drift, *([unseen] if unseen else [])],
         receipts=[f"{receipt.tool}: {receipt.summary} ({receipt.action_id})" for receipt in brief.receipts],
         pending_approvals=[approval.approval_id for approval in brief.pending_approvals],
         rollback=rollback,
-        text=(f"Go on in run {fork_id}: pass it as run_id with every call.\n\n" if fork_id else "") + brief.text,
+        text=(f"Go on in run {fork_id}: pass it as run_id with every call.\n\n" if fork_id else "")
+        + (f"{unseen}\n\n" if unseen else "")
+        + brief.text,
     )

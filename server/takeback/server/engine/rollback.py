@@ -8,12 +8,10 @@ and nothing is forgotten.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Literal
-
-from pydantic import JsonValue
 
 from takeback.journal.events import (
     BaseEvent,
@@ -24,31 +22,41 @@ from takeback.journal.events import (
     RunSealed,
     UndoOutcome,
 )
-from takeback.journal.ids import ActionId, RollbackId, RunId, new_rollback_id
-from takeback.journal.log import Stale, ViewKey
+from takeback.journal.ids import ActionId, RollbackId, RunId
+from takeback.journal.log import JournalBroken, JournalError, Stale, ViewKey
 from takeback.journal.views import ActionView, OpenItem, RollbackView, RunStatus, RunView
 from takeback.server.engine.answers import EngineError, OpenItemAnswer, RollbackAnswer, StepAnswer
-from takeback.server.engine.calls import Progress
+from takeback.server.engine.calls import ROLLBACK_IDS, Progress
 from takeback.server.engine.core import Core
 from takeback.server.engine.execute import Done, Executor
-from takeback.server.engine.gather import (
-    entry_of_action,
-    entry_of_step,
-    make_plan,
-    others_on,
-    rollback_view,
-)
+from takeback.server.engine.faults import fault, unwritten
+from takeback.server.engine.gather import make_plan, others_on, rollback_view
 from takeback.server.engine.locks import LockTimeout
-from takeback.server.engine.plan import Decision, Entry, Goal, Plan, PlanStep
+from takeback.server.engine.plan import Decision, Plan, PlanStep
 from takeback.server.engine.queries import open_item_answer
 from takeback.server.engine.report import rollback_report, shown
 from takeback.server.engine.seen import Seen
 from takeback.server.engine.settle import settle
+from takeback.server.engine.shield import shielded
+from takeback.server.engine.wishes import (
+    Wish,
+    check_not_redone,
+    entries_of,
+    nothing,
+    restored,
+    stored_plan,
+    touched_by,
+    wish_for_redo,
+)
+
+__all__ = ["EXPECTED", "Rollbacks", "wish_for_redo"]
 
 log = logging.getLogger(__name__)
 
 RUN_LOCK_SECONDS = 20.0
-Kind = Literal["rollback", "redo"]
+REOPEN_ATTEMPTS = 20
+Reopened = Literal["open", "rolled_back", "finished", "failed", "stalled", "contained", "quarantined"]
+"""What a run may be once a rollback is over."""
 
 EXPECTED: dict[Decision, UndoOutcome] = {
     "restore": "restored",
@@ -64,30 +72,12 @@ EXPECTED: dict[Decision, UndoOutcome] = {
 """The outcome word that each decision would end in, for dry runs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What is to be taken back, worked out from the request."""
-
-    kind: Kind
-    chosen: tuple[Entry, ...]
-    goal: Goal
-    runs: tuple[RunId, ...]
-    whole: frozenset[RunId] = frozenset()
-    """Runs that are taken back whole."""
-    to_checkpoint: bool = False
-    needs_digest: str = ""
-    """Why this is not done without the digest of a plan that was seen; empty if it is."""
-    stands_after: bool | None = False
-    redoes: RollbackId | None = None
-
-
 @dataclass(slots=True)
 class Rollbacks:
     """Plans and executes rollbacks and redos for one engine."""
 
     core: Core
     seen: Seen
-    _busy: set[str] = field(default_factory=lambda: set[str]())
 
     # -- one request ----------------------------------------------------------------------------------------------------
 
@@ -98,43 +88,93 @@ class Rollbacks:
 
         :raises EngineError: nothing to take back, a digest that does not fit, a rollback at work already.
         """
-        plan = await make_plan(self.core, wish.goal, wish.chosen, await others_on(self.core, wish.chosen))
+        plan = await self._plan(wish)
         if dry_run:
-            return await self._planned(wish, plan)
+            return await self._planned(caller, wish, plan)
         if plan_digest is not None and plan_digest != plan.digest:
             raise _void(plan)
         if plan_digest is None and wish.needs_digest:
-            return await self._planned(wish, plan, wish.needs_digest)
-        if not plan.steps:
-            raise EngineError("nothing", "There is nothing to take back.", "Look at the run with get_run.")
-        touched = tuple(dict.fromkeys([*wish.runs, *(step.run_id for step in plan.steps)]))
-        rollback_id = new_rollback_id()
-        async with self._run_locks(touched):
-            await self._finish_earlier(touched)
-            before = await self._seal(touched, rollback_id)
-            try:
-                await self._settle_in_flight(touched)
-                plan = await make_plan(self.core, wish.goal, wish.chosen, await others_on(self.core, wish.chosen))
-                if plan_digest is not None and plan_digest != plan.digest:
-                    raise _void(plan)
-                await self.core.record(
-                    [
-                        RollbackStarted(
-                            run_id=touched[0],
-                            at=self.core.now(),
-                            rollback_id=rollback_id,
-                            kind=wish.kind,
-                            by=caller,
-                            plan=_stored(plan, wish, touched),
-                            plan_digest=plan.digest,
-                            redoes=wish.redoes,
-                        )
-                    ]
-                )
-            except BaseException:
-                await self._reopen(touched, rollback_id, before)
-                raise
-            return await self._execute(rollback_id, plan, wish, touched, plan_digest is not None, progress)
+            return await self._planned(caller, wish, plan, wish.needs_digest)
+        if not plan.steps and not await self._sealed(wish.runs):
+            raise nothing()
+        touched = tuple(dict.fromkeys([*wish.runs, *wish.goal.cascade, *(step.run_id for step in plan.steps)]))
+        bound = replace(wish, bound=plan_digest is not None)
+        try:
+            return await self._alone(touched, lambda: self._carry_out(caller, bound, touched, plan_digest, progress))
+        except JournalError as error:
+            then = "What was begun goes on when it is asked for again, or at the next start."
+            raise unwritten(error, "The rollback stopped", then) from error
+
+    async def _carry_out(
+        self, caller: Caller, wish: Wish, touched: tuple[RunId, ...], plan_digest: str | None, progress: Progress
+    ) -> RollbackAnswer:
+        """Nobody else takes anything of these runs back meanwhile, and no cancellation comes through."""
+        resumed = await self._finish_earlier(touched)
+        wish = await self._renewed(wish)
+        if not wish.chosen:
+            if resumed:
+                return resumed[-1]  # what was wanted had been begun before, and is over now
+            raise nothing()
+        rollback_id = ROLLBACK_IDS.get()()
+        before = await self._seal(touched, rollback_id)
+        try:
+            _check_redo(wish, before)
+            await self._settle_in_flight(touched)
+            wish = await self._renewed(wish)
+            if not wish.chosen:
+                raise nothing()
+            plan = await self._plan(wish)
+            if plan_digest is not None and plan_digest != plan.digest:
+                raise _void(plan)
+            if any(step.run_id not in touched for step in plan.steps):
+                raise EngineError("busy", "Another run has just built on it.", "Look at the plan once more.")
+            await self.core.record(
+                [
+                    RollbackStarted(
+                        run_id=touched[0],
+                        at=self.core.now(),
+                        rollback_id=rollback_id,
+                        kind=wish.kind,
+                        by=caller,
+                        plan=stored_plan(plan, wish, touched),
+                        plan_digest=plan.digest,
+                        redoes=wish.redoes,
+                    )
+                ]
+            )
+        except BaseException:
+            await self._reopen(touched, rollback_id)
+            raise
+        return await self._execute(rollback_id, plan, wish, touched, caller, progress)
+
+    async def _plan(self, wish: Wish) -> Plan:
+        return await make_plan(self.core, wish.goal, wish.chosen, await others_on(self.core, wish.chosen))
+
+    async def _renewed(self, wish: Wish) -> Wish:
+        """The wish with what its entries are now: since it was read others may have acted, settled or taken back.
+
+        :raises EngineError: it was redone meanwhile.
+        """
+        journal = self.core.journal
+        if wish.kind == "redo":
+            if wish.redoes is not None:
+                check_not_redone(await rollback_view(self.core, wish.redoes))
+            return wish
+        found: list[ActionView] = []
+        if wish.after is None:
+            for entry in wish.chosen:
+                action = await journal.get(ActionView, entry.action_id)
+                found += [action] if action is not None else []
+        else:
+            for run_id in wish.runs:
+                found += await journal.find(ActionView, run_id=run_id, after=wish.after, oldest_first=True)
+        chosen = entries_of(found)
+        goal = wish.goal.model_copy(update={"chosen": tuple(entry.id for entry in chosen)})
+        return replace(wish, chosen=chosen, goal=goal)
+
+    async def _sealed(self, runs: Iterable[RunId]) -> bool:
+        views = [await self.core.journal.get(RunView, run_id) for run_id in runs]
+        return any(view is not None and view.sealed_by is not None for view in views)
 
     async def _execute(
         self,
@@ -142,11 +182,11 @@ class Rollbacks:
         plan: Plan,
         wish: Wish,
         touched: tuple[RunId, ...],
-        bound: bool,
+        caller: Caller,
         progress: Progress,
     ) -> RollbackAnswer:
         view = await rollback_view(self.core, rollback_id)
-        executor = Executor(self.core, rollback_id, stands_after=wish.stands_after, bound=bound, progress=progress)
+        executor = Executor(self.core, rollback_id, stands_after=wish.stands_after, bound=wish.bound, progress=progress)
         with self.core.undoing():
             done = await executor.run(plan, {step.index: step for step in view.steps})
         self.core.ballast.ensure()
@@ -163,24 +203,11 @@ class Rollbacks:
             for one in done
             if wish.kind == "rollback" and one.outcome in ("restored", "merged", "already_undone", "compensated")
         )
-        events: list[BaseEvent] = [
-            RollbackFinished(
-                run_id=touched[0], at=self.core.now(), rollback_id=rollback_id, status=status, retracted=retracted
-            )
-        ]
-        for run_id in touched:
-            run = await self.core.journal.get(RunView, run_id)
-            if run is not None and run.sealed_by == rollback_id and run.status == "sealed":
-                events.append(
-                    RunReopened(
-                        run_id=run_id,
-                        at=self.core.now(),
-                        rollback_id=rollback_id,
-                        status=_status_after(run, wish, good),
-                    )
-                )
-        await self.core.record(events)
-        return await self._answer(rollback_id, plan, done, status, retracted, touched)
+        finished = RollbackFinished(
+            run_id=touched[0], at=self.core.now(), rollback_id=rollback_id, status=status, retracted=retracted
+        )
+        await self._reopen(touched, rollback_id, [finished], lambda run: _status_after(run, wish, good))
+        return await self._answer(caller, rollback_id, plan, done, status, retracted, touched)
 
     # -- runs: locks, seal, reopen ----------------------------------------------------------------------------------------
 
@@ -193,6 +220,26 @@ class Rollbacks:
             raise EngineError(
                 "busy", "Another rollback of the same run is at work.", "Wait until it is over, then look at the run."
             ) from error
+
+    async def _alone(self, runs: Sequence[RunId], work: Callable[[], Awaitable[RollbackAnswer]]) -> RollbackAnswer:
+        """Do the work to its end, holding the locks of these runs and of all that an earlier rollback of them sealed."""
+        wanted = dict.fromkeys(runs)
+        for _ in range(5):
+            async with self._run_locks(tuple(wanted)):
+                more = [run_id for run_id in await self._entangled(wanted) if run_id not in wanted]
+                if not more:
+                    return await shielded(work)
+            wanted.update(dict.fromkeys(more))
+        raise EngineError("busy", "The run keeps changing.", "Try again when it is quieter.")
+
+    async def _entangled(self, runs: Iterable[RunId]) -> list[RunId]:
+        found: list[RunId] = []
+        for run_id in runs:
+            run = await self.core.journal.get(RunView, run_id)
+            if run is not None and run.sealed_by is not None:
+                view = await self.core.journal.get(RollbackView, run.sealed_by)
+                found += touched_by(view.plan) if view is not None and view.status == "running" else ()
+        return found
 
     async def _seal(self, runs: Sequence[RunId], rollback_id: RollbackId) -> dict[RunId, RunStatus]:
         for _ in range(5):
@@ -208,23 +255,40 @@ class Rollbacks:
             return {view.run_id: view.status for view in present}
         raise EngineError("busy", "The run keeps changing.", "Try again when it is quieter.")
 
-    async def _reopen(self, runs: Sequence[RunId], rollback_id: RollbackId, before: dict[RunId, RunStatus]) -> None:
-        events: list[BaseEvent] = []
-        for run_id in runs:
-            run = await self.core.journal.get(RunView, run_id)
-            if run is None or run.sealed_by != rollback_id or run.status != "sealed":
+    async def _reopen(
+        self,
+        runs: Sequence[RunId],
+        rollback_id: RollbackId,
+        along: Sequence[BaseEvent] = (),
+        status_of: Callable[[RunView], Reopened] | None = None,
+    ) -> None:
+        """Open the runs that this rollback sealed: as they were before, or as `status_of` says.
+
+        Who contained one meanwhile is not overruled: only what is still as it was read is opened.
+        """
+        for _ in range(REOPEN_ATTEMPTS):
+            views = [await self.core.journal.get(RunView, run_id) for run_id in runs]
+            own = [view for view in views if view is not None and view.sealed_by == rollback_id]
+            events: list[BaseEvent] = [
+                *along,
+                *(
+                    RunReopened(
+                        run_id=run.run_id,
+                        at=self.core.now(),
+                        rollback_id=rollback_id,
+                        status=_now_or(run, status_of or _status_before),
+                    )
+                    for run in own
+                ),
+            ]
+            if not events:
+                return
+            try:
+                await self.core.record(events, expect={ViewKey("run", run.id): run.version for run in own})
+            except Stale:
                 continue
-            status = before.get(run_id, run.before_seal or "open")
-            events.append(
-                RunReopened(
-                    run_id=run_id,
-                    at=self.core.now(),
-                    rollback_id=rollback_id,
-                    status="open" if status == "sealed" else status,
-                )
-            )
-        if events:
-            await self.core.record(events)
+            return
+        raise EngineError("busy", "The run keeps changing.", "Roll it back again when it is quieter.")
 
     async def _settle_in_flight(self, runs: Sequence[RunId]) -> None:
         for run_id in runs:
@@ -239,43 +303,63 @@ class Rollbacks:
 
     # -- after a crash ----------------------------------------------------------------------------------------------------
 
-    async def _finish_earlier(self, runs: Sequence[RunId]) -> None:
-        """Finish a rollback that a process began and did not end; we hold the runs' locks, so nobody works on it."""
+    async def _finish_earlier(self, runs: Sequence[RunId]) -> list[RollbackAnswer]:
+        """Finish rollbacks that a process began and did not end; we hold the runs' locks, so nobody works on them."""
+        answers: list[RollbackAnswer] = []
         for run_id in runs:
             run = await self.core.journal.get(RunView, run_id)
-            if run is not None and run.status == "sealed" and run.sealed_by is not None:
-                await self._resume_one(run.sealed_by, run)
+            if run is not None and run.sealed_by is not None:
+                answer = await self._resume_one(run.sealed_by, run)
+                answers += [answer] if answer is not None else []
+        return answers
 
     async def resume_unfinished(self) -> list[RollbackAnswer]:
-        """At start: finish every rollback that no living process works on."""
+        """Finish every rollback that no living process works on. One that cannot be finished now does not hold up the rest.
+
+        :raises JournalBroken: nothing can be written any more.
+        """
         answers: list[RollbackAnswer] = []
-        for run in await self.core.journal.find(RunView, status="sealed"):
-            if run.sealed_by is None:
+        for found in await self.core.journal.find(RunView, status=("sealed", "contained", "quarantined")):
+            if found.sealed_by is None:
                 continue
-            view = await self.core.journal.get(RollbackView, run.sealed_by)
-            runs = _touched(view.plan) if view is not None else (run.run_id,)
+            view = await self.core.journal.get(RollbackView, found.sealed_by)
+            runs = (touched_by(view.plan) if view is not None else ()) or (found.run_id,)
             try:
                 async with self.core.run_locks.hold([f"run:{run_id}" for run_id in runs], timeout=0):
-                    answer = await self._resume_one(run.sealed_by, run)
+                    run = await self.core.journal.get(RunView, found.run_id)
+                    if run is None or run.sealed_by != found.sealed_by:
+                        continue  # it was over in the meantime
+                    answer = await self._resume_one(found.sealed_by, run)
                     if answer is not None:
                         answers.append(answer)
             except LockTimeout:
                 continue  # a living process is at it
+            except JournalBroken:
+                raise
+            except Exception as error:  # the others, and the server, must not wait for it
+                log.error("rollback %s could not be finished: %s", found.sealed_by, fault(error))
         return answers
 
     async def _resume_one(self, rollback_id: RollbackId, run: RunView) -> RollbackAnswer | None:
         view = await self.core.journal.get(RollbackView, rollback_id)
         if view is None or view.status != "running":
-            # sealed, but nothing was begun: there is nothing to finish
-            await self._reopen([run.run_id], rollback_id, {run.run_id: run.before_seal or "open"})
+            # sealed, but nothing was begun, or it is over: there is nothing to finish
+            await self._reopen([run.run_id], rollback_id)
             return None
-        plan, wish, touched = _restored(view)
+        try:
+            plan, wish, touched = restored(view)
+        except (ValueError, KeyError) as error:
+            raise EngineError(
+                "unreadable",
+                f"Rollback {rollback_id} was begun by another version of takeback, and this one cannot read its plan.",
+                "Start that version once more: it finishes what it began.",
+            ) from error
         await self._settle_in_flight(touched)
-        return await self._execute(rollback_id, plan, wish, touched, False, _nobody_watches)
+        return await self._execute(rollback_id, plan, wish, touched, view.by, _nobody_watches)
 
     # -- answers ----------------------------------------------------------------------------------------------------------
 
-    async def _planned(self, wish: Wish, plan: Plan, why: str = "") -> RollbackAnswer:
+    async def _planned(self, caller: Caller, wish: Wish, plan: Plan, why: str = "") -> RollbackAnswer:
         steps = [await self._step_answer(step) for step in plan.steps]
         text = rollback_report(self._for_people(steps, plan), "planned", [])
         if why:
@@ -285,7 +369,7 @@ class Rollbacks:
             plan_digest=plan.digest,
             run_id=wish.runs[0] if wish.runs else None,
             steps=steps,
-            other_runs=list(plan.other_runs),
+            other_runs=await self._visible(caller, plan.other_runs),
             report=text,
         )
 
@@ -293,7 +377,10 @@ class Rollbacks:
         preview = ""
         if done is None and step.effects and step.effects[0].system in self.core.systems:
             system = self.core.systems[step.effects[0].system]
-            preview = "; ".join([shown((await system.describe(effect)).title) for effect in step.effects[:3]])
+            try:
+                preview = "; ".join([shown((await system.describe(effect)).title) for effect in step.effects[:3]])
+            except Exception as error:  # third-party code: the plan is no worse for not being described
+                preview = f"it cannot be shown: {fault(error)}"
         return StepAnswer(
             action_id=step.action_id,
             run_id=step.run_id,
@@ -305,8 +392,14 @@ class Rollbacks:
             preview=preview,
         )
 
+    async def _visible(self, caller: Caller, runs: Iterable[RunId]) -> list[str]:
+        """Of these runs, those whose ids the caller may be told."""
+        views = [(run_id, await self.core.journal.get(RunView, run_id)) for run_id in runs]
+        return [run_id for run_id, view in views if view is not None and self.core.may_see(caller, view)]
+
     async def _answer(
         self,
+        caller: Caller,
         rollback_id: RollbackId,
         plan: Plan,
         done: Sequence[Done],
@@ -330,7 +423,7 @@ class Rollbacks:
             steps=steps,
             retracted=list(retracted),
             open_items=items,
-            other_runs=list(plan.other_runs),
+            other_runs=await self._visible(caller, plan.other_runs),
             warnings=list(dict.fromkeys(warning for one in done for warning in one.warnings)),
             report=rollback_report(self._for_people(steps, plan), status, items),
         )
@@ -365,12 +458,29 @@ def _void(plan: Plan) -> EngineError:
     )
 
 
-def _status_after(
-    run: RunView, wish: Wish, good: bool
-) -> Literal["open", "rolled_back", "finished", "failed", "stalled", "contained", "quarantined"]:
+def _check_redo(wish: Wish, before: dict[RunId, RunStatus]) -> None:
+    # to bring back what a run did is to let it act again
+    held = [run_id for run_id, status in before.items() if status in ("contained", "quarantined")]
+    if wish.kind == "redo" and wish.stands_after is not False and held:
+        raise EngineError(
+            "contained",
+            f"Run {held[0]} is {before[held[0]]}, so nothing that was taken back is brought back now.",
+            "A person releases it with `takeback release`.",
+        )
+
+
+def _now_or(run: RunView, status_of: Callable[[RunView], Reopened]) -> Reopened:
+    # contained while the rollback was at work: it stays that
+    return run.status if run.status == "contained" or run.status == "quarantined" else status_of(run)
+
+
+def _status_before(run: RunView) -> Reopened:
     before = run.before_seal or "open"
-    if before == "sealed":
-        before = "open"
+    return "open" if before == "sealed" else before
+
+
+def _status_after(run: RunView, wish: Wish, good: bool) -> Reopened:
+    before = _status_before(run)
     if wish.kind == "redo":
         return ("finished" if run.ended_at else "open") if before == "rolled_back" else before
     if run.run_id in wish.whole and good:
@@ -378,96 +488,3 @@ def _status_after(
     if wish.to_checkpoint and before in ("finished", "failed", "stalled", "rolled_back"):
         return "open"
     return before
-
-
-def _stored(plan: Plan, wish: Wish, touched: Sequence[RunId]) -> JsonValue:
-    stored: dict[str, JsonValue] = {
-        "plan": plan.model_dump(mode="json"),
-        "kind": wish.kind,
-        "touched": [str(run_id) for run_id in touched],
-        "whole": [str(run_id) for run_id in sorted(wish.whole)],
-        "to_checkpoint": wish.to_checkpoint,
-        "stands_after": wish.stands_after,
-        "redoes": wish.redoes,
-    }
-    return stored
-
-
-def _touched(stored: JsonValue) -> tuple[RunId, ...]:
-    touched = stored.get("touched") if isinstance(stored, dict) else None
-    return tuple(RunId(str(run_id)) for run_id in touched) if isinstance(touched, list) else ()
-
-
-def _restored(view: RollbackView) -> tuple[Plan, Wish, tuple[RunId, ...]]:
-    stored = view.plan
-    assert isinstance(stored, dict), "a rollback keeps its plan as an object"
-    plan = Plan.model_validate_json(_dumped(stored["plan"]))
-    touched = _touched(stored)
-    whole = stored.get("whole")
-    stands = stored.get("stands_after")
-    wish = Wish(
-        kind="redo" if view.kind == "redo" else "rollback",
-        chosen=(),
-        goal=plan.goal,
-        runs=touched,
-        whole=frozenset(RunId(str(run_id)) for run_id in whole) if isinstance(whole, list) else frozenset(),
-        to_checkpoint=bool(stored.get("to_checkpoint")),
-        stands_after=bool(stands) if stands is not None else None,
-        redoes=view.redoes,
-    )
-    return plan, wish, touched
-
-
-def _dumped(value: JsonValue) -> str:
-    import json
-
-    return json.dumps(value)
-
-
-async def wish_for_redo(core: Core, caller: Caller, rollback_id: str) -> Wish:
-    """What a redo takes back: the `restored` and `merged` effects of an earlier rollback (or redo, or restored version).
-
-    :raises EngineError: unknown or foreign, still at work, or brought back already.
-    """
-    view = await rollback_view(core, rollback_id)
-    await core.run(caller, view.run_id)
-    if view.status == "running":
-        raise EngineError("busy", f"Rollback {rollback_id} is still at work.", "Wait until it is over.")
-    if view.redone_by is not None:
-        raise EngineError(
-            "redone",
-            f"Rollback {rollback_id} was taken back by {view.redone_by} already.",
-            f"Redo {view.redone_by} instead.",
-        )
-    entries: list[Entry] = []
-    for step in view.steps:
-        action = await core.journal.get(ActionView, step.action_id)
-        entry = entry_of_step(view, step, action.tool if action else "")
-        if entry.reversibility == "reversible" or step.outcome == "compensated":
-            entries.append(entry)
-    if not entries:
-        raise EngineError("nothing", f"Rollback {rollback_id} changed nothing.", "There is nothing to redo.")
-    return Wish(
-        kind="redo",
-        chosen=tuple(entries),
-        goal=Goal(chosen=tuple(entry.id for entry in entries), kind="redo", label=f"redo of {rollback_id}"),
-        runs=tuple(dict.fromkeys(entry.run_id for entry in entries)),
-        stands_after=await _stands_after_redo(core, view),
-        redoes=RollbackId(view.id),
-    )
-
-
-async def _stands_after_redo(core: Core, view: RollbackView) -> bool | None:
-    """A rollback lays the actions down, a redo puts them up again, a redo of a redo lays them down …"""
-    stands = True
-    while view.kind == "redo" and view.redoes is not None:
-        stands = not stands
-        view = await rollback_view(core, view.redoes)
-    return stands if view.kind == "rollback" else None
-
-
-def entries_of(actions: Sequence[ActionView]) -> tuple[Entry, ...]:
-    """The entries of these actions that stand, or of which nobody knows whether they do."""
-    return tuple(
-        entry_of_action(action) for action in actions if action.stands or action.status in ("in_doubt", "intended")
-    )

@@ -28,6 +28,8 @@ from takeback.server.engine.answers import EngineError
 from takeback.server.engine.core import Core
 
 LIVE = ("open", "stalled")
+HELD = ("contained", "quarantined")
+FIRST_LOOK = 50
 Level = Literal["contained", "quarantined"]
 Outcome = Literal["done", "failed", "abandoned"]
 
@@ -98,15 +100,60 @@ async def admit(core: Core, caller: Caller, run_id: str | None, *, workspace: st
 
 async def _check_cohort(core: Core, caller: Caller, run: RunView) -> None:
     # whoever was just contained must not simply go on in a fresh run
-    for held in await core.journal.find(RunView, status=("contained", "quarantined"), limit=50):
-        if held.id != run.id and held.owner.principal == caller.principal and held.owner.client == caller.client:
-            started = await core.journal.find(RunView, run_id=run.run_id, after=held.version, limit=1)
-            if started:
-                raise EngineError(
-                    "contained",
-                    f"Run {held.id} of the same client is {held.status}, so runs begun after it may only read.",
-                    "A person decides with `takeback release` or rolls the run back.",
-                )
+    held = [
+        other
+        for other in await core.journal.find(RunView, status=(*HELD, "sealed"))
+        if other.id != run.id
+        and other.owner.principal == caller.principal
+        and (other.status in HELD or other.before_seal in HELD)  # being taken back does not let it go
+    ]
+    if not held:
+        return
+    above = {ancestor.id for ancestor in await _ancestors(core, run)}
+    for other in held:
+        if other.id in above:
+            raise EngineError(
+                "contained",
+                f"Run {other.id}, of which this run is a part, is {_held_as(other)}.",
+                "A person decides with `takeback release` or rolls the run back.",
+            )
+        if other.owner.client != caller.client:
+            continue
+        if await core.journal.find(RunView, run_id=run.run_id, after=await _held_since(core, other), limit=1):
+            raise EngineError(
+                "contained",
+                f"Run {other.id} of the same client is {_held_as(other)}, so runs begun after it may only read.",
+                "A person decides with `takeback release` or rolls the run back.",
+            )
+
+
+def _held_as(run: RunView) -> str:
+    return run.status if run.status in HELD else str(run.before_seal)
+
+
+async def _held_since(core: Core, run: RunView) -> int:
+    """Position of the event by which the run was contained: taking it back or forking it since makes it no later."""
+    since, after = run.version, 0
+    free = True
+    while page := await core.journal.read(run.run_id, after=after, limit=1000):
+        for recorded in page:
+            if isinstance(recorded.event, RunContained) and free:
+                since, free = recorded.position, False
+            elif isinstance(recorded.event, RunReleased):
+                free = True
+        after = page[-1].position
+    return since
+
+
+async def _ancestors(core: Core, run: RunView) -> list[RunView]:
+    found: list[RunView] = []
+    while run.parent_run_id is not None and run.parent_run_id not in {one.run_id for one in found}:
+        parent = await core.journal.get(RunView, run.parent_run_id)
+        if parent is None:
+            break
+        found.append(parent)
+        run = parent
+    return found
 
 
 async def _default_run(core: Core, caller: Caller, workspace: str) -> RunView:
@@ -135,17 +182,23 @@ async def _default_run(core: Core, caller: Caller, workspace: str) -> RunView:
 
 
 async def _open_default(core: Core, caller: Caller, workspace: str) -> RunView | None:
-    for run in await core.journal.find(RunView, status="open", limit=50):
-        if (
-            run.default
-            and run.owner.principal == caller.principal
-            and run.owner.client == caller.client
-            and run.workspace == workspace
-        ):
-            if not await _idle(core, run, core.settings.limits.default_run_idle_seconds):
-                return run
-            await finish_idle(core, run)
-    return None
+    limit: int | None = FIRST_LOOK
+    while True:
+        # nearly always among the newest; were it not looked for among all, everybody else's runs could push it out of sight
+        found = await core.journal.find(RunView, status="open", limit=limit)
+        for run in found:
+            if (
+                run.default
+                and run.owner.principal == caller.principal
+                and run.owner.client == caller.client
+                and run.workspace == workspace
+            ):
+                if not await _idle(core, run, core.settings.limits.default_run_idle_seconds):
+                    return run
+                await finish_idle(core, run)
+        if limit is None or len(found) < limit:
+            return None
+        limit = None
 
 
 async def last_used(core: Core, run: RunView) -> datetime:
@@ -272,13 +325,19 @@ async def contain(core: Core, caller: Caller, run_id: str, reason: str, level: L
         raise EngineError("invalid", "Containing a run needs a reason.", "Say what looked wrong.")
     run = await core.run(caller, run_id)
     family = [run, *await _children(core, run)]
-    events = [
-        RunContained(run_id=member.run_id, at=core.now(), level=level, reason=reason, by=caller.principal)
-        for member in family
-        if member.status not in ("quarantined", level)
-    ]
-    if events:
-        await core.journal.append(events)
+    tightened = [member for member in family if member.status not in ("quarantined", level)]
+    if not tightened:
+        return run
+    try:
+        await core.journal.append(
+            [
+                RunContained(run_id=member.run_id, at=core.now(), level=level, reason=reason, by=caller.principal)
+                for member in tightened
+            ],
+            expect={ViewKey("run", member.id): member.version for member in tightened},
+        )
+    except Stale:  # somebody tightened it more, a rollback began, a fork was made: look again
+        return await contain(core, caller, run_id, reason, level)
     return await core.run(caller, run_id)
 
 
@@ -297,7 +356,8 @@ async def release(core: Core, caller: Caller, run_id: str, reason: str) -> RunVi
         [
             RunReleased(run_id=member.run_id, at=core.now(), by=caller.principal, reason=reason)
             for member in family
-            if member.status in ("contained", "quarantined")
+            # one that was contained for another reason is another decision
+            if member.status in HELD and (member.id == run.id or member.why == run.why)
         ]
     )
     return await core.run(caller, run_id)

@@ -13,7 +13,7 @@ from takeback.journal.views import ActionView, CheckpointView, RunView
 from takeback.server.engine.answers import EngineError
 from takeback.server.engine.core import Core
 from takeback.server.engine.plan import Goal
-from takeback.server.engine.rollback import Wish, entries_of
+from takeback.server.engine.wishes import Wish, entries_of, nothing
 
 DEFAULT_RUN = "This is a default run, which several chats may share: look at the plan, then pass its plan_digest."
 LATEST = "Neither run nor actions were named, so this is only the plan for your latest action: pass its plan_digest."
@@ -58,8 +58,8 @@ async def wish_for_rollback(
 async def _whole(core: Core, caller: Caller, run_id: str, cascade: tuple[RunId, ...]) -> Wish:
     run = await core.run(caller, run_id)
     found = await core.journal.find(ActionView, run_id=run.run_id, oldest_first=True)
-    wish = _wish(found, cascade, f"all of run {run.id}", (run.run_id,))
-    return replace(wish, whole=frozenset({run.run_id}), needs_digest=DEFAULT_RUN if run.default else "")
+    wish = _wish(found, cascade, f"all of run {run.id}", (run.run_id,), abandoned=run.sealed_by is not None)
+    return replace(wish, whole=frozenset({run.run_id}), after=0, needs_digest=DEFAULT_RUN if run.default else "")
 
 
 async def _to_checkpoint(
@@ -71,8 +71,9 @@ async def _to_checkpoint(
             "invalid", f"Checkpoint {checkpoint_id} does not belong to run {run_id}.", f"It belongs to run {run.id}."
         )
     later = await after_checkpoint(core, checkpoint)
-    wish = _wish(later, cascade, f"run {run.id} back to checkpoint {checkpoint_id}", (run.run_id,))
-    return replace(wish, to_checkpoint=True)
+    label = f"run {run.id} back to checkpoint {checkpoint_id}"
+    wish = _wish(later, cascade, label, (run.run_id,), abandoned=run.sealed_by is not None)
+    return replace(wish, to_checkpoint=True, after=checkpoint.position)
 
 
 async def checkpoint_of(core: Core, caller: Caller, checkpoint_id: str) -> tuple[CheckpointView, RunView]:
@@ -167,10 +168,17 @@ def parse_time(text: str) -> datetime:
     return at
 
 
-def _wish(found: Sequence[ActionView], cascade: tuple[RunId, ...], label: str, runs: tuple[RunId, ...]) -> Wish:
+def _wish(
+    found: Sequence[ActionView],
+    cascade: tuple[RunId, ...],
+    label: str,
+    runs: tuple[RunId, ...],
+    *,
+    abandoned: bool = False,
+) -> Wish:
     chosen = entries_of(found)
-    if not chosen:
-        raise EngineError("nothing", "There is nothing to take back.", "Look at what was done with get_run.")
+    if not chosen and not abandoned:  # else there is a rollback to be finished first
+        raise nothing()
     return Wish(
         kind="rollback",
         chosen=chosen,

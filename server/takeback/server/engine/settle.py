@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import anyio
 from pydantic import JsonValue
 
 from takeback.journal.events import ActionInDoubt, ActionSettled, BaseEvent, ConflictOpened, ConflictResolved
 from takeback.journal.ids import ActionId, ConflictId, new_checkpoint_id, new_conflict_id
-from takeback.journal.log import Stale, ViewKey
+from takeback.journal.log import JournalBroken, JournalError, Stale, ViewKey
 from takeback.journal.states import Effect
 from takeback.journal.views import ActionView, OpenItem
 from takeback.server.engine.core import Core
@@ -29,6 +29,13 @@ from takeback.tools.system import Drifted, TargetSystem
 log = logging.getLogger(__name__)
 
 AnyMemoTool = MemoTool[Any, Any, Any]
+NEXT_IN_DOUBT = (
+    "Settle it with resolve_conflict and theirs: what is found there then counts as done, "
+    "and can be taken back like any act."
+)
+NEXT_UNSEEN = "Look whether it happened, then settle it with resolve_conflict: theirs if it did, ours if it did not."
+"""The next step of a person, where takeback can look for itself and where it cannot."""
+
 Finding = Literal["applied", "not_applied", "in_doubt"]
 
 
@@ -124,7 +131,7 @@ def doubt_item(core: Core, action: ActionView, why: str) -> ConflictOpened:
         base=first.after if first else None,
         ours=first.before if first else None,
         why=why,
-        next_step="Look whether the change is there, then run `takeback resolve` with theirs (leave it as it is) or ours.",
+        next_step=NEXT_UNSEEN if first is None or first.after.kind == "opaque" else NEXT_IN_DOUBT,
     )
 
 
@@ -133,8 +140,11 @@ async def _look(core: Core, action: ActionView) -> tuple[Finding, str, tuple[Eff
     try:
         # whoever settles holds the objects, and others wait for them: a look that hangs must not be waited for
         with anyio.fail_after(core.settings.limits.step_seconds):
-            if isinstance(tool, MemoTool):
-                return await _ask_tool(cast("AnyMemoTool", tool), action)
+            if tool is not None and adapt.is_memo_tool(tool):
+                return await _ask_tool(tool, action)
+            if any(effect.after.kind == "opaque" for effect in action.effects):
+                # only its tool could tell; a system has nothing to compare there, and no answer of its would mean anything
+                return "in_doubt", f"the tool {action.tool} is not installed any more", (), None
             return *await _ask_world(core, action.effects), None
     except TimeoutError:
         return "in_doubt", "the world could not be looked at: it took longer than the bound for one step", (), None
@@ -195,10 +205,21 @@ async def _as_before(system: TargetSystem, own: Sequence[Effect]) -> bool:
 
 
 async def settle_all(core: Core) -> list[ActionView]:
-    """At start: settle every action that no living process is working on; the settled ones."""
+    """Settle every action that no living process is working on; the settled ones.
+
+    One that cannot be settled now does not hold up the rest.
+
+    :raises JournalBroken: nothing can be written any more.
+    """
     settled: list[ActionView] = []
     for action in await core.journal.find(ActionView, status=("intended", "in_doubt"), oldest_first=True):
-        found = await settle(core, ActionId(action.id))
+        try:
+            found = await settle(core, ActionId(action.id))
+        except JournalBroken:
+            raise
+        except JournalError as error:
+            log.warning("action %s cannot be settled now: %s", action.id, error)
+            continue
         if found is not None and found.version != action.version:
             settled.append(found)
     return settled

@@ -1,14 +1,24 @@
-"""Putting an earlier version of an object back, from whichever run it is known."""
+"""Putting an earlier version of an object back, from whichever run it is known, as an act that can be redone away."""
 
 from __future__ import annotations
 
-from takeback.journal.events import Caller
+from typing import Literal
+
+from takeback.journal.events import Caller, RollbackFinished, RollbackStarted, RollbackStep
+from takeback.journal.ids import ActionId, RollbackId, new_rollback_id
+from takeback.journal.log import JournalError
+from takeback.journal.states import ABSENT, Effect
 from takeback.journal.views import ActionView, RunView
-from takeback.server.engine.answers import EngineError, RollbackAnswer
+from takeback.server.engine.answers import EngineError, RollbackAnswer, StepAnswer
 from takeback.server.engine.conflicts import Conflicts
 from takeback.server.engine.core import Core
+from takeback.server.engine.faults import unwritten
+from takeback.server.engine.locks import LockTimeout
 from takeback.server.engine.report import shown
-from takeback.tools.system import TargetError
+from takeback.server.engine.settle import lock_names
+from takeback.server.engine.shield import shielded
+from takeback.server.engine.single import UNFINISHED, check_not_held, failed, locked, put
+from takeback.tools.system import Drifted, TargetSystem
 
 
 async def restore_version(
@@ -31,18 +41,112 @@ async def restore_version(
         or side not in ("before", "after")
     ):
         raise EngineError("not_found", f"{shown(object)} has no version {version!r}.", "Take one from list_versions.")
+    if side == "after":
+        await check_not_held(core, run.run_id)  # what was there before it may be put back, like anything it did
     system = core.systems.get(effect.system)
     if system is None:
         raise EngineError("system_missing", f"The system {effect.system!r} is not configured.", "Configure it again.")
     state = effect.before if side == "before" else effect.after
     try:
         content = None if state.absent else await system.read(state)
-        if content is None:
-            raise EngineError(
-                "no_content",
-                f"This version of {shown(object)} is {state.kind} and cannot be written as a file.",
-                f"Take back the action instead: rollback_run with actions [{action_id}].",
-            )
-        return await conflicts.put_back(caller, action, system, place, version, content)
-    except TargetError as error:
-        raise EngineError(error.code, f"{shown(object)}: {error}.", error.advice) from error
+    except Exception as error:  # third-party code: nothing was changed yet
+        raise failed(object, error) from error
+    if content is None:
+        raise EngineError(
+            "no_content",
+            f"This version of {shown(object)} is {state.kind} and cannot be written as a file.",
+            f"Take back the action instead: rollback_run with actions [{action_id}].",
+        )
+    exclusive, shared = lock_names(core, [Effect(system=system.name, object=place, before=ABSENT, after=ABSENT)])
+    act = _PutBack(core, caller, action, system, place, version)
+    try:
+        async with core.locks.hold(exclusive, shared, timeout=core.settings.limits.step_seconds):
+            # from here on it comes to its end, whether somebody still waits for it or not
+            effects = await shielded(lambda: act.put(content))
+    except LockTimeout as error:
+        raise locked(object, error) from error
+    except JournalError as error:
+        raise unwritten(error, "It stopped", UNFINISHED) from error
+    conflicts.seen.forget(effects)
+    return act.answer(effects)
+
+
+class _PutBack:
+    """One version being put back."""
+
+    def __init__(
+        self, core: Core, caller: Caller, action: ActionView, system: TargetSystem, object: str, version: str
+    ) -> None:
+        self.core, self.caller, self.action, self.system = core, caller, action, system
+        self.object, self.version = object, version
+        self.id: RollbackId = new_rollback_id()
+
+    async def put(self, content: bytes) -> tuple[Effect, ...]:
+        """Write it over what is there now. None, if that changed at the same moment."""
+        core = self.core
+        try:
+            present = (await self.system.look([self.object]))[0]
+            effect = await self.system.write(self.object, content, present)
+        except Exception as error:  # third-party code: nothing was changed yet
+            raise failed(self.object, error) from error
+        started = RollbackStarted(
+            run_id=self.action.run_id,
+            at=core.now(),
+            rollback_id=self.id,
+            kind="restore_version",
+            by=self.caller,
+            plan={"object": self.object, "version": self.version},
+            plan_digest="",
+        )
+        await core.record([started, self._step((effect,), None, "")])
+        try:
+            swapped = await put(core, self.system, [effect])
+        except JournalError:
+            raise
+        except Exception as error:  # third-party code: it was looked at, and it is not there
+            why = failed(self.object, error)
+            await core.record([self._step((), "failed", why.message), self._finished("failed")])
+            raise why from error
+        if isinstance(swapped, Drifted):
+            await core.record([self._step((), "conflict", "it changed"), self._finished("failed")])
+            return ()
+        await core.record([self._step(swapped.effects, "restored", ""), self._finished("complete")])
+        return swapped.effects
+
+    def answer(self, effects: tuple[Effect, ...]) -> RollbackAnswer:
+        """What came of it."""
+        why = "" if effects else "it changed at the same moment, so nothing was done"
+        return RollbackAnswer(
+            status="complete" if effects else "failed",
+            rollback_id=self.id,
+            run_id=self.action.run_id,
+            steps=[
+                StepAnswer(
+                    action_id=self.action.id,
+                    run_id=self.action.run_id,
+                    tool=self.action.tool,
+                    object=self.object,
+                    outcome="restored" if effects else "conflict",
+                    why=why,
+                )
+            ],
+            report=f"{shown(self.object)}: {why or 'the earlier content was put back'}.",
+        )
+
+    def _finished(self, status: Literal["complete", "failed"]) -> RollbackFinished:
+        return RollbackFinished(run_id=self.action.run_id, at=self.core.now(), rollback_id=self.id, status=status)
+
+    def _step(
+        self, effects: tuple[Effect, ...], outcome: Literal["restored", "conflict", "failed"] | None, why: str
+    ) -> RollbackStep:
+        return RollbackStep(
+            run_id=self.action.run_id,
+            at=self.core.now(),
+            rollback_id=self.id,
+            index=0,
+            phase="intended" if outcome is None else "concluded",
+            action_id=ActionId(self.action.id),
+            effects=effects,
+            outcome=outcome,
+            why=why,
+        )

@@ -16,6 +16,7 @@ from takeback.journal.redaction import redact
 from takeback.journal.views import ActionView, RunView
 from takeback.server.engine.answers import CallAnswer, EngineError
 from takeback.server.engine.calls import Call
+from takeback.server.engine.plan import object_key
 from takeback.server.engine.report import shown
 from takeback.tools.contract import AnyTool, CallContext, Target
 
@@ -42,6 +43,14 @@ class Work:
     targets: tuple[Target, ...] = ()
     approval_id: ApprovalId | None = None
     intended: bool = False
+
+    def lock_names(self) -> tuple[str, ...]:
+        """What the call holds from preparation to conclusion: its objects, or where it names none, itself.
+
+        Whoever finds its intent later can tell by that whether somebody is still working on it.
+        """
+        objects = {object_key(target.system, target.object) for target in self.targets}
+        return tuple(sorted(objects)) or (f"action:{self.action_id}",)
 
 
 def parse(tool: AnyTool, arguments: dict[str, JsonValue]) -> Any:

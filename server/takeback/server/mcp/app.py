@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mcp.server import CacheHint, NotificationOptions
 from mcp.server.caching import CacheableMethod
+from mcp.server.context import HandlerResult
 from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context, MCPServer, RequestStateSecurity
 from mcp.shared.message import SessionMessage
-from mcp_types import CompleteRequestParams, Icon, InputRequiredResult
+from mcp_types import CompleteRequestParams, Icon, InputRequiredResult, SubscriptionsListenRequestParams
 
 from takeback.server.engine.engine import Engine
-from takeback.server.mcp.approval_lanes import ApprovalLanes
+from takeback.server.mcp.approval_lanes import AnyRequest, ApprovalLanes
 from takeback.server.mcp.changes import ChangeBus
 from takeback.server.mcp.identity import caller_of
 from takeback.server.mcp.instructions import INSTRUCTIONS
@@ -24,6 +25,8 @@ from takeback.server.mcp.meta_tools import meta_tools
 from takeback.server.mcp.prompts import Completer, add_prompts, completer
 from takeback.server.mcp.resources import add_resources
 from takeback.server.mcp.state_key import request_state_key
+from takeback.server.mcp.task_store import TaskStore
+from takeback.server.mcp.tasks import TasksExtension, only_for_those_who_know_tasks
 from takeback.server.mcp.wrapped_tools import wrapped_tools
 from takeback.server.settings import Settings
 
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from mcp.shared._stream_protocols import ReadStream, WriteStream
 
 NAME = "takeback"
+LISTEN = "subscriptions/listen"
 
 _FIXED = CacheHint(ttl_ms=300_000, scope="public")
 """Lists are fixed by the configuration: the same for every caller, until the server is started anew."""
@@ -68,6 +72,18 @@ class TakebackServer(MCPServer[Any]):
         """Offer completions. (The SDK's decorator does not tell a handler who asks.)"""
         self._lowlevel_server.add_request_handler("completion/complete", CompleteRequestParams, handler)
 
+    def listen_after(self, check: Callable[[AnyRequest], None]) -> None:
+        """Let `check` refuse requests to listen. (The SDK keeps extensions away from the protocol's own methods.)"""
+        entry = self._lowlevel_server.get_request_handler(LISTEN)
+        assert entry is not None, "the server has a bus, so it is listened to"
+        handler = entry.handler
+
+        async def listen(context: AnyRequest, params: SubscriptionsListenRequestParams) -> HandlerResult:
+            check(context)
+            return await handler(context, params)
+
+        self._lowlevel_server.add_request_handler(LISTEN, SubscriptionsListenRequestParams, listen)
+
     async def read_resource(
         self, uri: Any, context: Context[Any, Any] | None = None
     ) -> Iterable[ReadResourceContents] | InputRequiredResult:
@@ -99,7 +115,10 @@ def build_server(engine: Engine, settings: Settings) -> TakebackServer:
         version=version(),
         icons=[_icon()],
         tools=list(tools),
-        extensions=[UndoExtension(ApprovalLanes(engine), name=NAME, version=version())],
+        extensions=[
+            TasksExtension(engine, TaskStore(settings.data), name=NAME, version=version()),
+            UndoExtension(ApprovalLanes(engine), name=NAME, version=version()),
+        ],
         log_level="WARNING",
         cache_hints=CACHE_HINTS,
         subscriptions=ChangeBus(),
@@ -112,6 +131,7 @@ def build_server(engine: Engine, settings: Settings) -> TakebackServer:
     add_resources(server, engine)
     add_prompts(server)
     server.complete_with(completer(engine))
+    server.listen_after(only_for_those_who_know_tasks)
     return server
 
 

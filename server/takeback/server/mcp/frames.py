@@ -111,7 +111,7 @@ def _why_refused(frame: bytes) -> Refused:
     except UnicodeDecodeError:
         return Refused(_seen_id(frame[:_EDGE], frame[-_EDGE:]), PARSE_ERROR, "The message is not valid UTF-8")
     try:
-        value: object = json.loads(text)
+        value: object = json.loads(text, parse_int=_counted)
     except RecursionError:
         return Refused(_seen_id(frame[:_EDGE], frame[-_EDGE:]), INVALID_REQUEST, "The message is nested too deeply")
     except ValueError:
@@ -132,6 +132,12 @@ def _why_refused(frame: bytes) -> Refused:
 
 
 _DEEPEST: Final = 150
+_LONGEST: Final = 1000
+
+
+def _counted(digits: str) -> int:
+    """A number as far as it matters for saying what is wrong: the language refuses to read very long ones."""
+    return int(digits[:_LONGEST])
 
 
 def _depth(value: object) -> int:

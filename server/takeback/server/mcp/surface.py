@@ -19,6 +19,7 @@ from pydantic import Field
 from takeback.server.engine.answers import EngineError
 from takeback.server.engine.calls import Progress
 from takeback.server.mcp.discretion import places
+from takeback.server.mcp.long_calls import CURRENT
 from takeback.server.mcp.recovery import RECOVERY_KEY, Meta
 from takeback.server.mcp.replies import Reply, refusal, refused
 
@@ -94,13 +95,17 @@ def surface_tool(
 
 
 def progress_of(context: AnyContext) -> Progress:
-    """Where the engine's progress goes: to the client, if it asked for that. Never backwards."""
+    """Where the engine's progress goes: to the client, if it asked for that, or to its task. Never backwards."""
     last = -1.0
+    call = CURRENT.get()
 
     async def tell(done: float, total: float | None, words: str) -> None:
         nonlocal last
         if done > last:  # the protocol wants progress to increase; equal steps are dropped
             last = done
+            if call is not None and call.is_task:
+                call.becomes(call.record.status, words)
+                return
             await context.report_progress(done, total, words or None)
 
     return tell

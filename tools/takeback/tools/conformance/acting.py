@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from takeback.tools.conformance.base import ToolChecks, told
+from takeback.tools.conformance.base import ToolChecks, for_kinds, told
 from takeback.tools.conformance.driver import Done, Driver
 from takeback.tools.conformance.faults import run_verb
 from takeback.tools.conformance.world import forgot
@@ -26,9 +26,9 @@ FOREIGN = b'{"somebody else": "was here"}'
 class ActChecks(ToolChecks):
     """Nothing fails here."""
 
+    @for_kinds(Tool, but=ReadTool)
     async def test_preparing_changes_nothing(self, driver: Driver) -> None:
         """Prepared, previewed and left: the world is as it was, and nothing is left over."""
-        self.only(driver, Tool, but=ReadTool)
         before, remains = await driver.world.look(), await driver.world.remains()
         prepared = await driver.prepared()
         async with prepared:
@@ -50,9 +50,9 @@ class ActChecks(ToolChecks):
                 "Remove in `discard` what `prepare` staged (SwapPrepared takes a function for it).",
             )
 
+    @for_kinds(Tool, but=ReadTool)
     async def test_preview_is_what_happens(self, driver: Driver) -> None:
         """What a person was shown is what the world then looks like, and the reversibility is said with its reason."""
-        self.only(driver, Tool, but=ReadTool)
         prepared = await driver.prepared()
         async with prepared:
             if prepared.reversibility != "reversible" and not prepared.reason.strip():
@@ -133,9 +133,9 @@ class ActChecks(ToolChecks):
                 f"{driver.label} does not say in one sentence what it did.", "Return one plain sentence as the summary."
             )
 
+    @for_kinds(Tool, but=(ReadTool, IrreversibleTool))
     async def test_round_trip_is_exact(self, driver: Driver) -> None:
         """Done, taken back from what the journal knows: the world is as it was. Redone and taken back once more: again."""
-        self.only(driver, Tool, but=(ReadTool, IrreversibleTool))
         before = await driver.world.look()
         done = await driver.act()
         acted = await driver.world.look()
@@ -166,9 +166,9 @@ class ActChecks(ToolChecks):
                 'Return one sentence, such as "Deleted the note."; what could not be done is raised, not returned.',
             )
 
+    @for_kinds(Tool, but=(ReadTool, IrreversibleTool))
     async def test_undo_twice_is_undo_once(self, driver: Driver) -> None:
         """After a crash nobody knows whether the undo was done: doing it again changes nothing."""
-        self.only(driver, Tool, but=(ReadTool, IrreversibleTool))
         done = await driver.act()
         await driver.undo(done)
         once = await driver.world.look()
@@ -187,9 +187,9 @@ class ActChecks(ToolChecks):
         if await driver.world.look() != once:
             forgot(f"Undoing {driver.label} a second time changes something again.", advice)
 
+    @for_kinds(Tool, but=ReadTool)
     async def test_what_is_idempotent_can_be_repeated(self, driver: Driver) -> None:
         """A tool that says it is idempotent: twice is as once."""
-        self.only(driver, Tool, but=ReadTool)
         if not driver.tool.idempotent:
             pytest.skip("the tool does not say that it is idempotent")
         await driver.act()
@@ -201,9 +201,9 @@ class ActChecks(ToolChecks):
                 f"{driver.label} says that it is idempotent, and acts anew when repeated.", "Leave `idempotent` out."
             )
 
+    @for_kinds(Tool, but=(ReadTool, IrreversibleTool))
     async def test_what_others_changed_is_kept(self, driver: Driver) -> None:
         """Somebody changed the same thing after the call: taking the call back does not destroy their change."""
-        self.only(driver, Tool, but=(ReadTool, IrreversibleTool))
         if driver.world.foreign_edit is None and not driver.restores:
             pytest.skip("the world has no `foreign_edit`")
         done = await driver.act()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import wraps
 from typing import Any, ClassVar, cast
 
 import pytest
@@ -20,11 +21,35 @@ from takeback.tools.contract import (
 )
 from takeback.tools.system import Drifted, TargetError, TargetSystem
 
+Kinds = type | tuple[type, ...]
+Check = Callable[[Any, Driver], Awaitable[None]]
+
+
+def for_kinds(kind: Kinds, but: Kinds = ()) -> Callable[[Check], Check]:
+    """Marks a check that says nothing about other kinds of tools.
+
+    Where the suite names its `tool_class` it is not even collected for them; else it is skipped when the tool is seen.
+    """
+
+    def mark(check: Check) -> Check:
+        @wraps(check)
+        async def checked(self: Any, driver: Driver) -> None:
+            if not isinstance(driver.tool, kind) or isinstance(driver.tool, but):
+                pytest.skip("not for this kind of tool")
+            await check(self, driver)
+
+        vars(checked)["kinds"] = (kind, but)
+        return checked
+
+    return mark
+
 
 @pytest.mark.asyncio
 class ToolChecks:
     """What a suite says of its tool, and how the kit gets hold of it."""
 
+    tool_class: ClassVar[type[AnyTool] | None] = None
+    """The tool's class, if the suite cares to say: then checks that say nothing about its kind are left out."""
     examples: ClassVar[Sequence[Mapping[str, Any]]] = ()
     """Arguments of calls that can be carried out, as JSON. Each check is run with each of them."""
     refused: ClassVar[Sequence[Mapping[str, Any]]] = ()
@@ -35,6 +60,20 @@ class ToolChecks:
     """For tools whose memo has changed: of each earlier `memo_version` a memo as it was written then."""
     exact: ClassVar[bool] = True
     """False if a compensation leaves a trace on purpose (a correction that was sent)."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        tool = cls.tool_class
+        if tool is None:
+            return
+        for name in dir(cls):
+            kind, but = getattr(getattr(cls, name), "kinds", (object, ()))
+            if not issubclass(tool, kind) or (but and issubclass(tool, but)):
+                setattr(cls, name, None)
+        if not cls.refused:
+            setattr(cls, "test_what_is_impossible_is_refused_with_advice", None)  # noqa: B010 -- declared in a subclass
+        if not tool.idempotent:
+            setattr(cls, "test_what_is_idempotent_can_be_repeated", None)  # noqa: B010 -- as above
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Run each check with each example."""
@@ -79,11 +118,6 @@ class ToolChecks:
     ) -> Driver:
         """Not to be overridden: calls the tool as the server would."""
         return Driver(tool, {system.name: system for system in systems}, objects, world, arguments)
-
-    def only(self, driver: Driver, kind: type | tuple[type, ...], but: type | tuple[type, ...] = ()) -> None:
-        """Skip a check that says nothing about this kind of tool."""
-        if not isinstance(driver.tool, kind) or isinstance(driver.tool, but):
-            pytest.skip("not for this kind of tool")
 
     def check_error(self, driver: Driver, error: ToolError | TargetError) -> None:
         """An error's text is for somebody who has to mend the call."""

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from takeback.journal.states import Effect
-from takeback.tools.conformance.base import ToolChecks, told
+from takeback.tools.conformance.base import ToolChecks, for_kinds, told
 from takeback.tools.conformance.driver import Driver, journaled
 from takeback.tools.conformance.faults import MOST_LINES, Broke, Died, LineFault
 from takeback.tools.conformance.world import forgot
@@ -26,25 +26,25 @@ from takeback.tools.system import Swapped
 class CrashChecks(ToolChecks):
     """After each of these the world is as if nothing had been done, or it is said."""
 
+    @for_kinds(Tool, but=ReadTool)
     async def test_crash_before_the_act_can_be_settled(self, driver: Driver) -> None:
         """The process died after the intent and before the act: that is found out, and nothing is made up for."""
-        self.only(driver, Tool, but=ReadTool)
         before = await driver.world.look()
         prepared = await driver.prepared()
         driver.objects.keep(prepared.blobs)
         await self.settled(driver, prepared, before, acted=False)
 
+    @for_kinds(Tool, but=ReadTool)
     async def test_crash_after_the_act_can_be_settled(self, driver: Driver) -> None:
         """The process died after the act and before its outcome was recorded: that is found out, and can be taken back."""
-        self.only(driver, Tool, but=ReadTool)
         before = await driver.world.look()
         prepared = await driver.prepared()
         await driver.commit(prepared)
         await self.settled(driver, prepared, before, acted=await driver.world.look() != before)
 
+    @for_kinds(Tool, but=(ReadTool, IrreversibleTool))
     async def test_crash_at_any_line_of_the_act_can_be_settled(self, driver: Driver) -> None:
         """Dead at each line of `apply` (or `commit` and the system's `swap`) in turn, settled, taken back."""
-        self.only(driver, Tool, but=(ReadTool, IrreversibleTool))
         for at in range(1, MOST_LINES):
             before = await driver.world.look()
             prepared = await driver.prepared()
@@ -58,9 +58,9 @@ class CrashChecks(ToolChecks):
             if not fault.fired:
                 return
 
+    @for_kinds(Tool, but=(ReadTool, IrreversibleTool))
     async def test_crash_at_any_line_of_the_undo_can_be_repaired(self, driver: Driver) -> None:
         """Dead at each line of the undo in turn, and the undo simply done again."""
-        self.only(driver, Tool, but=(ReadTool, IrreversibleTool))
         for at in range(1, MOST_LINES):
             before = await driver.world.look()
             done = await driver.act()
@@ -76,9 +76,9 @@ class CrashChecks(ToolChecks):
             if not fault.fired or not self.exact:
                 return
 
+    @for_kinds(CompensableTool)
     async def test_failures_are_told(self, driver: Driver) -> None:
         """A broken connection at each line of `apply` and `compensate`: raised, or mended; never called a success."""
-        self.only(driver, CompensableTool)
         if not self.exact:
             pytest.skip("the compensation leaves a trace on purpose, so that its success cannot be seen from outside")
         await self.failed_acts_are_told(driver)

@@ -177,6 +177,10 @@ class Calls(ABC):
         """Set the times of the open folder itself."""
         os.utime(d.fd, ns=(atime_ns, mtime_ns))
 
+    def utime_of(self, fd: int, d: Dir, name: bytes, atime_ns: int, mtime_ns: int) -> None:
+        """Set the times of an open file (where that cannot be done, of what its name stands for)."""
+        os.utime(fd, ns=(atime_ns, mtime_ns))
+
     def chmod(self, d: Dir, name: bytes, mode: int) -> None:
         """Set permission bits; only for names that nobody else can exchange for a link (staged ones)."""
         os.chmod(name, mode, dir_fd=d.fd)
@@ -198,6 +202,14 @@ class Calls(ABC):
             except OSError as error:
                 if error.errno != errno.ENODATA:
                     raise
+
+    def remove_xattr_of(self, fd: int, key: str) -> None:
+        """The same for an open file."""
+        try:
+            os.removexattr(fd, key)
+        except OSError as error:
+            if error.errno != errno.ENODATA:
+                raise
 
     def pwrite(self, fd: int, data: bytes | memoryview, offset: int) -> None:
         """Write all of it."""

@@ -16,8 +16,8 @@ from takeback.tools.files.calls import disk_bytes
 from takeback.tools.files.capture import small_image
 from takeback.tools.files.fingerprint import Measured
 from takeback.tools.files.paths import Place
-from takeback.tools.files.steps import Workbench
 from takeback.tools.files.trash import Slot
+from takeback.tools.files.workbench import Workbench
 
 NAME: Final = "files"
 Ref = dict[str, JsonValue]

@@ -29,6 +29,8 @@ from takeback.tools.files.refusals import refuse
 HASHED: Final = 8 * 1024 * 1024
 """Bytes up to which a file's content is part of its fingerprint."""
 
+Owner = tuple[int, int, int]
+"""Permission bits, user and group."""
 Way = Literal["blake3", "stat", "tree", "dir"]
 _BLOCK = 1024 * 1024
 
@@ -147,9 +149,15 @@ def file_digest(there: os.stat_result, xattrs: Xattrs, content: str) -> str:
     return planned_digest(there, xattrs, content, size=there.st_size, mtime_ns=there.st_mtime_ns)
 
 
-def planned_digest(there: os.stat_result, xattrs: Xattrs, content: str, *, size: int, mtime_ns: int) -> str:
-    """The fingerprint that a file will have with other content and time, and nothing else different."""
-    return _digest("blake3", [*_head(there), mtime_ns, xattrs, size, content])
+def planned_digest(
+    there: os.stat_result, xattrs: Xattrs, content: str, *, size: int, mtime_ns: int, owner: Owner | None = None
+) -> str:
+    """The fingerprint that a file will have with other content and time, and nothing else different.
+
+    :param owner: mode and owner, where these are others too.
+    """
+    head = _head(there) if owner is None else [stat.S_IFMT(there.st_mode), *owner]
+    return _digest("blake3", [*head, mtime_ns, xattrs, size, content])
 
 
 def _file(calls: Calls, d: Dir, name: bytes, *, keep: bool) -> Measured | None:

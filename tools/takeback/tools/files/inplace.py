@@ -7,20 +7,27 @@ what is being written, so that a file which a crash left half-written is recogni
 from __future__ import annotations
 
 import json
+import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 from pydantic import JsonValue
 
+from takeback.checkpoints.objects import ObjectError
 from takeback.journal.states import Effect, State
 from takeback.tools.files.calls import OPEN_NEW, OPEN_READ, OPEN_WRITE, Calls, Dir
 from takeback.tools.files.capture import Get, Image, blocks_of, content_of, file_image, number, xattrs_of
-from takeback.tools.files.fingerprint import measure, way_of
+from takeback.tools.files.fingerprint import Torn, measure, way_of
 from takeback.tools.files.paths import Place
-from takeback.tools.files.steps import CannotGoBack, Drift, Standing, Step, Workbench
+from takeback.tools.files.steps import Standing, Step
+from takeback.tools.files.workbench import CannotGoBack, Drift, Workbench
+from takeback.tools.system import TargetError
 
+log = logging.getLogger(__name__)
 NOTES = b"in-place"
 
 
@@ -34,6 +41,13 @@ class InPlace(Step):
         self._before = effect.before
 
     def standing(self) -> Standing:
+        where = self._where()
+        if where == "other" and self._bench.calls.names(self._notes):
+            mend(self._bench, self._notes)  # perhaps an earlier try was stopped halfway
+            return self._where()
+        return where
+
+    def _where(self) -> Standing:
         if self._look(self._effect.before).same(self._effect.before):
             return "before"
         return "after" if self._look(self._effect.after).same(self._effect.after) else "other"
@@ -66,6 +80,9 @@ class InPlace(Step):
     def kept(self) -> Mapping[int, State]:
         return {id(self._effect): self._before}
 
+    def read_back(self) -> Sequence[State]:
+        return (self._look(self._effect.after),)
+
     def act(self) -> None:
         self._write(self._before, self._effect.after)
 
@@ -81,38 +98,65 @@ class InPlace(Step):
         if parent is None or not isinstance(image, dict):
             raise Drift(f"{self._place.shown} is gone.")
         calls = self._bench.calls
-        note = os.urandom(10).hex().encode()
-        earlier = present.ref.get("image")
-        lock = _write_note(calls, self._notes, note, self._effect.object, earlier, image)
         try:
             fd = calls.open_file(parent, self._place.name, OPEN_WRITE)
-            try:
-                if not measure(calls, parent, self._place.name, way_of(present.digest)).state.same(present):
-                    calls.unlink(self._notes, note)
-                    raise Drift(f"{self._place.shown} was changed by somebody else.")
-                try:
-                    write_over(calls, fd, parent, self._place, image, self._bench.get)
-                except OSError:
-                    if isinstance(earlier, dict):
-                        write_over(calls, fd, parent, self._place, earlier, self._bench.get)
-                        calls.unlink(self._notes, note)
-                    raise
-            finally:
-                os.close(fd)
-            calls.unlink(self._notes, note)
+        except FileNotFoundError as error:
+            raise Drift(f"{self._place.shown} is gone.") from error
+        try:
+            with _noted(calls, self._notes, self._effect.object, present.ref.get("image"), image) as note:
+                self._write_to(calls, fd, parent, present, image, note)
+            if self._opened(calls, parent, fd) and self._look(wanted).same(wanted):
+                return
+            self._leave(calls, fd, parent, present, wanted)
         finally:
-            os.close(lock)
-        if not self._look(wanted).same(wanted):
-            raise Drift(f"{self._place.shown} was changed by somebody else in the same instant.")
+            os.close(fd)
+        raise Drift(f"{self._place.shown} was changed by somebody else in the same instant.")
+
+    def _write_to(self, calls: Calls, fd: int, parent: Dir, present: State, image: Image, note: Note) -> None:
+        """
+        :raises Drift: it is not as it should be; nothing was written.
+        """
+        there = measure(calls, parent, self._place.name, way_of(present.digest)).state
+        if not there.same(present) or not self._opened(calls, parent, fd):
+            raise Drift(f"{self._place.shown} was changed by somebody else.")
+        note.half = True
+        try:
+            write_over(calls, fd, parent, self._place, image, self._bench.get)
+        except (OSError, ObjectError):
+            earlier = present.ref.get("image")
+            if isinstance(earlier, dict):
+                write_over(calls, fd, parent, self._place, earlier, self._bench.get)
+                note.half = False
+            raise
+        note.half = False
+
+    def _opened(self, calls: Calls, parent: Dir, fd: int) -> bool:
+        """Whether the name stands for the file that is open (as far as the system tells files apart)."""
+        there, here = calls.lstat(parent, self._place.name), os.fstat(fd)
+        return there is not None and (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
+
+    def _leave(self, calls: Calls, fd: int, parent: Dir, present: State, wanted: State) -> None:
+        """The name was given to another file meanwhile: the one that was written goes back, if nobody wrote to it since."""
+        earlier, image = present.ref.get("image"), wanted.ref.get("image")
+        if not isinstance(earlier, dict) or not isinstance(image, dict):
+            return
+        there = os.fstat(fd)
+        if (there.st_size, there.st_mtime_ns) == (number(image, "size"), number(image, "mtime")):
+            write_over(calls, fd, parent, self._place, earlier, self._bench.get)
 
     def refs(self) -> Sequence[dict[str, JsonValue]]:
         return ({"at": self._effect.object, "in_place": True},)
 
 
 def write_over(calls: Calls, fd: int, parent: Dir, place: Place, image: Image, get: Get) -> None:
-    """Content first (writing clears set-user-id and capabilities), then mode, attributes and time; durable."""
+    """Content first (writing clears set-user-id and capabilities), then mode, attributes and time; durable.
+
+    All on the open file: its name may be somebody else's by now.
+    """
     size = number(image, "size")
     blocks = blocks_of(image)
+    for _, _, name in blocks:
+        get(name)  # a lost object is known before the first byte is overwritten
     for offset, _, name in blocks:
         calls.pwrite(fd, get(name), offset)
     if any(a + length != b for (a, length, _), (b, _, _) in pairwise(blocks)) or (
@@ -129,24 +173,46 @@ def write_over(calls: Calls, fd: int, parent: Dir, place: Place, image: Image, g
     wanted = dict(xattrs_of(image))
     present = dict(calls.xattrs_of(fd))
     for key in present.keys() - wanted.keys():
-        calls.remove_xattr(parent, place.name, key)
+        calls.remove_xattr_of(fd, key)
     for key, value in wanted.items():
         if present.get(key) != value:
             os.setxattr(fd, key, value)
-    mtime = number(image, "mtime")
-    calls.utime(parent, place.name, there.st_atime_ns, mtime)
+    calls.utime_of(fd, parent, place.name, there.st_atime_ns, number(image, "mtime"))
     calls.sync(fd)
 
 
 # -- after a crash -------------------------------------------------------------------------------------------------------
 
 
-def _write_note(calls: Calls, notes: Dir, note: bytes, object_id: str, before: Any, after: Image) -> int:
-    fd = calls.open_file(notes, note, OPEN_NEW)
-    _try_lock(fd)
-    calls.pwrite(fd, json.dumps({"object": object_id, "before": before, "after": after}).encode(), 0)
-    calls.sync(fd)
-    return fd
+@dataclass(slots=True)
+class Note:
+    """What the note in the data directory is about."""
+
+    half: bool = False
+    """Whether the file may be neither what it was nor what it is to be; then the note stays for the next start."""
+
+
+@contextmanager
+def _noted(calls: Calls, notes: Dir, object_id: str, before: Any, after: Image) -> Generator[Note]:
+    """While a file is being written, a note says so."""
+    name, note = os.urandom(10).hex().encode(), Note()
+    fd = calls.open_file(notes, name, OPEN_NEW)
+    try:
+        _try_lock(fd)
+        calls.pwrite(fd, json.dumps({"object": object_id, "before": before, "after": after}).encode(), 0)
+        calls.sync(fd)
+        calls.sync_folder(notes)
+        yield note
+    finally:
+        if not note.half:
+            _remove_note(calls, notes, name)
+        os.close(fd)
+
+
+def _remove_note(calls: Calls, notes: Dir, name: bytes) -> None:
+    calls.unlink(notes, name)
+    # a note that a power cut brought back would have a finished write taken for a half one, and taken back
+    calls.sync_folder(notes)
 
 
 def _try_lock(fd: int) -> bool:
@@ -173,10 +239,15 @@ def mend(bench: Workbench, notes: Dir) -> None:
                 continue
             with os.fdopen(os.dup(fd), "rb") as file:
                 text = file.read()
-            told: Any = json.loads(text) if text.endswith(b"}") else None
-            if told is not None and isinstance(told["before"], dict):
-                _mend_one(bench, str(told["object"]), told["before"], told["after"])
-            bench.calls.unlink(notes, note)
+            told: Any = json.loads(text) if text.endswith(b"}") else {}
+            try:
+                if isinstance(told.get("before"), dict):
+                    _mend_one(bench, str(told["object"]), told["before"], told["after"])
+            except (OSError, TargetError, ObjectError, Torn) as error:
+                # another workspace's, or out of reach today: the note waits, and everything else goes on
+                log.warning("a file could not be brought back to what it was before a crash: %s", error)
+                continue
+            _remove_note(bench.calls, notes, note)
         finally:
             os.close(fd)
 

@@ -8,7 +8,7 @@ import stat
 from takeback.tools.files.calls import Dir
 from takeback.tools.files.paths import RESERVED, Place, escape
 from takeback.tools.files.staged import FileInfo, Kind
-from takeback.tools.files.steps import Workbench
+from takeback.tools.files.workbench import Workbench
 
 
 def info_of(bench: Workbench, place: Place) -> FileInfo | None:

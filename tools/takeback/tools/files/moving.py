@@ -16,18 +16,9 @@ from takeback.journal.states import Effect, State
 from takeback.tools.files.calls import Dir
 from takeback.tools.files.fingerprint import measure, way_of
 from takeback.tools.files.paths import Place
-from takeback.tools.files.steps import (
-    UNREADABLE,
-    CannotGoBack,
-    Drift,
-    Standing,
-    Step,
-    Workbench,
-    found_or_restored,
-    side_ref,
-    unchanged,
-)
+from takeback.tools.files.steps import Standing, Step, found_or_restored, side_ref, unchanged
 from takeback.tools.files.trash import Slot
+from takeback.tools.files.workbench import UNREADABLE, CannotGoBack, Drift, Workbench
 
 
 def move_key(effect: Effect) -> tuple[str, str] | None:
@@ -245,14 +236,26 @@ class Move(Step):
             elif held and at_start is None and at_end is not None:
                 calls.place(end, b, start, a)
             elif not held and at_start is not None and at_end is not None:
-                assert self._slot is not None
-                if self._d_at(self._start):
-                    calls.exchange(start, a, end, b) if calls.one_step else None
-                calls.place(end, b, self._slot.folder, self._slot.name)
+                self._backward_home(start, end)
         except (FileExistsError, FileNotFoundError) as error:
             raise CannotGoBack(
                 f"{self._start.shown} and {self._end.shown} were changed again during a move."
             ) from error
+
+    def _backward_home(self, start: Dir, end: Dir) -> None:
+        calls, slot = self._bench.calls, self._slot
+        assert slot is not None
+        a, b = self._start.name, self._end.name
+        if self._d_at(self._end):
+            calls.place(end, b, slot.folder, slot.name)
+        elif not self._d_at(self._start):
+            raise CannotGoBack(f"{self._start.shown} and {self._end.shown} were changed again during a move.")
+        elif calls.one_step:
+            calls.exchange(start, a, end, b)
+            calls.place(end, b, slot.folder, slot.name)
+        else:
+            calls.place(start, a, slot.folder, slot.name)
+            calls.place(end, b, start, a)
 
     def _forward_home(self, start: Dir, end: Dir, held: bool, at_start: bool, at_end: bool) -> None:
         calls, slot = self._bench.calls, self._slot

@@ -12,11 +12,13 @@ import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Final
 
 from takeback.tools.files.calls import Calls, Dir
 from takeback.tools.files.refusals import refusal, refuse
 from takeback.tools.files.staged import Root
+from takeback.tools.system import Unavailable
 
 RESERVED: Final = b".takeback"
 """Ours wherever it lies below a root: never shown, never touched by a tool."""
@@ -70,6 +72,8 @@ class Names:
         """
         self._calls = calls
         self._dirs: list[Dir] = []
+        self._left: list[Dir] = []
+        self._lock = Lock()
         self._spellings: list[tuple[str, str]] = []
         self._known: dict[str, Place] = {}
         self.roots: list[Root] = []
@@ -93,8 +97,33 @@ class Names:
 
     def close(self) -> None:
         """Let go of the roots."""
-        for folder in self._dirs:
+        for folder in (*self._dirs, *self._left):
             folder.close()
+
+    def present(self) -> None:
+        """Make sure that each root is the folder at its path: people move and replace their folders while we run.
+
+        :raises Unavailable: it is gone, or is a link now.
+        """
+        for root, folder in zip(self.roots, self._dirs, strict=True):
+            try:
+                there = os.lstat(root.path)
+                held = self._calls.stat_folder(folder)
+                if (held.st_dev, held.st_ino) != (there.st_dev, there.st_ino):
+                    self._reopen(root, folder)
+            except PermissionError:
+                continue  # the way there is closed to us by now; what is held open still serves
+            except OSError as error:
+                raise _no_root(root) from error
+
+    def _reopen(self, root: Root, folder: Dir) -> None:
+        if os.path.realpath(root.path) != str(root.path):
+            raise _no_root(root)  # a link stands there or above it now: where that leads nobody has allowed
+        fresh = self._calls.open_root(os.fsencode(root.path))
+        with self._lock:
+            # whoever is at work with the old one keeps it to the end
+            self._left.append(Dir(folder.fd, folder.path))
+            folder.fd = fresh.fd
 
     def _free_name(self, wanted: str) -> str:
         taken = {root.name for root in self.roots}
@@ -220,6 +249,15 @@ class Names:
             if other is not None and (other.st_dev, other.st_ino) == (there.st_dev, there.st_ino):
                 return self._make(place.root, place.root_dir, (*place.parts[:-1], name))
         return place
+
+
+def _no_root(root: Root) -> Unavailable:
+    error = Unavailable(
+        f"The workspace {root.path} is not there any more.",
+        advice="Put the folder back, or start with another workspace.",
+    )
+    error.code = "no_workspace"
+    return error
 
 
 def _inside(path: str, folder: str) -> bool:

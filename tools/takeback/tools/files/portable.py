@@ -199,6 +199,9 @@ class PathCalls(PortableCalls):
         if not os.path.islink(path):
             os.utime(path, ns=(atime_ns, mtime_ns))
 
+    def utime_of(self, fd: int, d: Dir, name: bytes, atime_ns: int, mtime_ns: int) -> None:
+        self.utime(d, name, atime_ns, mtime_ns)  # an open file has no times to set here, and cannot be renamed either
+
     def utime_folder(self, d: Dir, atime_ns: int, mtime_ns: int) -> None:
         os.utime(d.path, ns=(atime_ns, mtime_ns))
 

@@ -10,7 +10,7 @@ from takeback.tools.files.capture import content_of
 from takeback.tools.files.fingerprint import HASHED, Measured, measure, way_of
 from takeback.tools.files.paths import Place
 from takeback.tools.files.refusals import refuse
-from takeback.tools.files.steps import Workbench
+from takeback.tools.files.workbench import Workbench
 from takeback.tools.system import TargetError
 
 

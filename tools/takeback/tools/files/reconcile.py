@@ -13,13 +13,14 @@ from typing import Any
 from takeback.checkpoints.objects import ObjectError, ObjectStore
 from takeback.journal.states import Effect, State
 from takeback.tools.files.drafting import Draft, Limits, owner_and_mode
-from takeback.tools.files.fingerprint import content_digest, measure, way_of
+from takeback.tools.files.fingerprint import Owner, content_digest, measure, way_of
 from takeback.tools.files.merge import merge_text
 from takeback.tools.files.moving import moved_from
 from takeback.tools.files.paths import RESERVED, escape
 from takeback.tools.files.reading import Reader
 from takeback.tools.files.staging import Stager
-from takeback.tools.files.steps import Workbench
+from takeback.tools.files.steps import side_ref, why_not_to_be_had
+from takeback.tools.files.workbench import Workbench
 from takeback.tools.system import Clash, Merged
 
 
@@ -114,7 +115,7 @@ class _Reconciler:
         if here.same(effect.after):
             return effect.model_copy(update={"before": here, "after": here})
         if here.same(effect.before):
-            return effect
+            return self._possible(effect)
         if effect.before.absent:
             raise _Clashes(f"Somebody else put something at {shown} after it had been deleted.")
         if here.absent:
@@ -124,6 +125,19 @@ class _Reconciler:
         if not here.kind == effect.before.kind == effect.after.kind == "file":
             raise _Clashes(f"{shown} is something else now.")
         return self._file(effect, here, shown)
+
+    def _possible(self, effect: Effect) -> Effect:
+        """The effect as it is wanted; nobody else has changed the object, but what it needs may be gone."""
+        if not side_ref(effect).get("in_place"):
+            place = self._bench.names.locate(effect.object)
+            above = self._bench.names.parent(place)
+            made = above is not None and any(other.object == above.object for other in self._wanted)
+            if self._bench.parent(place) is None and not effect.after.absent and not made:
+                raise _Clashes(f"The folder of {place.shown} is gone.")
+            why = why_not_to_be_had(self._bench, effect)
+            if why is not None:
+                raise _Clashes(why)
+        return effect
 
     def _file(self, effect: Effect, here: State, shown: str) -> Effect:
         ours = self._reader.content(effect.after)
@@ -146,32 +160,22 @@ class _Reconciler:
                 raise _Clashes(found.why or f"{shown} was changed at the same place.", self._proposal(found.proposal))
             merged = found.merged
             self._words.append(f"Somebody else's changes to {shown} stay; only this action's are removed.")
-        if not self._stager.merged(place, here, merged, self._draft):
+        if not self._stager.merged(place, here, merged, self._draft, owner=self._owner(effect, theirs.stat)):
             raise _Clashes(f"{shown} is being changed by somebody else right now.")
-        made = self._draft.effects[-1]
-        return self._metadata(effect, made)
+        return self._draft.effects[-1]
 
-    def _metadata(self, effect: Effect, made: Effect) -> Effect:
-        """Where the act itself changed mode or owner too (a copy over a file), each field on its own."""
+    @staticmethod
+    def _owner(effect: Effect, theirs: os.stat_result | None) -> Owner | None:
+        """Where the act itself changed mode or owner too (a copy over a file), each field on its own; `None`: as it is now."""
         base: Any = effect.before.ref.get("meta")
         ours: Any = effect.after.ref.get("meta")
-        slot = self._bench.trashes.slot(dict(made.after.ref))
-        if base is None or ours is None or slot is None:
-            return made
-        calls = self._bench.calls
-        there = calls.lstat(slot.folder, slot.name)
-        if there is None:
-            return made
-        theirs: Any = owner_and_mode(there)
+        if base is None or ours is None or theirs is None:
+            return None
+        present: Any = owner_and_mode(theirs)
         mode, uid, gid = (
-            our if their == bottom else their for bottom, our, their in zip(base, ours, theirs, strict=True)
+            our if their == bottom else their for bottom, our, their in zip(base, ours, present, strict=True)
         )
-        if [mode, uid, gid] == theirs:
-            return made
-        calls.chown(slot.folder, slot.name, int(uid), int(gid))
-        calls.chmod(slot.folder, slot.name, int(mode))
-        now = measure(calls, slot.folder, slot.name).state
-        return made.model_copy(update={"after": made.after.model_copy(update={"digest": now.digest})})
+        return None if [mode, uid, gid] == present else (int(mode), int(uid), int(gid))
 
     def _proposal(self, content: bytes | None) -> State | None:
         if content is None:

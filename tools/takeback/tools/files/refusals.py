@@ -15,7 +15,7 @@ _REFUSALS: Final[dict[int, tuple[str, str, str]]] = {
     errno.EISDIR: ("is_directory", "{0} is a folder.", "Name a file in it."),
     errno.ELOOP: (
         "symlink_in_path",
-        "A folder on the way to {0} is a symlink, and symlinks are not followed.",
+        "{0} leads through a symlink, and symlinks are not followed.",
         "Use the path that the link points to, if it lies in the workspace.",
     ),
     errno.EXDEV: (
@@ -40,13 +40,43 @@ _REFUSALS: Final[dict[int, tuple[str, str, str]]] = {
     errno.EFBIG: ("too_large", "{0} would be larger than its file system allows.", "Write less."),
 }
 
+_TOO_MANY: Final = (
+    "too_many_open",
+    "Too many files are open, so {0} could not be opened.",
+    "Close what is not needed, or raise the limit of open files.",
+)
+_FAILURES: Final[dict[int, tuple[str, str, str]]] = {
+    errno.EMFILE: _TOO_MANY,
+    errno.ENFILE: _TOO_MANY,
+    errno.ETXTBSY: ("busy", "{0} is a program that is running right now.", "Stop it first, then try again."),
+    errno.ENOMEM: ("no_memory", "There is not enough memory to work on {0}.", "Close other programs, then try again."),
+    getattr(errno, "ESTALE", errno.EIO): (
+        "io_error",
+        "The server that {0} lies on no longer knows it.",
+        "Mount its file system again, then try again.",
+    ),
+    errno.EIO: ("io_error", "The disk could not read or write {0}.", "Check the disk, then try again."),
+    errno.ENODEV: ("io_error", "The device that {0} lies on is gone.", "Attach it again, then try again."),
+}
+"""What may pass; nothing was changed."""
+
+
+class Unreachable(OSError):
+    """A folder could not be opened; `shown` is its name for people."""
+
+    def __init__(self, error: OSError, shown: str) -> None:
+        super().__init__(error.errno, error.strerror, error.filename)
+        self.shown = shown
+
 
 def refusal(error: OSError, shown: str) -> TargetError:
     """The error as a value for callers.
 
-    :param shown: the object's name for people.
+    :param shown: the object's name for people, where the error does not know a better one.
     """
     code = error.errno or 0
+    if isinstance(error, Unreachable):
+        shown = error.shown
     if code in NO_SPACE:
         unavailable = Unavailable(
             f"There is no space left for {shown}; nothing was changed.", advice="Free some space, then try again."
@@ -56,12 +86,12 @@ def refusal(error: OSError, shown: str) -> TargetError:
     if code in _REFUSALS:
         word, fact, advice = _REFUSALS[code]
         return refuse(word, fact.format(shown), advice)
-    unavailable = Unavailable(
-        f"The file system failed on {shown} ({errno.errorcode.get(code, 'unknown error')}).",
-        advice="Try again; if it stays, check the disk.",
+    word, fact, advice = _FAILURES.get(
+        code, ("io_error", "The file system failed on {0}.", "Try again; if it stays, check the disk.")
     )
-    unavailable.code = "io_error"
-    return unavailable
+    failed = Unavailable(fact.format(shown), advice=advice)
+    failed.code = word
+    return failed
 
 
 def refuse(code: str, fact: str, advice: str = "") -> Refused:
@@ -69,3 +99,10 @@ def refuse(code: str, fact: str, advice: str = "") -> Refused:
     refused = Refused(fact, advice=advice)
     refused.code = code
     return refused
+
+
+def too_deep(shown: str) -> Refused:
+    """For folders in folders in folders, more than can be walked."""
+    return refuse(
+        "too_deep", f"{shown} has folders nested more deeply than can be followed.", "Work on a folder further inside."
+    )

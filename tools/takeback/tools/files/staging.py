@@ -31,11 +31,13 @@ from takeback.tools.files.drafting import Draft, Drafter, Ref, owner_and_mode, w
 from takeback.tools.files.fingerprint import (
     HASHED,
     Measured,
+    Owner,
     content_digest,
     file_digest,
     is_empty,
     measure,
     planned_digest,
+    way_of,
 )
 from takeback.tools.files.inherit import inherit
 from takeback.tools.files.paths import Place
@@ -71,10 +73,12 @@ class Stager(Drafter):
                     return
             self._new_file(place, parent, before, content, draft)
 
-    def merged(self, place: Place, present: State, content: bytes, draft: Draft) -> bool:
+    def merged(self, place: Place, present: State, content: bytes, draft: Draft, *, owner: Owner | None = None) -> bool:
         """A file with merged content under the mode, owner and attributes that it has now; `False` if it changed again.
 
         Slot and time follow from the states, so that preparing the same merge twice gives the same effect.
+
+        :param owner: another mode and owner.
         """
         with self._guarded(place, draft):
             parent = self._bench.parent(place)
@@ -85,12 +89,13 @@ class Stager(Drafter):
                 self._in_place(place, parent, before, content, draft, mtime_ns=before.stat.st_mtime_ns + 1)
                 return True
             free = self._trashes.free_slot(place, parent)
-            name = blake3(f"{place.object} {present.digest} {content_digest(content)}".encode()).hexdigest(length=10)
+            told = f"{place.object} {present.digest} {content_digest(content)} {owner or ''}"
+            name = blake3(told.encode()).hexdigest(length=10)
             slot = Slot(free.trash, name.encode())
             there = self._calls.lstat(slot.folder, slot.name)
             planned = planned_digest(
                 before.stat, before.xattrs, content_digest(content), size=len(content),
-                mtime_ns=before.stat.st_mtime_ns + 1,
+                mtime_ns=before.stat.st_mtime_ns + 1, owner=owner,
             )  # fmt: skip
             if there is not None:
                 found = measure(self._calls, slot.folder, slot.name, keep=True)
@@ -101,7 +106,9 @@ class Stager(Drafter):
                     )
                     return True
                 slot = free
-            self._new_file(place, parent, before, content, draft, slot=slot, mtime_ns=before.stat.st_mtime_ns + 1)
+            self._new_file(
+                place, parent, before, content, draft, slot=slot, mtime_ns=before.stat.st_mtime_ns + 1, owner=owner
+            )
             return True
 
     def delete(self, place: Place, *, recursive: bool, draft: Draft) -> None:
@@ -172,10 +179,7 @@ class Stager(Drafter):
                 copy_into(self._calls, start, source.name, slot.folder, slot.name)
             finally:
                 self._staged(slot, draft)
-            if original.state.kind == "file" and original.stat.st_size <= HASHED:
-                again = measure(self._calls, slot.folder, slot.name).state
-                if again.content != original.state.content:
-                    raise refuse("changing", f"{source.shown} was being written while it was read.", "Try again.")
+            self._whole(source, start, original, slot, draft)
             common = self._common(destination, slot, taken, draft)
             before = self._imaged(taken, common, draft) if not taken.state.absent else with_ref(ABSENT, common)
             after = measure(self._calls, slot.folder, slot.name, keep=True)
@@ -186,15 +190,28 @@ class Stager(Drafter):
                 wanted = with_more(wanted, "meta", owner_and_mode(after.stat))
             self._add(destination, before, wanted, draft)
 
+    def _whole(self, source: Place, start: Dir, original: Measured, slot: Slot, draft: Draft) -> None:
+        """Make sure that a copy is of one moment; where only a part of a tree was being written, say so."""
+        if original.state.kind == "file" and original.stat is not None and original.stat.st_size <= HASHED:
+            same = measure(self._calls, slot.folder, slot.name).state.content == original.state.content
+        else:
+            same = measure(self._calls, start, source.name, way_of(original.state.digest)).state.same(original.state)
+        if same:
+            return
+        if original.state.kind == "file":
+            raise refuse("changing", f"{source.shown} was being written while it was read.", "Try again.")
+        draft.warnings.append(f"{source.shown} was changed by somebody else while it was being copied.")
+
     def directory(self, place: Place, *, draft: Draft) -> None:
         """A folder, with the folders above it."""
         with self._guarded(place, draft):
             if not place.parts:
-                raise refuse("exists", f"{place.shown} exists already.", "")
+                raise refuse("exists", f"{place.shown} exists already.", "Name something in it.")
             parent = self._bench.parent(place)
             there = self._calls.lstat(parent, place.name) if parent else None
             if there is not None:
-                kind = "The folder" if stat.S_ISDIR(there.st_mode) else "A file named"
+                what = {stat.S_IFDIR: "The folder", stat.S_IFREG: "A file named", stat.S_IFLNK: "A link named"}
+                kind = what.get(stat.S_IFMT(there.st_mode), "A device or FIFO named")
                 raise refuse("exists", f"{kind} {place.shown} exists already.", "Use it, or choose another name.")
             self._folder_for(place, draft, create=True)
             self._new_folder(place, draft)
@@ -203,21 +220,24 @@ class Stager(Drafter):
 
     def _new_file(
         self, place: Place, parent: Dir | None, before: Measured, content: bytes, draft: Draft,
-        *, slot: Slot | None = None, mtime_ns: int | None = None,
+        *, slot: Slot | None = None, mtime_ns: int | None = None, owner: Owner | None = None,
     ) -> None:  # fmt: skip
         calls = self._calls
         slot = slot or self._trashes.free_slot(place, parent or self._nearest(place))
-        mode = stat.S_IMODE(before.stat.st_mode) if before.stat is not None else 0o666 & ~self._limits.umask
+        mode = 0o666 & ~self._limits.umask
+        if before.stat is not None:
+            mode, *_ = owner = owner or (stat.S_IMODE(before.stat.st_mode), before.stat.st_uid, before.stat.st_gid)
         fd = calls.open_file(slot.folder, slot.name, OPEN_NEW, 0o600)
         try:
             self._staged(slot, draft)
             calls.pwrite(fd, content, 0)
-            if before.stat is not None:
+            if owner is not None:
                 try:
-                    self._dress_like(fd, slot, before.stat, before.xattrs, mode)
+                    self._dress_like(fd, slot, owner, before.xattrs)
                 except PermissionError:
                     # the owner cannot be given to a new file, so the old one is changed where it is
                     assert parent is not None
+                    self.discard(draft)
                     self._in_place(place, parent, before, content, draft, mtime_ns=mtime_ns)
                     return
             else:
@@ -240,13 +260,15 @@ class Stager(Drafter):
         old = self._imaged(before, common, draft) if not before.state.absent else with_ref(ABSENT, common)
         self._add(place, old, self._based(made, before, common, draft), draft)
 
-    def _dress_like(self, fd: int, slot: Slot, there: os.stat_result, xattrs: Xattrs, mode: int) -> None:
-        now = os.fstat(fd)
-        if (now.st_uid, now.st_gid) != (there.st_uid, there.st_gid):
-            self._calls.chown(slot.folder, slot.name, there.st_uid, there.st_gid)
+    def _dress_like(self, fd: int, slot: Slot, owner: Owner, xattrs: Xattrs) -> None:
+        now, (mode, uid, gid) = os.fstat(fd), owner
+        if (now.st_uid, now.st_gid) != (uid, gid):
+            self._calls.chown(slot.folder, slot.name, uid, gid)
         self._calls.chmod(slot.folder, slot.name, mode)
         if xattrs:
             put_xattrs(self._calls, slot, xattrs)
+            if stat.S_IMODE(os.fstat(fd).st_mode) != mode:
+                self._calls.chmod(slot.folder, slot.name, mode)  # an access list holds a mode too
 
     def _in_place(
         self, place: Place, parent: Dir, before: Measured, content: bytes, draft: Draft, *, mtime_ns: int | None = None
@@ -367,7 +389,7 @@ class Stager(Drafter):
         try:
             yield
         except BaseException as error:
-            with suppress(OSError):
+            with suppress(OSError, RecursionError):
                 self.discard(draft)
             if isinstance(error, OSError):
                 raise refusal(error, place.shown) from error

@@ -10,99 +10,19 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Literal
 
 from pydantic import JsonValue
 
 from takeback.journal.states import ABSENT, Effect, State
 from takeback.tools.files.calls import Calls, Dir
-from takeback.tools.files.capture import Get, Put, write_new
-from takeback.tools.files.fingerprint import Measured, Torn, is_empty, measure, way_of
-from takeback.tools.files.paths import Names, Place
-from takeback.tools.files.refusals import refuse
-from takeback.tools.files.trash import Slot, Trashes
-from takeback.tools.system import TargetError
+from takeback.tools.files.capture import write_new
+from takeback.tools.files.fingerprint import Measured, is_empty, measure, way_of
+from takeback.tools.files.paths import Place
+from takeback.tools.files.trash import Slot
+from takeback.tools.files.workbench import UNREADABLE, CannotGoBack, Drift, Workbench, look_at
 
 Standing = Literal["before", "after", "between", "other"]
-
-
-class Drift(Exception):
-    """An object is not as it should be; the step has changed nothing, or has gone back."""
-
-    def __init__(self, why: str, present: dict[str, State] | None = None) -> None:
-        super().__init__(why)
-        self.present = present or {}
-
-
-class CannotGoBack(TargetError):
-    """A step was made and could not be unmade; what was there is kept in the trash."""
-
-    code = "half_done"
-    advice = "Look at the object before anything else is done with it."
-
-
-UNREADABLE: Final = (OSError, TargetError, Torn)
-"""What looking at an object raises where somebody has put a FIFO, writes without end, or has locked it away."""
-
-
-@dataclass(slots=True)
-class Workbench:
-    """What the steps work with."""
-
-    calls: Calls
-    names: Names
-    trashes: Trashes
-    get: Get
-    put: Put
-    folders: dict[str, Dir] = field(default_factory=lambda: dict[str, Dir]())
-    warnings: list[str] = field(default_factory=lambda: list[str]())
-
-    def parent(self, place: Place) -> Dir | None:
-        """The folder a place lies in, opened once a swap; `None` if there is none."""
-        if not place.parts:
-            raise refuse("root", f"{place.shown} is the workspace itself.", "Name something in it.")
-        above = self.names.parent(place)
-        assert above is not None
-        return self.folder(above)
-
-    def folder(self, place: Place) -> Dir | None:
-        """The folder at a place; `None` if there is none."""
-        if place.object not in self.folders:
-            try:
-                self.folders[place.object] = self.calls.open_below(place.root_dir, place.parts)
-            except (FileNotFoundError, NotADirectoryError):
-                return None
-        return self.folders[place.object]
-
-    def nearest(self, place: Place) -> Dir:
-        """The innermost folder above a place that is there."""
-        above = self.names.parent(place)
-        while above is not None:
-            folder = self.folder(above)
-            if folder is not None:
-                return folder
-            above = self.names.parent(above)
-        return place.root_dir
-
-    def set_aside(self, slot: Slot) -> str:
-        """Keep for good what somebody else wrote; where it is then, in words."""
-        kept = self.trashes.keep(slot)
-        where = "in the trash of the data directory" if not slot.trash.home else f"in {slot.trash.home}/.takeback/trash"
-        return f"kept {where} as {kept}"
-
-    def forget(self) -> None:
-        """Close the folders; they are opened anew when they are needed again."""
-        for folder in self.folders.values():
-            folder.close()
-        self.folders.clear()
-
-    def look(self, place: Place, like: State) -> State:
-        """What stands at the place, measured as `like` was."""
-        folder = self.parent(place)
-        if folder is None:
-            return ABSENT
-        return measure(self.calls, folder, place.name, way_of(like.digest)).state
 
 
 def side_ref(effect: Effect) -> dict[str, JsonValue]:
@@ -230,7 +150,7 @@ class Exchange(Step):
         if self._before.absent:
             return
         try:
-            came_out = measure(calls, slot.folder, slot.name, way_of(self._before.digest)).state
+            came_out = look_at(calls, slot.folder, slot.name, self._before)
             full = way_of(self._before.digest) == "dir" and not is_empty(calls, slot.folder, slot.name)
         except UNREADABLE as error:
             self._give_back()
@@ -287,7 +207,7 @@ class Exchange(Step):
                 return False
             return way_of(self._after.digest) != "dir" or is_empty(calls, slot.folder, slot.name)
         except UNREADABLE:
-            return False
+            return self._put is not None and unchanged(calls.lstat(slot.folder, slot.name), self._put)
 
     @staticmethod
     def _turn(calls: Calls, parent: Dir, slot: Slot, name: bytes, *, out: State, into: State) -> None:
@@ -334,13 +254,7 @@ def found_or_restored(
     image = wanted.ref.get("image")
     linked = found.stat is not None and there.kind == "file" and found.stat.st_nlink > 1
     if not isinstance(image, dict):
-        raise Drift(
-            f"The earlier state of {place.shown} is no longer in the trash."
-            if there.absent
-            else f"The earlier state of {place.shown} was changed under another of its names (hard links)."
-            if linked
-            else f"The earlier state of {place.shown} in the trash was changed by a program that still had it open."
-        )
+        raise Drift(_lost(place, there, linked=linked))
     if not there.absent:
         kept = bench.set_aside(slot)
         bench.warnings.append(
@@ -357,6 +271,24 @@ def found_or_restored(
             bench.calls.remove_tree(fresh.folder, fresh.name)
         raise
     return fresh, _as_wanted(bench, place, fresh, wanted).stat
+
+
+def why_not_to_be_had(bench: Workbench, effect: Effect) -> str | None:
+    """Why what is wanted could not be put there though nobody else has changed anything; `None` if it could."""
+    wanted, place = effect.after, bench.names.locate(effect.object)
+    if wanted.absent or isinstance(wanted.ref.get("image"), dict):
+        return None
+    slot = bench.trashes.slot(dict(side_ref(effect)))
+    there = ABSENT if slot is None else look_at(bench.calls, slot.folder, slot.name, wanted)
+    return None if there.same(wanted) else _lost(place, there, linked=False)
+
+
+def _lost(place: Place, there: State, *, linked: bool) -> str:
+    if there.absent:
+        return f"The earlier state of {place.shown} is no longer in the trash."
+    if linked:
+        return f"The earlier state of {place.shown} was changed under another of its names (hard links)."
+    return f"The earlier state of {place.shown} in the trash was changed by a program that still had it open."
 
 
 def _as_wanted(bench: Workbench, place: Place, fresh: Slot, wanted: State) -> Measured:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from pydantic import JsonValue
 
@@ -13,10 +14,12 @@ from takeback.tools.files.calls import Dir
 from takeback.tools.files.fingerprint import way_of
 from takeback.tools.files.inplace import InPlace
 from takeback.tools.files.moving import Move, moved_from
-from takeback.tools.files.refusals import refusal
-from takeback.tools.files.steps import UNREADABLE, CannotGoBack, Drift, Exchange, Step, Workbench, side_ref
+from takeback.tools.files.refusals import refusal, too_deep
+from takeback.tools.files.steps import Exchange, Step, side_ref
+from takeback.tools.files.workbench import UNREADABLE, CannotGoBack, Drift, Workbench
 from takeback.tools.system import Drifted, Swapped, TargetError, Unavailable
 
+_UNKNOWN: Final = State(digest="unknown", kind="other")
 _SIDE_KEYS = frozenset({"image", "base", "drop", "meta", "top", "bytes"})
 
 
@@ -30,8 +33,12 @@ def swap(bench: Workbench, effects: Sequence[Effect], notes: Dir) -> Swapped | D
     try:
         standings = [step.standing() for step in steps]
         if "other" in standings:
-            _home([step for step, at in zip(steps, standings, strict=True) if at == "after" and step.made_by_us()])
-            return _drifted(bench, effects, steps, "It is not as this change left it or expects it.")
+            _home(
+                bench, [step for step, at in zip(steps, standings, strict=True) if at == "after" and step.made_by_us()]
+            )
+            other = steps[standings.index("other")].effects[-1].object
+            why = f"{bench.names.locate(other).shown} is not as this change left it or expects it."
+            return _drifted(bench, effects, steps, why)
         if all(where == "after" for where in standings):
             return Swapped(_told(effects, steps, None, {}), already=True)
         todo = [step for step, where in zip(steps, standings, strict=True) if where != "after"]
@@ -42,16 +49,17 @@ def swap(bench: Workbench, effects: Sequence[Effect], notes: Dir) -> Swapped | D
             step.act()
             done.append(step)
             current = None
+        bench.reach_anew(changing)
         times.put_back()
         times.sync()
     except Drift as drift:
-        _home(done)
+        _home(bench, done)
         why = " ".join([str(drift), *bench.warnings])
         return _drifted(bench, effects, steps, why, drift.present)
     except CannotGoBack:
         raise
     except (*UNREADABLE, ObjectError) as error:
-        _home(done, current)
+        _home(bench, done, current)
         shown = bench.names.locate(effects[0].object).shown if effects else "it"
         raise _nothing_changed(error, shown) from error
     warnings = [*bench.warnings]
@@ -71,17 +79,17 @@ def _read_back(bench: Workbench, effects: Sequence[Effect], steps: Sequence[Step
         try:
             seen.update((id(effect), state) for effect, state in zip(step.effects, step.read_back(), strict=True))
         except UNREADABLE:  # somebody has put there what cannot be read: whatever it is, it is not ours
-            unknown = State(digest="unknown", kind="other")
-            seen.update((id(effect), unknown) for effect in step.effects if not effect.after.absent)
+            seen.update((id(effect), _UNKNOWN) for effect in step.effects)
     return seen
 
 
-def _home(done: list[Step], current: Step | None = None) -> None:
+def _home(bench: Workbench, done: list[Step], current: Step | None = None) -> None:
     """Everything back.
 
     :raises CannotGoBack: something of it stays changed.
     """
     try:
+        bench.return_to_held()
         _unwind(current)
         _go_back(done)
     except CannotGoBack:
@@ -98,6 +106,8 @@ def _nothing_changed(error: Exception, shown: str) -> TargetError:
         return unavailable(error)
     if isinstance(error, ObjectError):
         return Unavailable(str(error), advice=error.advice)
+    if isinstance(error, RecursionError):
+        return unavailable(too_deep(shown))
     torn = Unavailable(f"{shown} is being written all the time.", advice="Try again when it is quiet.")
     torn.code = "changing"
     return torn
@@ -233,7 +243,6 @@ class _Times:
 
     def put_back(self) -> None:
         """Where the folder's mtime is what our own earlier act left, make it what it was before that act."""
-        self._bench.forget()
         for effect in self._effects:
             told = side_ref(effect).get("dir")
             if not isinstance(told, dict) or told.get("left") != self._was[self._key(effect)]:
@@ -255,4 +264,8 @@ class _Times:
         """What the effect's refs say about its folder's mtime."""
         if self._key(effect) not in self._was:
             return {}
-        return {"dir": {"was": self._was[self._key(effect)], "left": self._mtime(effect)}}
+        try:
+            left = self._mtime(effect)
+        except OSError:
+            left = None  # it cannot be reached any more, which takes nothing back
+        return {"dir": {"was": self._was[self._key(effect)], "left": left}}

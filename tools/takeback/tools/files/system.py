@@ -19,22 +19,22 @@ import anyio.to_thread
 from takeback.checkpoints.objects import ObjectError, ObjectStore, QuotaExceeded
 from takeback.journal.states import ABSENT, Effect, State
 from takeback.tools.files.calls import OPEN_READ, Calls, Dir
+from takeback.tools.files.choosing import choose_calls
 from takeback.tools.files.drafting import NAME, Draft, Limits
-from takeback.tools.files.fingerprint import Torn, measure, way_of
+from takeback.tools.files.fingerprint import Torn
 from takeback.tools.files.inplace import NOTES, mend
 from takeback.tools.files.listing import entries_of, info_of
-from takeback.tools.files.native import native_calls
 from takeback.tools.files.paths import Names, Place
-from takeback.tools.files.portable import PathCalls, PortableCalls
 from takeback.tools.files.reading import Reader
 from takeback.tools.files.reconcile import reconcile
-from takeback.tools.files.refusals import refusal, refuse
+from takeback.tools.files.refusals import refusal, refuse, too_deep
 from takeback.tools.files.showing import preview_of
 from takeback.tools.files.staged import FileInfo, Root, Staged
 from takeback.tools.files.staging import Stager
-from takeback.tools.files.steps import Workbench, side_ref
+from takeback.tools.files.steps import side_ref
 from takeback.tools.files.swapping import swap, unavailable
 from takeback.tools.files.trash import Trashes
+from takeback.tools.files.workbench import Workbench, look_at
 from takeback.tools.system import (
     Clash,
     Drifted,
@@ -81,7 +81,7 @@ class FileSystem(TargetSystem):
         def work() -> FileSystem:
             raw = os.fsencode(os.path.abspath(data))
             os.makedirs(os.path.join(raw, NOTES), mode=0o700, exist_ok=True)
-            calls = choose_calls(raw, portable=portable)
+            calls = choose_calls(raw, [os.fsencode(root) for root in roots], portable=portable)
             names = Names(calls, roots, data)
             umask = os.umask(0o077)
             os.umask(umask)
@@ -188,8 +188,7 @@ class FileSystem(TargetSystem):
             parent = None  # its folder is a link or a file by now, so under this name there is nothing
         if parent is None:
             return ABSENT
-        way = way_of(like.digest) if like is not None else None
-        state = measure(bench.calls, parent, place.name, way).state
+        state = look_at(bench.calls, parent, place.name, like or ABSENT)
         return state if state.absent else state.model_copy(update={"ref": {"at": object_id}})
 
     # -- preparing -------------------------------------------------------------------------------------------------------
@@ -356,6 +355,7 @@ class FileSystem(TargetSystem):
         def run() -> T:
             bench = Workbench(self._calls, self._names, self._trashes, get, put)
             try:
+                self._names.present()
                 return work(bench)
             except Torn as error:
                 torn = Unavailable(f"{shown} is being written all the time.", advice="Try again when it is quiet.")
@@ -365,15 +365,9 @@ class FileSystem(TargetSystem):
                 raise refuse("quota", str(error), error.advice) from error
             except OSError as error:
                 raise refusal(error, shown) from error
+            except RecursionError as error:
+                raise too_deep(shown) from error
             finally:
                 bench.forget()
 
         return await anyio.to_thread.run_sync(run)
-
-
-def choose_calls(data: bytes, *, portable: bool) -> Calls:
-    """The fast way where it exists (tried in the data directory), else the portable one."""
-    if os.open not in os.supports_dir_fd:
-        return PathCalls()
-    native = None if portable else native_calls(data)
-    return native or PortableCalls()

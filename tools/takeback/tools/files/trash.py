@@ -7,6 +7,7 @@ journaled states know which. What somebody else wrote and an undo could not put 
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 import time
@@ -22,8 +23,10 @@ from takeback.tools.files.calls import OPEN_NEW, Calls, Dir, disk_bytes
 from takeback.tools.files.paths import RESERVED, Names, Place, escape
 from takeback.tools.system import TargetError
 
+log = logging.getLogger(__name__)
 KEPT: Final = b"kept-"
 _HOMES: Final = b"trash-homes"
+_IGNORE: Final = b".gitignore"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +61,17 @@ class Trashes:
 
     def __init__(self, calls: Calls, names: Names, data: bytes) -> None:
         self._calls, self._names, self._lock = calls, names, Lock()
-        folder = os.path.join(data, b"trash")
-        os.makedirs(folder, mode=0o700, exist_ok=True)
+        self._own = os.path.join(data, b"trash")
         os.makedirs(os.path.join(data, _HOMES), mode=0o700, exist_ok=True)
         self._homes = calls.open_root(os.path.join(data, _HOMES))
-        self._open: dict[str, Trash] = {"": Trash("", calls.open_root(folder))}
+        self._open: dict[str, Trash] = {}
+        self._left: list[Trash] = []
         self._used: int | None = None
+        self._ours()
 
     def close(self) -> None:
         """Let go of all."""
-        for trash in self._open.values():
+        for trash in (*self._open.values(), *self._left):
             trash.folder.close()
         self._homes.close()
 
@@ -112,8 +116,13 @@ class Trashes:
                 there = self._calls.lstat(trash.folder, name)
                 if name.startswith(KEPT) or (trash.home, slot) in keep or there is None or there.st_ctime_ns > limit:
                     continue
-                freed += self._size(trash.folder, name)
-                self._calls.remove_tree(trash.folder, name)
+                size = self._size(trash.folder, name)
+                try:
+                    self._calls.remove_tree(trash.folder, name)
+                except (OSError, RecursionError) as error:
+                    log.warning("%s in the trash could not be destroyed: %s", name.decode("ascii", "replace"), error)
+                    size -= self._size(trash.folder, name)
+                freed += max(0, size)
         self._used = None
         return freed
 
@@ -140,7 +149,7 @@ class Trashes:
                 yield trash
 
     def _for(self, place: Place, parent: Dir) -> Trash:
-        ours = self._open[""]
+        ours = self._ours()
         if self._calls.same_mount(ours.folder, parent):
             return ours
         for depth in range(len(place.parts)):
@@ -153,10 +162,43 @@ class Trashes:
                 return self._named(home) or self._make(home, above)
         return ours  # a single file mounted for itself: the rename will say so
 
-    def _named(self, home: str) -> Trash | None:
+    def _ours(self) -> Trash:
+        """The one in the data directory; made anew if somebody has deleted it."""
         with self._lock:
-            if home in self._open:
-                return self._open[home]
+            known = self._known("")
+            if known is not None:
+                return known
+            os.makedirs(self._own, mode=0o700, exist_ok=True)
+            return self._open.setdefault("", Trash("", self._calls.open_root(self._own)))
+
+    def _known(self, home: str) -> Trash | None:
+        """One that is held open and still is where it was; others may be using it, so what is left is closed at the end."""
+        known = self._open.get(home)
+        if known is None or not self._gone(known):
+            return known
+        self._left.append(self._open.pop(home))
+        self._used = None
+        return None
+
+    def _gone(self, trash: Trash) -> bool:
+        held = self._calls.stat_folder(trash.folder) if trash.folder.fd >= 0 else None
+        if held is not None and held.st_nlink == 0:
+            return True
+        try:
+            there = os.stat(trash.folder.path, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:
+            return False  # the way there is closed to us by now; what is held open still serves
+        return held is not None and (held.st_dev, held.st_ino) != (there.st_dev, there.st_ino)
+
+    def _named(self, home: str) -> Trash | None:
+        if not home:
+            return self._ours()
+        with self._lock:
+            known = self._known(home)
+            if known is not None:
+                return known
             try:
                 place = self._names.locate(home)
                 folder = self._calls.open_below(place.root_dir, (*place.parts, RESERVED, b"trash"))
@@ -169,19 +211,17 @@ class Trashes:
         with suppress(FileExistsError):
             self._calls.mkdir(above, RESERVED, 0o700)
         with self._calls.open_folder(above, RESERVED) as folder:
-            if self._calls.lstat(folder, b".gitignore") is None:
-                fd = self._calls.open_file(folder, b".gitignore", OPEN_NEW)
-                with os.fdopen(fd, "wb") as file:
-                    file.write(b"*\n")
-            if self._calls.lstat(folder, b"trash") is None:
+            # whatever exists already: another process may be making the same
+            with suppress(FileExistsError), os.fdopen(self._calls.open_file(folder, _IGNORE, OPEN_NEW), "wb") as file:
+                file.write(b"*\n")
+            with suppress(FileExistsError):
                 self._calls.mkdir(folder, b"trash", 0o700)
             self._calls.sync_folder(folder)
         self._calls.utime_folder(above, before.st_atime_ns, before.st_mtime_ns)
         self._calls.sync_folder(above)
         note = blake3(home.encode()).hexdigest(length=16).encode()
-        if self._calls.lstat(self._homes, note) is None:
-            with os.fdopen(self._calls.open_file(self._homes, note, OPEN_NEW), "wb") as file:
-                file.write(home.encode())
+        with suppress(FileExistsError), os.fdopen(self._calls.open_file(self._homes, note, OPEN_NEW), "wb") as file:
+            file.write(home.encode())
         trash = self._named(home)
         if trash is None:
             raise FileNotFoundError(2, "the trash could not be opened", home)

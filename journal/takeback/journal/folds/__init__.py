@@ -1,0 +1,1 @@
+"""What each family of events makes of the views; `projections.py` puts them together."""

@@ -1,0 +1,65 @@
+"""What the journal tells of a rollback that is over, for whoever did not hear its answer."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from takeback.journal.events import Caller
+from takeback.journal.ids import RollbackId
+from takeback.journal.views import ActionView, OpenItem, RollbackView, RunView
+from takeback.server.engine.answers import RollbackAnswer, StepAnswer
+from takeback.server.engine.core import Core
+from takeback.server.engine.queries import open_item_answer
+from takeback.server.engine.report import rollback_report
+
+
+async def rollback_told(
+    core: Core, caller: Caller, rollback_id: RollbackId
+) -> RollbackAnswer | Literal["running", "never begun"]:
+    """The answer of a rollback as its events tell it.
+
+    :raises EngineError: it is somebody else's.
+    """
+    view = await core.journal.get(RollbackView, rollback_id)
+    if view is None:
+        return "never begun"
+    await core.run(caller, view.run_id)
+    if view.status == "running":
+        return "running"
+    steps: list[StepAnswer] = []
+    for_people: list[StepAnswer] = []
+    for step in view.steps:
+        action = await core.journal.get(ActionView, step.action_id)
+        effects = step.effects or (action.effects if action is not None else ())
+        objects = list(dict.fromkeys(effect.object for effect in effects))
+        names = list(dict.fromkeys(core.display(effect.system, effect.object) for effect in effects))
+        answer = StepAnswer(
+            action_id=step.action_id,
+            run_id=step.run_id,
+            tool=action.tool if action is not None else "",
+            object=objects[0] if objects else "",
+            objects=objects,
+            outcome=step.outcome,
+            why=step.why,
+        )
+        steps.append(answer)
+        for_people.append(answer.model_copy(update={"object": names[0] if names else "", "objects": names}))
+    runs = dict.fromkeys([view.run_id, *(step.run_id for step in view.steps)])
+    items = [
+        open_item_answer(item)
+        for run_id in runs
+        for item in await core.journal.find(OpenItem, run_id=run_id, status="open", oldest_first=True)
+        if item.rollback_id == rollback_id
+    ]
+    run = await core.journal.get(RunView, view.run_id)
+    return RollbackAnswer(
+        status=view.status,
+        rollback_id=rollback_id,
+        plan_digest=view.plan_digest,
+        run_id=view.run_id,
+        run_status=run.status if run is not None else None,
+        steps=steps,
+        retracted=list(view.retracted),
+        open_items=items,
+        report=rollback_report(for_people, view.status, items),
+    )
