@@ -68,6 +68,9 @@ def _fetched() -> str:
             return "npm did not fetch them in time"
         if done.returncode:
             return f"npm could not fetch them: {(done.stderr.strip() or 'no reason given').splitlines()[0]}"
+        node = [str(FOLDER / "node_modules" / ".bin" / "node"), "--version"]
+        if not shutil.which(node[0]) or subprocess.run(node, capture_output=True, timeout=60).returncode:
+            return "npm fetched them but did not run their own installation"
         stamp.write_text(wanted)
     return ""
 

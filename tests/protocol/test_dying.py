@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -50,8 +49,9 @@ def slow_run(client: Raw, gate: Path) -> str:
     return str(run)
 
 
-@pytest.mark.parametrize("gate_name", ["hold_before", "hold_after"])
-@pytest.mark.parametrize("how", WAYS)
+@pytest.mark.parametrize(
+    ("how", "gate_name"), [(WAYS[0], "hold_before"), (WAYS[0], "hold_after"), (WAYS[1], "hold_after")]
+)
 def test_a_rollback_that_was_cut_off_is_finished_and_its_task_tells_so(
     start: Start, data: Path, how: How, gate_name: str
 ) -> None:
@@ -78,7 +78,7 @@ def test_a_rollback_that_was_cut_off_is_finished_and_its_task_tells_so(
 
 
 @pytest.mark.parametrize("how", WAYS)
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_acts_that_are_cut_off_stand_exactly_as_the_journal_says(
     start: Start, workspace: Path, how: How, seed: int
 ) -> None:
@@ -121,9 +121,6 @@ def test_a_call_that_is_cancelled_while_a_rollback_runs_leaves_a_finished_rollba
     detail = told(client, "get_run", run_id=run)
     assert detail["run"]["status"] == "rolled_back"
     assert [action["stands"] for action in detail["actions"]] == [False]
-
-
-Cut = Callable[[bytes], bytes]
 
 
 @pytest.mark.parametrize("legacy", [False, True])

@@ -386,3 +386,23 @@ async def test_how_far_a_task_is_stands_in_the_task(server: TakebackServer, task
         assert (told["status"], told["statusMessage"]) == ("working", "restored: b")
         (gate / "hold_before").unlink()
         assert "statusMessage" not in await until(client, task, "completed")
+
+
+async def test_what_the_journal_tells_of_a_conflict_is_what_was_answered(
+    server: TakebackServer, settings: Settings, workspace: Path
+) -> None:
+    async with knowing(server) as client:
+        run = data(await client.call_tool("start_run", {"goal": "a task"}))["run_id"]
+        for name in ("notes.txt", "other.txt"):
+            await client.call_tool("write_file", {"path": name, "content": "ours\n", "run_id": run})
+        (workspace / "notes.txt").write_text("theirs\n")
+        done = data(await client.call_tool("rollback_run", {"run_id": run}))
+        assert done["status"] == "partial"
+        task = left_behind(settings, rollback_id=done["rollback_id"])
+        told = (await send(client, "tasks/get", task))["result"]["structuredContent"]
+    assert [item["conflict_id"] for item in told["open_items"]] == [item["conflict_id"] for item in done["open_items"]]
+    assert [(step["outcome"], step["objects"]) for step in told["steps"]] == [
+        (step["outcome"], step["objects"]) for step in done["steps"]
+    ]
+    assert told["status"] == "partial"
+    assert told["report"] == done["report"]

@@ -213,6 +213,7 @@ class Executor:
             if isinstance(merged, Done):
                 return await self._conclude(index, step, merged)
             effects, blobs = _changing(merged.effects), dict(merged.blobs)
+        last = ""
         for _ in range(DRIFT_ROUNDS):
             if not effects:
                 return await self._conclude(index, step, Done(step, "already_undone", "nothing of it is left there"))
@@ -242,6 +243,7 @@ class Executor:
                 return await self._conclude(index, step, self._open(step, "failed", why))
             if all(now.same(wanted.after) for now, wanted in zip(present, step.wanted, strict=True)):
                 return await self._conclude(index, step, Done(step, "already_undone", "it is already as it was before"))
+            last = swapped.why
             if self._bound:
                 why = f"changed while the rollback ran: {swapped.why}"
                 return await self._conclude(index, step, self._open(step, "conflict", why, present=present))
@@ -250,7 +252,7 @@ class Executor:
                 return await self._conclude(index, step, merged)
             effects, blobs, outcome = _changing(merged.effects), dict(merged.blobs), "merged"
         return await self._conclude(
-            index, step, self._open(step, "conflict", "somebody keeps changing it while it is taken back")
+            index, step, self._open(step, "conflict", f"it does not hold still while it is taken back: {last}")
         )
 
     async def _merge(self, step: PlanStep, present: tuple[State, ...]) -> Merged | Done:

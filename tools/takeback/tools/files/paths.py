@@ -174,8 +174,13 @@ class Names:
         """The folder a place lies in; `None` above the root."""
         if not place.parts:
             return None
-        known = self._known.get(os.path.dirname(place.object))
-        return known or self._make(place.root, place.root_dir, place.parts[:-1])
+        name = os.path.dirname(place.object)
+        known = self._known.get(name)
+        if known is None:
+            known = self._make(place.root, place.root_dir, place.parts[:-1])
+            if known.object == name and len(self._known) < _REMEMBERED:
+                self._known[name] = known
+        return known
 
     def _absolute(self, raw: bytes, shown: str) -> bytes:
         if os.path.isabs(raw):

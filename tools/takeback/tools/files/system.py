@@ -53,6 +53,7 @@ class FileSystem(TargetSystem):
     """The folders of a workspace. Make one with `open`."""
 
     name = NAME
+    side_by_side = True  # what happens in one folder stays in order, because the folder's own time is put back too
 
     def __init__(self, calls: Calls, names: Names, trashes: Trashes, objects: ObjectStore, limits: Limits, notes: Dir):
         self._calls, self._names, self._trashes = calls, names, trashes

@@ -1,0 +1,154 @@
+"""Anything in any order: calls, a person's edits, deaths, rollbacks of every kind, redos, resolutions, collections.
+
+`TAKEBACK_STATE_EXAMPLES` says how many histories of up to 40 steps; under `make soak` they are other ones each time.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from tests.server.engine.bench import ALICE
+from tests.state.model import NAMES, Model
+
+EXAMPLES = int(os.environ.get("TAKEBACK_STATE_EXAMPLES", "50"))
+STEPS = 40
+
+names = st.sampled_from(NAMES)
+contents = st.sampled_from(["", "x\n", "one\ntwo\nthree\n", "y" * 40_000])
+
+
+class Anything(RuleBasedStateMachine):
+    """Rules are what may happen; the model says what then has to be so."""
+
+    model: Model
+
+    @initialize(portable=st.booleans(), seed=st.integers(0, 1000))
+    def begin(self, portable: bool, seed: int) -> None:
+        self.model = Model(portable=portable, seed=seed)
+
+    @rule(name=names, content=contents)
+    def write(self, name: str, content: str) -> None:
+        self.model.call("write_file", path=name, content=content)
+
+    @rule(name=names, line=st.integers(0, 8))
+    def edit(self, name: str, line: int) -> None:
+        edits = [{"old_text": f"line {line} of", "new_text": f"LINE {line} OF"}]
+        self.model.call("edit_file", path=name, edits=edits)
+
+    @rule(source=names, destination=names, overwrite=st.booleans(), tool=st.sampled_from(["move_file", "copy_file"]))
+    def carry(self, tool: str, source: str, destination: str, overwrite: bool) -> None:
+        self.model.call(tool, source=source, destination=destination, overwrite=overwrite)
+
+    @rule(name=st.sampled_from([*NAMES, "d", "d/e"]))
+    def delete(self, name: str) -> None:
+        self.model.call("delete_file", path=name, recursive=True)
+
+    @rule(name=st.sampled_from(["d", "g/h", "b"]))
+    def make_folder(self, name: str) -> None:
+        self.model.call("create_directory", path=name)
+
+    @rule(how=st.sampled_from(["replace", "append", "in place", "delete"]), name=names)
+    def person(self, how: str, name: str) -> None:
+        self.model.person(how, name)
+
+    @rule()
+    def new_run(self) -> None:
+        self.model.begin()
+
+    @rule()
+    def roll_back(self) -> None:
+        model = self.model
+        if model.undo(lambda: model.bench.back(run_id=model.run), whole=True):
+            model.begin()
+
+    @rule(n=st.integers(1, 3))
+    def roll_back_the_last(self, n: int) -> None:
+        model = self.model
+        model.undo(lambda: model.bench.back(run_id=model.run, last=n))
+
+    @rule()
+    def roll_back_to_a_checkpoint(self) -> None:
+        self.model.to_a_checkpoint()
+
+    @rule()
+    def roll_back_chosen_actions(self) -> None:
+        self.model.chosen()
+
+    @rule()
+    def redo(self) -> None:
+        model = self.model
+        if model.rollback is not None:
+            rollback = model.rollback
+            model.disturbed = True
+            answer = model.undo(lambda: model.bench.engine.redo(ALICE, rollback))
+            if answer is not None:
+                model.begin()
+
+    @rule(choice=st.sampled_from(["theirs", "ours", "content", "beside"]))
+    def resolve(self, choice: Any) -> None:
+        self.model.resolve(choice)
+
+    @rule(name=names)
+    def restore_version(self, name: str) -> None:
+        self.model.restore_a_version(name)
+
+    @rule(at=st.integers(1, 6), name=names)
+    def die_in_a_call(self, at: int, name: str) -> None:
+        model = self.model
+        model.crash(at, lambda bench: bench.call("write_file", model.run, path=name, content=f"dying {at}\n"))
+
+    @rule(at=st.integers(1, 14))
+    def die_in_a_rollback(self, at: int) -> None:
+        model = self.model
+        model.crash(at, lambda bench: bench.back(run_id=model.run), alone=False)
+        model.begin()
+
+    @rule()
+    def restart(self) -> None:
+        self.model.restart()
+
+    @rule()
+    def collect(self) -> None:
+        self.model.garbage()
+
+    @invariant()
+    def nothing_is_left_open(self) -> None:
+        if hasattr(self, "model"):
+            self.model.nothing_is_left_open()
+            self.model.nothing_of_a_persons_is_lost()
+
+    def teardown(self) -> None:
+        if hasattr(self, "model"):
+            try:
+                self.model.all_is_sound()
+            finally:
+                self.model.close()
+
+
+def run(examples: int, *, same: bool) -> None:
+    run_state_machine_as_test(
+        Anything,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=STEPS,
+            deadline=None,
+            derandomize=same,
+            database=None,
+            print_blob=True,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+def test_whatever_happens_nothing_foreign_is_lost_and_every_report_is_true() -> None:
+    run(EXAMPLES, same=True)
+
+
+@pytest.mark.soak
+def test_whatever_happens_in_other_histories_each_time() -> None:
+    run(max(EXAMPLES, 500), same=False)
