@@ -40,6 +40,15 @@ soak: $(STAMP)
 bundle: $(STAMP)
 	$(BIN)/python packaging/bundle.py --out dist
 
+# A death, a power cut, a failing disk at every single call; the everyday tests try every so manieth. Some twenty minutes.
+crash: $(STAMP)
+	TAKEBACK_CRASH_EVERY=$${TAKEBACK_CRASH_EVERY:-1} TAKEBACK_CRASH_KILLS=$${TAKEBACK_CRASH_KILLS:-100} \
+		$(BIN)/python -m pytest tests/crash $(ARGS)
+
+# Links that come and go, editors that save in a loop, servers and rollbacks side by side; more of it than every day.
+races: $(STAMP)
+	TAKEBACK_RACES=$${TAKEBACK_RACES:-20} $(BIN)/python -m pytest tests/races $(ARGS)
+
 clean:
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

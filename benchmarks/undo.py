@@ -14,7 +14,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import aiosqlite
@@ -134,47 +134,53 @@ def used(folder: Path) -> int:
 
 
 async def checkpoints(folder: Path) -> list[Row]:
-    """One edit and its checkpoint, in workspaces of different sizes; and taking back a hundred in the largest."""
+    """One edit and its checkpoint, in workspaces of different sizes in turn; and taking back a hundred in the largest."""
     sizes = [100, scaled(10_000, 1_000), scaled(100_000, 10_000, "BENCH_FILES")]
     rounds = scaled(60, 30)
     rows: list[Row] = []
-    ours: dict[int, float] = {}
-    gits: dict[int, float] = {}
-    for size in sizes:
-        say(f"undo: a workspace of {size:,} files")
-        here = folder / f"of-{size}"
-        root = here / "work"
-        root.mkdir(parents=True)
-        names = populate(root, size)
-        git = ShadowGit(here / "shadow", root)
-        first = git.checkpoint()
-        async with engine(here) as opened:
-            agent = await Agent.start(opened)
-            took: list[float] = []
-            git_took: list[float] = []
-            for number in range(rounds):
-                name = names[number * 7919 % size]
+    first: dict[int, float] = {}
+    ours: dict[int, list[float]] = {size: [] for size in sizes}
+    gits: dict[int, list[float]] = {size: [] for size in sizes}
+    names: dict[int, list[str]] = {}
+    async with AsyncExitStack() as stack:
+        agents: dict[int, Agent] = {}
+        shadows: dict[int, ShadowGit] = {}
+        for size in sizes:
+            say(f"undo: a workspace of {size:,} files")
+            here = folder / f"of-{size}"
+            (here / "work").mkdir(parents=True)
+            names[size] = populate(here / "work", size)
+            shadows[size] = ShadowGit(here / "shadow", here / "work")
+            first[size] = shadows[size].checkpoint()
+            agents[size] = await Agent.start(await stack.enter_async_context(engine(here)))
+        say("undo: edits in each, in turn")
+        for number in range(rounds):
+            for size in sizes:
+                name = names[size][number * 7919 % size]
                 begin = time.perf_counter()
-                await agent.do("write_file", path=name, content=f"edit {number}\n" * 20)
-                took.append(time.perf_counter() - begin)
-                if number < (rounds if size <= 1000 else 8):
-                    git_took.append(git.checkpoint())
-            ours[size], gits[size] = median(took), median(git_took)
-            if size == sizes[-1]:
-                rows.append(await hundred_back(opened, root, names, git))
+                await agents[size].do("write_file", path=name, content=f"edit {number}\n" * 20)
+                ours[size].append(time.perf_counter() - begin)
+        large = sizes[-1]
+        root = folder / f"of-{large}" / "work"
+        rows.append(await hundred_back(agents[large].engine, root, names[large], shadows[large]))
+        for size in sizes:
+            root = folder / f"of-{size}" / "work"
+            for number in range(8):
+                (root / names[size][number]).write_text(f"another {number}\n" * 20)
+                gits[size].append(shadows[size].checkpoint())
+    for size in sizes:
+        shutil.rmtree(folder / f"of-{size}")
+        ours_ms, git_ms = median(ours[size]), median(gits[size])
         rows.append(
             Row(
-                f"checkpoint of one edit, {size:,} files", gits[size] / ours[size], "× cheaper", None, "shadow git",
+                f"checkpoint of one edit, {size:,} files", git_ms / ours_ms, "× cheaper", None, "shadow git",
                 300 if size >= 100_000 else 1, at_least=True,
-                note=f"ours {ours[size]:.2f} ms with the edit itself, git {gits[size]:.1f} ms without; "
-                f"first snapshot: ours none, git {first:.1f} s",
+                note=f"ours {ours_ms:.2f} ms with the edit itself, git {git_ms:.1f} ms without; "
+                f"first snapshot: ours none, git {first[size]:.1f} s",
             )
         )  # fmt: skip
-        shutil.rmtree(here)
-    rows.append(
-        Row(f"an edit among {sizes[-1]:,} files", ours[sizes[-1]], "ms", ours[sizes[0]], f"among {sizes[0]}", 1.15)
-    )
-    return rows
+    small = median(ours[sizes[0]])
+    return [*rows, Row(f"an edit among {large:,} files", median(ours[large]), "ms", small, f"among {sizes[0]}", 1.15)]
 
 
 async def hundred_back(opened: Engine, root: Path, names: list[str], git: ShadowGit) -> Row:
@@ -244,6 +250,9 @@ async def rollback(folder: Path) -> list[Row]:
     names = populate(root, number)
     git = ShadowGit(here / "shadow", root)
     git.checkpoint()
+    for name in names:
+        (root / name).write_text(f"edited {name}\n" * 10)
+    git_took = git.run("reset", "-q", "--hard")
     async with engine(here) as opened:
         agent = await Agent.start(opened)
         turns = iter(names)
@@ -252,17 +261,6 @@ async def rollback(folder: Path) -> list[Row]:
             for name in turns:
                 await agent.do("write_file", path=name, content=f"edited {name}\n" * 10)
 
-        await asyncio.gather(*(caller() for _ in range(16)))
-        git_took = git.run("reset", "-q", "--hard")
-        for name in names:  # as the agent had left it, to the byte; the edits' times do not matter to git
-            (root / name).write_text(f"edited {name}\n" * 10)
-    shutil.rmtree(root)
-    root.mkdir()
-    shutil.rmtree(here / "data")
-    names = populate(root, number)
-    async with engine(here) as opened:
-        agent = await Agent.start(opened)
-        turns = iter(names)
         await asyncio.gather(*(caller() for _ in range(16)))
         took = await agent.take_back()
     if any((root / name).read_text()[:1] == "e" for name in names):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -141,7 +142,11 @@ def world(work: Path, *, links: bool = True) -> World:
         there = path.lstat()
         facts: list[Any] = [stat.filemode(there.st_mode)]
         if stat.S_ISREG(there.st_mode):
-            facts += [hashlib.sha256(path.read_bytes()).hexdigest(), there.st_nlink if links else 0, there.st_mtime_ns == OLD_NS]
+            facts += [
+                hashlib.sha256(path.read_bytes()).hexdigest(),
+                there.st_nlink if links else 0,
+                there.st_mtime_ns == OLD_NS,
+            ]
         elif stat.S_ISLNK(there.st_mode):
             facts.append(os.readlink(path))
         told[name] = facts
@@ -156,10 +161,8 @@ async def _half_rolled_back(story: Story) -> None:
     first = await open_bench(story.bench.work.parent)
     reaper = Reaper(9)
     interpose(first.engine.core, reaper)
-    try:
+    with contextlib.suppress(Died, BaseExceptionGroup):
         await first.back(run_id=story.run)
-    except (Died, BaseExceptionGroup):
-        pass
     assert reaper.dead
     reaper.dead = False
     await first.engine.close()

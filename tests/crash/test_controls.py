@@ -10,7 +10,7 @@ from tests.crash.shim import Worker
 from tests.crash.test_dying_process import points, power_cut
 
 
-def caught(worker: Worker, how: str, mutant: str, stride: int = 5) -> str | None:
+def caught(worker: Worker, how: str, mutant: str, stride: int = 9) -> str | None:
     """What the suite says about the first point at which it sees through the mutant; `None` if it never does."""
     untouched = worker.untouched("overwrite")
     for n in points(mutant, untouched["count"], stride):
@@ -42,4 +42,4 @@ def test_a_server_that_is_wrong_is_caught(worker: Worker, how: str, mutant: str)
 
 def test_a_kill_alone_does_not_see_that_nothing_is_synced(worker: Worker) -> None:
     """Why the power cut is there at all."""
-    assert caught(worker, "before", "without fsync", 29) is None
+    assert caught(worker, "before", "without fsync", 67) is None

@@ -35,11 +35,9 @@ def points(name: str, count: int, stride: int) -> range:
 
 @pytest.mark.parametrize("mode", ["before", "after", "torn"])
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_a_death_at_any_call_leaves_a_world_that_the_journal_tells_of(
-    worker: Worker, scenario: str, mode: str
-) -> None:
+def test_a_death_at_any_call_leaves_a_world_that_the_journal_tells_of(worker: Worker, scenario: str, mode: str) -> None:
     untouched = worker.untouched(scenario)
-    for n in points(f"{scenario} {mode}", untouched["count"], 29):
+    for n in points(f"{scenario} {mode}", untouched["count"], 67):
         worker.clean()
         answer = worker.ask("work", scenario, at=n, mode=mode)
         assert answer["died"] == KILLED or n > untouched["count"] - 20, answer
@@ -48,12 +46,10 @@ def test_a_death_at_any_call_leaves_a_world_that_the_journal_tells_of(
 
 @pytest.mark.parametrize("power", ["nothing unsynced survives", "some of it survives"])
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_a_power_cut_at_any_call_takes_nothing_that_was_acknowledged(
-    worker: Worker, scenario: str, power: str
-) -> None:
+def test_a_power_cut_at_any_call_takes_nothing_that_was_acknowledged(worker: Worker, scenario: str, power: str) -> None:
     untouched = worker.untouched(scenario)
     lost = 0
-    for n in points(f"{scenario} {power}", untouched["count"], 23):
+    for n in points(f"{scenario} {power}", untouched["count"], 53):
         worker.clean()
         dice = random.Random(n) if power.startswith("some") else None
         lost += power_cut(worker, scenario, n, dice)
@@ -78,7 +74,7 @@ def test_a_disk_that_fails_makes_no_answer_untrue(
     if mode != "fail" and (sticky or error == errno.ENOSPC):
         pytest.skip("an effect that is reported as an error comes once, and as EIO")
     untouched = worker.untouched(scenario)
-    for n in points(f"{scenario} {mode} {error} {sticky}", untouched["count"], 53):
+    for n in points(f"{scenario} {mode} {error} {sticky}", untouched["count"], 101):
         worker.clean()
         at = f"call {n} failed ({mode}, {errno.errorcode[error]}, sticky {sticky})"
         answer = worker.ask("work", scenario, at=n, mode=mode, errno=error, sticky=sticky)
@@ -97,7 +93,7 @@ def test_errors_inside_the_journals_database_cost_nothing_that_was_acknowledged(
 ) -> None:
     untouched = worker.untouched(scenario, filter="/journal.db")
     assert untouched["count"] > 20
-    for n in points(f"sqlite {scenario} {error} {sticky}", untouched["count"], 23):
+    for n in points(f"sqlite {scenario} {error} {sticky}", untouched["count"], 47):
         worker.clean()
         at = f"call {n} on the journal's files failed ({errno.errorcode[error]}, sticky {sticky})"
         answer = worker.ask(

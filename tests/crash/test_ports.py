@@ -1,7 +1,7 @@
-"""The engine over ports that stop, fail, or take effect and then fail, at the first, second, third … call, until one run passes.
+"""The engine over ports that stop, fail, or act and then fail, at the first, second, third … call, until one run passes.
 
 The next engine finds the world and the journal of some step of the story, never of one between two steps; nothing that was
-acknowledged is missing; and all of it can be taken back. Memory-backed systems are tried at every call in `tests/server/engine`;
+acknowledged is missing; and all of it can be taken back. The in-memory system is tried at every call in `tests/server/engine`;
 here it is real files, all ports, errors beside deaths, and recovery and collection beside calls and rollbacks.
 """
 
@@ -111,7 +111,7 @@ async def test_whatever_a_port_does_the_next_engine_finds_a_world_that_the_journ
     scenario = STORIES[name]
     monkeypatch.setitem(SCENARIOS, name, scenario)
     untouched = await work(folder / "one", scenario, None)
-    step = every(17 if name.startswith("a folder") else 7)
+    step = every(29 if name.startswith("a folder") else 13)
     for n in range(1 + (len(name) * 3 + len(how)) % step, 1000, step):
         faults = Faults(n, how)
         await work(folder / "one", scenario, faults)
@@ -130,7 +130,7 @@ async def test_whatever_a_port_does_the_next_engine_finds_a_world_that_the_journ
 async def test_a_death_in_the_recovery_from_a_death_is_recovered_from(folder: Path, how: How) -> None:
     scenario = SCENARIOS["recovery"]
     untouched = await work(folder / "one", scenario, None)
-    step = every(2)
+    step = every(5)
     for n in range(1, 1000, step):
         shutil.rmtree(folder / "one")
         (folder / "one").mkdir()

@@ -24,7 +24,6 @@ from tests.server.engine.bench import Bench
 
 from takeback.checkpoints.retention import verify_objects
 from takeback.journal.ids import RunId
-from takeback.journal.log import JournalError
 from takeback.journal.views import ActionView, OpenItem, RollbackView, RunView
 from takeback.server.engine.answers import EngineError
 from takeback.server.engine.care import tend  # noqa: F401 -- everything is imported before the first fork
@@ -91,7 +90,15 @@ async def work(order: dict[str, Any]) -> dict[str, Any]:
     now = world(folder / "work", links=not scenario.portable)
     if order.get("close"):
         await story.bench.engine.close()
-    return {"count": shim.shim_disarm(), "worlds": worlds, "standing": standing, "now": now, "stopped": stopped, "doubt": doubt, "done": done}
+    return {
+        "count": shim.shim_disarm(),
+        "worlds": worlds,
+        "standing": standing,
+        "now": now,
+        "stopped": stopped,
+        "doubt": doubt,
+        "done": done,
+    }
 
 
 async def standing_of(bench: Bench, run: str) -> list[int]:
@@ -127,7 +134,9 @@ async def _check(
             assert action.status == "applied", f"the acknowledged {action_id} is {action.status}"
         if told.rollback is not None:
             rollback = await journal.get(RollbackView, told.rollback)
-            assert rollback is not None and rollback.status == "complete", f"{told.rollback} was acknowledged: {rollback}"
+            assert rollback is not None and rollback.status == "complete", (
+                f"{told.rollback} was acknowledged: {rollback}"
+            )
     assert not await journal.find(ActionView, status=("intended", "in_doubt")), "something is still in doubt"
     assert not await journal.find(RunView, status="sealed") and not await journal.find(RollbackView, status="running")
     standing = await standing_of(bench, run)
@@ -136,7 +145,9 @@ async def _check(
     found = [n for n in possible if now == worlds[n]]
     partial = bool(await journal.find(OpenItem, status="open")) and order.get("mode", "") in ("fail", "effect and fail")
     if not partial:
-        assert found, f"{len(good)} steps were acknowledged ({acks[-1:]}); differs: {_difference(worlds, possible, now)}"
+        assert found, (
+            f"{len(good)} steps were acknowledged ({acks[-1:]}); differs: {_difference(worlds, possible, now)}"
+        )
         assert any(standing == order["standing"][n] for n in found), f"the journal says that {standing} stand"
     assert (await journal.verify()).sound, (await journal.verify()).problems
     now_then = bench.engine.core.now() + timedelta(days=scenario.days)
@@ -148,16 +159,23 @@ async def _check(
     except EngineError as error:
         assert error.code in NOTHING_TO_DO, error
     before = order["worlds"][scenario.back_to]
-    assert world(bench.work, links=not scenario.portable) == before, f"taken back, yet {_difference([before], [0], world(bench.work, links=not scenario.portable))}"
+    assert world(bench.work, links=not scenario.portable) == before, (
+        f"taken back, yet {_difference([before], [0], world(bench.work, links=not scenario.portable))}"
+    )
     events = await journal.position()
     views = [await journal.find(kind, oldest_first=True) for kind in (RunView, ActionView, RollbackView, OpenItem)]
     await journal.rebuild()
-    assert views == [await journal.find(kind, oldest_first=True) for kind in (RunView, ActionView, RollbackView, OpenItem)]
+    assert views == [
+        await journal.find(kind, oldest_first=True) for kind in (RunView, ActionView, RollbackView, OpenItem)
+    ]
     return {"events": events, "acknowledged": len(good), "reached": found}
 
 
 def _difference(worlds: list[Any], possible: list[int], now: Any) -> list[Any]:
-    return [{k: (w.get(k), now.get(k)) for k in w.keys() | now.keys() if w.get(k) != now.get(k)} for w in (worlds[n] for n in possible)]
+    return [
+        {k: (w.get(k), now.get(k)) for k in w.keys() | now.keys() if w.get(k) != now.get(k)}
+        for w in (worlds[n] for n in possible)
+    ]
 
 
 # -- mutants ---------------------------------------------------------------------------------------------------------------

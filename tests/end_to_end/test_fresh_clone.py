@@ -19,7 +19,9 @@ def test_the_two_commands_of_the_readme_work_in_a_fresh_copy(tmp_path: Path):
     first = re.findall(r"^```sh\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S | re.M)[
         0
     ].splitlines()
-    assert first == ["python3 -m pip install .", "takeback demo"]
+    assert first == ["make demo", "make test"]
+    # what `make demo` does, without its fetching of what is here already
+    assert "demo: $(STAMP)\n\t$(BIN)/takeback demo\n" in (ROOT / "Makefile").read_text(encoding="utf-8")
 
     copy = tmp_path / "clone"
     listed = subprocess.run(

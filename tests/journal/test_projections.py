@@ -58,6 +58,7 @@ def contained(level: Any = "contained") -> e.RunContained:
 
 
 RELEASED = e.RunReleased(run_id=RUN, at=NOW, by="operator")
+STALLED = e.RunStalled(run_id=RUN, at=NOW, reason="nobody moved")
 SEALED = e.RunSealed(run_id=RUN, at=NOW, rollback_id=RBK)
 
 
@@ -81,7 +82,8 @@ def reopened(status: Any) -> e.RunReopened:
         ([SEALED], "sealed"),
         ([SEALED, contained(), RELEASED], "sealed"),
         ([SEALED, reopened("rolled_back")], "rolled_back"),
-        ([e.RunStalled(run_id=RUN, at=NOW, reason="nobody moved")], "stalled"),
+        ([STALLED], "stalled"),
+        ([STALLED, STALLED.model_copy(update={"over": True})], "open"),
         ([e.RunForked(run_id=RUN, at=NOW, fork_run_id=RunId("run_b"), checkpoint_id=CheckpointId("chk"))], "open"),
     ],
 )

@@ -95,6 +95,9 @@ def test_shapes_of_secrets_are_known_inside_other_text(kind: str) -> None:
         ("https://host/x?token=hunter2hunter&page=2", "hunter2hunter", "&page=2"),
         ("DB_PASSWORD=hunter2\nDEBUG=1", "hunter2", "\nDEBUG=1"),
         ('api_key = "hunter2hunter2"', "hunter2", "api_key = "),
+        ("[db]\nuser = me\npassword = hunter2\nport = 5432", "hunter2", "\nport = 5432"),
+        ("spring.datasource.password=hunter2\r\nmore", "hunter2", "\r\nmore"),
+        ("  client_secret: hunter2\nother: x", "hunter2", "  client_secret: "),
     ],
 )
 def test_only_the_secret_goes_and_the_rest_stays(text: str, secret: str, kept: str) -> None:

@@ -55,9 +55,7 @@ def outside_of(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("portable", [False, True], ids=["fast", "portable"])
-async def test_no_call_and_no_rollback_follows_a_link_that_appears(
-    folder: Path, spawn: Spawn, portable: bool
-) -> None:
+async def test_no_call_and_no_rollback_follows_a_link_that_appears(folder: Path, spawn: Spawn, portable: bool) -> None:
     outside, work = folder / "outside", folder / "work"
     for place, text in ((outside, SECRET), (work / "d", "inside\n")):
         (place / "sub").mkdir(parents=True)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import random
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -66,7 +63,9 @@ def test_two_servers_under_load_keep_one_history(folder: Path, servers: Callable
             left.discard(message.get("id"))  # type: ignore[arg-type] -- notifications have none
             told = message.get("result", {}).get("structuredContent", {})
             # the other server's write came first: this agent has not seen it
-            assert told.get("status") == "applied" or told.get("error", {}).get("code") in ("stale_read", "busy"), message
+            assert told.get("status") == "applied" or told.get("error", {}).get("code") in ("stale_read", "busy"), (
+                message
+            )
             if told["status"] == "applied":
                 applied.append(told["action_id"])
     for client in clients:
@@ -125,7 +124,9 @@ def test_of_two_rollbacks_of_one_run_at_once_each_action_is_taken_back_by_one(fo
     for turn in range(times(2)):
         run = asyncio.run(written(folder, f"turn {turn}", 30))
         both = [
-            subprocess.Popen(command(folder, "rollback", run, "--yes", "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            subprocess.Popen(
+                command(folder, "rollback", run, "--yes", "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            )
             for _ in range(2)
         ]
         try:
@@ -231,8 +232,15 @@ async def test_a_rollback_while_tools_run_leaves_every_action_either_refused_or_
             standing = [action for action in await engine.core.journal.find(ActionView) if action.stands]
             if answer is not None:
                 assert not standing, "an act went on in a run that was taken back"
-                for one in sum(told, []):
-                    assert one.status == "applied" or one.error.code in ("sealed", "closed", "contained", "run_over", "rolled_back", "ended"), one.error
+                for one in (each for answers in told for each in answers):
+                    assert one.status == "applied" or one.error.code in (
+                        "sealed",
+                        "closed",
+                        "contained",
+                        "run_over",
+                        "rolled_back",
+                        "ended",
+                    ), one.error
             elif standing:
                 assert (await engine.rollback(ME, run_id=run)).status == "complete"
             assert contents(folder) == planted
@@ -275,5 +283,3 @@ async def test_clocks_that_jump_change_no_order_and_stop_nothing(folder: Path) -
         assert (await engine.core.journal.verify()).sound
     finally:
         await engine.close()
-
-

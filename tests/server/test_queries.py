@@ -63,6 +63,8 @@ async def test_runs_are_found_by_what_they_touched_and_by_when(here: World) -> N
     await here.act(late, "other", "2")
     border = here.at.isoformat()
     assert [r.run_id for r in (await queries.list_runs(here.core, ME, since=border)).runs] == [late]
+    for ago in ("90m", "2h", "999999999999999w"):
+        assert [r.run_id for r in (await queries.list_runs(here.core, ME, since=ago)).runs] == [late, early]
 
 
 @pytest.mark.parametrize(
@@ -75,6 +77,7 @@ async def test_runs_are_found_by_what_they_touched_and_by_when(here: World) -> N
         {"status": "lost"},
         {"since": "yesterday"},
         {"since": "2026-11-20"},
+        {"since": "2x"},
     ],
 )
 async def test_wrong_questions_are_refused_with_advice(here: World, wrong: dict[str, object]) -> None:

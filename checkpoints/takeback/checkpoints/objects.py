@@ -68,6 +68,14 @@ class ObjectStore(ABC):
     def small(self, data: bytes) -> tuple[str, Mapping[str, bytes]]:
         """For bytes of at most `SMALL`: the name, and the blobs to hand to `Journal.append` with the intent."""
 
+    async def put_blobs(self, blobs: Mapping[str, bytes]) -> None:
+        """Make what `small` gave durable by itself, where no intent is at hand that it could travel with.
+
+        :raises QuotaExceeded: before anything was written.
+        """
+        for data in blobs.values():
+            await self.put(data)
+
     @abstractmethod
     async def get(self, name: str) -> bytes:
         """The bytes of an object, verified.

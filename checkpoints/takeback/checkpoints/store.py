@@ -121,6 +121,10 @@ class FileObjectStore(ObjectStore):
                 self._count_small()
         return name, {name: stored}
 
+    async def put_blobs(self, blobs: Mapping[str, bytes]) -> None:
+        for stored in blobs.values():
+            await self.put(decode(stored))
+
     async def put(self, data: bytes) -> str:
         self._check_size(len(data))
         try:

@@ -108,6 +108,8 @@ class RunStalled(BaseEvent):
 
     type: Literal["run.stalled"] = "run.stalled"
     reason: str
+    over: bool = False
+    """Somebody moves again: from here on the run is open."""
 
 
 # --- actions ------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Identifiers: random, prefixed by what they name, and of different types so that they cannot be mixed up.
 
-128 random bits each, because an id is also what a client presents to be let in (DESIGN: ids are random, each use checks
-the owner). Lower-case base32 without padding, so that an id survives being read aloud, a URL and a file name.
+128 random bits each, because an id is also what a client presents to be let in (each use checks the owner
+too). Lower-case base32 without padding, so that an id survives being read aloud, a URL and a file name.
 """
 
 from __future__ import annotations

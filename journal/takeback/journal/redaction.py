@@ -114,6 +114,14 @@ _SHAPES: Final = (
         ),
     ),
     _Shape(
+        ("password", "passwd", "secret"),
+        # as settings files spell it, without quotes
+        re.compile(
+            r"^[ \t]{0,64}[\w.-]{0,64}(?:password|passwd|secret)[ \t]{0,8}[:=][ \t]{0,8}([^\s\"'(){}\[\],;]{6,4096})[ \t]{0,8}\r?$",
+            re.MULTILINE | re.IGNORECASE,
+        ),
+    ),
+    _Shape(
         ("password", "passwd", "secret", "token", "api"),
         # a quoted literal behind a name, as JSON, TOML, YAML and most languages spell it
         re.compile(

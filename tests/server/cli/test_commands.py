@@ -166,6 +166,13 @@ def test_what_happened_since_a_time_can_be_taken_back(worked):
     assert untouched(worked.site)
 
 
+def test_a_person_pins_what_must_not_be_collected(worked):
+    pinned = worked("checkpoints", worked.run_id, "--pin", "before the audit", "--json").json["checkpoints"]
+    assert [(each["label"], each["pinned"]) for each in pinned if each["pinned"]] == [("before the audit", True)]
+    assert "before the audit (pinned)" in worked("checkpoints", worked.run_id).out
+    assert worked("checkpoints", "--pin", "of which run?").code == 2
+
+
 def test_a_run_can_be_taken_back_to_a_checkpoint(worked):
     first = worked.answers[0].checkpoint_id
     assert worked("rollback", "--to", first[:14], "--yes").code == 0

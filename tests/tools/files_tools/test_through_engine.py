@@ -11,7 +11,7 @@ import pytest
 from tests.tools.files_tools.test_write_tools import ROUND_TRIPS
 
 from takeback.journal.events import Caller
-from takeback.server.engine.answers import CallAnswer
+from takeback.server.engine.answers import CallAnswer, RollbackAnswer
 from takeback.server.engine.engine import Call, Engine
 from takeback.server.settings import LimitSettings, Settings, WorkspaceSettings
 
@@ -32,6 +32,10 @@ class Desk:
         answer = await self.act(tool, **arguments)
         assert answer.status == "applied", answer
         return answer
+
+    async def taken_back(self, run: str) -> tuple[RollbackAnswer, RollbackAnswer]:
+        plan = await self.engine.rollback(ANNA, run_id=run, dry_run=True)
+        return plan, await self.engine.rollback(ANNA, run_id=run, plan_digest=plan.plan_digest)
 
     async def read(self, path: str) -> dict[str, Any]:
         answer = await self.engine.read(Call("read_file", {"path": path}, ANNA))
@@ -128,6 +132,76 @@ async def test_a_rollback_removes_only_the_agents_lines(desk: Desk) -> None:
     assert [step.outcome for step in back.steps] == ["merged"]
     lines[15] = "somebody else's\n"
     assert (desk.root / "notes.txt").read_text() == "".join(lines)
+
+
+async def test_of_several_acts_on_a_file_all_are_removed_and_somebody_elses_lines_stay(desk: Desk) -> None:
+    file = desk.root / "notes.txt"
+    lines = [f"line {number}\n" for number in range(30)]
+    file.write_text("".join(lines))
+    run = (
+        await desk.did("edit_file", path="notes.txt", edits=[{"old_text": "line 3\n", "new_text": "agent\n"}])
+    ).run_id
+    await desk.did("edit_file", path="notes.txt", edits=[{"old_text": "line 9\n", "new_text": "agent, too\n"}])
+    await desk.did("write_file", path="notes.txt", content=file.read_text().replace("line 20\n", ""))
+    changed = file.read_text().replace("line 15\n", "somebody else's\n")
+    file.write_text(changed)
+    plan, back = await desk.taken_back(run)
+    for answer in (plan, back):
+        assert [step.outcome for step in answer.steps] == ["merged"] * 3, answer
+    lines[15] = "somebody else's\n"
+    assert (back.status, file.read_text()) == ("complete", "".join(lines))
+    again = await desk.engine.redo(ANNA, str(back.rollback_id))
+    assert (again.status, file.read_text()) == ("complete", changed)
+    once_more = await desk.engine.redo(ANNA, str(again.rollback_id))
+    assert (once_more.status, file.read_text()) == ("complete", "".join(lines))
+
+
+async def test_a_conflict_after_a_merge_is_told_as_what_it_is(desk: Desk) -> None:
+    file = desk.root / "notes.txt"
+    file.write_text("one\ntwo\nthree\nfour\nfive\n")
+    run = (await desk.did("write_file", path="notes.txt", content="agent\ntwo\nthree\nfour\nfive\n")).run_id
+    await desk.did("edit_file", path="notes.txt", edits=[{"old_text": "five", "new_text": "agent, too"}])
+    file.write_text("somebody else's\ntwo\nthree\nfour\nagent, too\n")
+    _, back = await desk.taken_back(run)
+    assert [step.outcome for step in back.steps] == ["merged", "conflict"]
+    assert "same or neighbouring lines" in back.steps[1].why
+    assert file.read_text() == "somebody else's\ntwo\nthree\nfour\nfive\n"
+
+
+async def test_a_file_with_hard_links_is_taken_back_one_merge_at_a_time(desk: Desk) -> None:
+    file = desk.root / "notes.txt"
+    lines = [f"line {number}\n" for number in range(30)]
+    file.write_text("".join(lines))
+    (desk.root / "second.txt").hardlink_to(file)
+    run = (
+        await desk.did("edit_file", path="notes.txt", edits=[{"old_text": "line 3\n", "new_text": "agent\n"}])
+    ).run_id
+    await desk.did("edit_file", path="notes.txt", edits=[{"old_text": "line 9\n", "new_text": "agent, too\n"}])
+    file.write_text(file.read_text().replace("line 15\n", "somebody else's\n"))
+    _, first = await desk.taken_back(run)
+    assert [step.outcome for step in first.steps] == ["merged", "conflict"]
+    assert "take back once more" in first.steps[1].why
+    _, second = await desk.taken_back(run)
+    lines[15] = "somebody else's\n"
+    assert ([step.outcome for step in second.steps], file.read_text()) == (["merged"], "".join(lines))
+
+
+async def test_a_file_that_was_moved_goes_back_without_the_agents_lines_and_with_somebody_elses(desk: Desk) -> None:
+    lines = [f"line {number}\n" for number in range(30)]
+    (desk.root / "notes.txt").write_text("".join(lines))
+    run = (
+        await desk.did("edit_file", path="notes.txt", edits=[{"old_text": "line 3\n", "new_text": "agent\n"}])
+    ).run_id
+    await desk.did("create_directory", path="d")
+    await desk.did("move_file", source="notes.txt", destination="d/a.txt")
+    await desk.did("edit_file", path="d/a.txt", edits=[{"old_text": "line 9\n", "new_text": "agent, too\n"}])
+    await desk.did("move_file", source="d/a.txt", destination="b.txt")
+    moved = desk.root / "b.txt"
+    moved.write_text(moved.read_text().replace("line 15\n", "somebody else's\n"))
+    _, back = await desk.taken_back(run)
+    lines[15] = "somebody else's\n"
+    assert back.status == "complete", back
+    assert desk.content() == {"notes.txt": "".join(lines).encode()}
 
 
 def fill(desk: Desk) -> None:

@@ -53,7 +53,7 @@ def run_changed(event: BaseEvent, position: int, get: Lookup) -> list[Change]:
             again: dict[str, object] = {"ended_at": None, "outcome": None} if event.status == "open" else {}
             return [changed(run, position, status=event.status, sealed_by=None, before_seal=None, **again)]
         case e.RunStalled():
-            return [changed(run, position, status="stalled", why=event.reason)]
+            return [changed(run, position, status="open" if event.over else "stalled", why=event.reason)]
         case _:
             return [changed(run, position)]
 

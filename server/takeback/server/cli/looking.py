@@ -13,6 +13,7 @@ from takeback.server.cli import render
 from takeback.server.cli.codes import ExitCode
 from takeback.server.cli.command import command
 from takeback.server.cli.session import Session
+from takeback.server.engine.answers import EngineError
 
 Limit = Annotated[int, typer.Option("--limit", min=1, max=500, help="How many at most.")]
 Cursor = Annotated[str | None, typer.Option("--cursor", help="Go on where an earlier list ended.")]
@@ -91,12 +92,22 @@ async def checkpoints(
     session: Session,
     run: Annotated[str | None, typer.Argument(metavar="RUN", help="Only those of this run.")] = None,
     *,
+    pin: Annotated[
+        str | None,
+        typer.Option(
+            "--pin", metavar="LABEL", help="Name the run's present position, and keep what the run needs for good."
+        ),
+    ] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> ExitCode:
     """List checkpoints, and which of them are safe to go back to."""
+    if pin is not None and run is None:
+        raise EngineError("usage", "Nothing says which run is meant.", "Write takeback checkpoints RUN --pin LABEL.")
     async with session.engine() as engine:
         run_id = await session.id(engine, RunView, run) if run else None
+        if pin is not None and run_id is not None:
+            await engine.create_checkpoint(session.caller, run_id, pin, pinned=True)
         page = await engine.list_checkpoints(session.caller, run_id=run_id, limit=limit, cursor=cursor)
     session.terminal.show(render.checkpoints(page), page)
     return ExitCode.OK

@@ -159,8 +159,8 @@ def checkpoints(page: CheckpointPage) -> list[Block]:
             clock(each.at),
             Cell("recommended", "good")
             if each.recommended
-            else Cell("safe" if each.verified_safe else "drifted", "faint"),
-            each.label or each.summary,
+            else Cell("safe" if each.verified_safe else "drifted" if each.drift else "no", "faint"),
+            f"{each.label or each.summary}{' (pinned)' if each.pinned else ''}",
             Places(tuple(each.drift)),
         )
         for each in page.checkpoints

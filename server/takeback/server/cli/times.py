@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from takeback.server.engine.answers import EngineError
-
-_AGO = re.compile(r"(\d+)\s*([smhdw])")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+from takeback.server.engine.pages import ago
 
 
 def moment(given: str, now: datetime | None = None) -> str:
@@ -17,9 +14,8 @@ def moment(given: str, now: datetime | None = None) -> str:
     :param given: so long ago ("2h"), a date, or a date and time.
     :raises EngineError: none of these.
     """
-    if ago := _AGO.fullmatch(given.strip()):
-        at = (now or datetime.now(UTC)) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-    else:
+    at = ago(given, now or datetime.now(UTC))
+    if at is None:
         try:
             at = datetime.fromisoformat(given.strip())
         except ValueError as error:

@@ -189,6 +189,7 @@ class CheckpointInfo(AnswerModel):
     )
     recommended: bool = Field(default=False, description="The newest one that is safe to go back to.")
     drift: list[str] = Field(default=[], description="Objects that somebody else changed since.")
+    pinned: bool = Field(default=False, description="What its run needs is kept whatever its age.")
 
 
 class VersionInfo(AnswerModel):

@@ -132,7 +132,7 @@ class Executor:
         return [results[index] for index in range(total)]
 
     def _place(self, effect: Effect) -> str:
-        """Effects at different places can be undone at the same time: they are of different systems, or in different folders."""
+        """Effects at different places can be undone at the same time: other systems, or other folders."""
         system = self._core.systems.get(effect.system)
         if system is None or not system.side_by_side:
             return effect.system

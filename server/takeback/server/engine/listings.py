@@ -61,6 +61,7 @@ async def list_checkpoints(
                 verified_safe=assessment.verified_safe,
                 recommended=assessment.recommended and view.id in among_newest,
                 drift=[core.display(key.system, key.object) for key in assessment.drift],
+                pinned=view.pinned,
             )
         )
     return CheckpointPage(

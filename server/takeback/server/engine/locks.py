@@ -70,19 +70,17 @@ class Locks:
         wanted = {self.stripe(name): False for name in shared}
         wanted.update({self.stripe(name): True for name in exclusive})
         held: list[int] = []
+        # no cancel scope for what is nearly always to be had at once: the time is only looked at by whoever waits
+        until = None if timeout is None else anyio.current_time() + timeout
         try:
-            try:
-                with anyio.fail_after(None if timeout == 0 else timeout):
-                    for stripe in sorted(wanted):
-                        held.append(await self._take(stripe, wanted[stripe], wait=timeout != 0))
-            except TimeoutError as error:
-                raise LockTimeout("another call holds the object") from error
+            for stripe in sorted(wanted):
+                held.append(await self._take(stripe, wanted[stripe], until))
             yield
         finally:
             for fd in held:
                 os.close(fd)  # closing lets go
 
-    async def _take(self, stripe: int, exclusive: bool, *, wait: bool) -> int:
+    async def _take(self, stripe: int, exclusive: bool, until: float | None) -> int:
         path, flags = self._folder / f"{stripe:04x}.lock", os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
         try:
             fd = os.open(path, flags, 0o600)
@@ -91,7 +89,7 @@ class Locks:
         pause = _FIRST_WAIT
         try:
             while not _try_lock(fd, exclusive):
-                if not wait:
+                if until is not None and anyio.current_time() >= until:
                     raise LockTimeout("another call holds the object")
                 await anyio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_WAIT)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import AsyncIterator
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -19,6 +20,8 @@ from takeback.server.engine.report import shown
 
 LONGEST_PAGE = 500
 BATCH = 200
+_AGO = re.compile(r"(\d{1,15})\s*([smhdw])", re.ASCII)
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _PARTS: TypeAdapter[list[Any]] = TypeAdapter(list[Any])
 
 
@@ -52,17 +55,30 @@ def place_of(kind: str, cursor: str, *types: type) -> list[Any]:
     return parts[1:]
 
 
-def time_of(text: str) -> datetime:
-    """An RFC 3339 time with its zone.
+def ago(text: str, now: datetime) -> datetime | None:
+    """The moment so long before `now` ("90m", "2h", "3d"); `None` if the text says no such thing."""
+    told = _AGO.fullmatch(text.strip())
+    if told is None:
+        return None
+    try:
+        return now - timedelta(**{_UNITS[told[2]]: int(told[1])})
+    except OverflowError:
+        return datetime.min.replace(tzinfo=UTC)
 
-    :raises EngineError: it is not one.
+
+def time_of(text: str, now: datetime) -> datetime:
+    """An RFC 3339 time with its zone, or so long ago.
+
+    :raises EngineError: it is neither.
     """
     try:
-        at = datetime.fromisoformat(text)
+        at = ago(text, now) or datetime.fromisoformat(text)
     except ValueError:
         at = None
     if at is None or at.tzinfo is None:
-        raise EngineError("invalid", f"{shown(text)!r} is not a time.", "Write it as 2026-11-20T18:30:00Z.")
+        raise EngineError(
+            "invalid", f"{shown(text)!r} is not a time.", "Write it as 2026-11-20T18:30:00Z, or so long ago: 2h, 3d."
+        )
     return at
 
 

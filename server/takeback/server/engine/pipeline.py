@@ -14,6 +14,7 @@ from takeback.checkpoints.objects import ObjectError, QuotaExceeded
 from takeback.journal.events import ActionDenied, ActionFailed, ActionShadowed
 from takeback.journal.ids import ApprovalId, new_action_id
 from takeback.journal.log import JournalError, ViewKey
+from takeback.journal.states import Effect
 from takeback.server.engine import approvals, keys, runs
 from takeback.server.engine.acting import Actor, report_of
 from takeback.server.engine.answers import CallAnswer, EngineError, ErrorInfo, UndoInfo
@@ -162,7 +163,7 @@ class Pipeline:
             if wanted is not None and wanted != digest:
                 raise EngineError(
                     "stale_read",
-                    f"{shown(effect.object)} is not the content that expected_digest names.",
+                    f"{self._shown(effect)} is not the content that expected_digest names.",
                     "Read it again, then decide again.",
                 )
             last = self._seen.last(work.call.caller, *place)
@@ -170,9 +171,12 @@ class Pipeline:
             if wanted is None and last is not None and last != digest and not effect.before.absent:
                 raise EngineError(
                     "stale_read",
-                    f"{shown(effect.object)} was changed by somebody else since you last read it.",
+                    f"{self._shown(effect)} was changed by somebody else since you last read it.",
                     "Read it again, so that their change is not overwritten unseen.",
                 )
+
+    def _shown(self, effect: Effect) -> str:
+        return shown(self._core.display(effect.system, effect.object))
 
     def _judge(self, work: Work, prepared: Prepared) -> Verdict:
         run = work.run

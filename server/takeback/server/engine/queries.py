@@ -154,7 +154,7 @@ async def list_runs(
     """The caller's runs, newest first.
 
     :param touched: only runs with an action on this object, or on one above or below it.
-    :param since: only runs in which something happened since (RFC 3339).
+    :param since: only runs in which something happened since (RFC 3339, or so long ago: 2h, 3d).
     :raises EngineError: a status, time, limit or cursor that is none.
     """
     check_limit(limit)
@@ -162,7 +162,7 @@ async def list_runs(
         raise EngineError(
             "invalid", f"There is no status {shown(status)!r}.", f"One of {', '.join(get_args(RunStatus))}."
         )
-    after = None if since is None else time_of(since)
+    after = None if since is None else time_of(since, core.now())
     before = None if cursor is None else place_of("runs", cursor, int)[0]
     wanted = None if touched is None else await _touching_runs(core, touched)
     found: list[RunSummary] = []

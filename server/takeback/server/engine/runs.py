@@ -6,6 +6,7 @@ The connection is not a session: run identity is an argument. A call without one
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -79,7 +80,7 @@ async def admit(core: Core, caller: Caller, run_id: str | None, *, workspace: st
         run = await core.run(caller, run_id)
         check_writable(run)
         await _check_cohort(core, caller, run)
-        return Admitted(run)
+        return Admitted(run if run.status != "stalled" else await _move_again(core, caller, run))
     run = await _default_run(core, caller, workspace)
     await _check_cohort(core, caller, run)
     named = [
@@ -98,11 +99,24 @@ async def admit(core: Core, caller: Caller, run_id: str | None, *, workspace: st
     )
 
 
+async def _move_again(core: Core, caller: Caller, run: RunView) -> RunView:
+    event = RunStalled(run_id=run.run_id, at=core.now(), reason="", over=True)
+    with suppress(Stale):  # somebody else moved, or the run has become something else: look again
+        await core.journal.append([event], expect={ViewKey("run", run.id): run.version})
+    run = await core.run(caller, run.id)
+    check_writable(run)
+    return run
+
+
 async def _check_cohort(core: Core, caller: Caller, run: RunView) -> None:
     # whoever was just contained must not simply go on in a fresh run
+    # nearly always none, and few are quick to read
+    found = await core.journal.find(RunView, status=(*HELD, "sealed"), limit=FIRST_LOOK)
+    if len(found) == FIRST_LOOK:
+        found = await core.journal.find(RunView, status=(*HELD, "sealed"))
     held = [
         other
-        for other in await core.journal.find(RunView, status=(*HELD, "sealed"))
+        for other in found
         if other.id != run.id
         and other.owner.principal == caller.principal
         and (other.status in HELD or other.before_seal in HELD)  # being taken back does not let it go

@@ -63,6 +63,7 @@ async def serve_stdio(settings: Settings) -> int:
             transport.start()
             serving = asyncio.create_task(build_server(engine, settings).serve(transport.incoming, transport.outgoing))
             gc.freeze()
+            gc.set_threshold(10_000, 20, 10)  # a call leaves hardly any rings behind
             gc.enable()
             await first(serving, stop, transport.ended)
             forced.after(KILL_SECONDS)

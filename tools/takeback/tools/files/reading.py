@@ -111,3 +111,21 @@ class Reader:
         if against.data is None or against.state.content != told["against"]:
             return None
         return rebuilt(stored, against.data, state.content)
+
+
+def standing(bench: Workbench, place: Place, present: State) -> Measured | None:
+    """The file that is `present`, with its content: at its place, or where it lies ready; `None` if it is in neither.
+
+    While a rollback is planned, what one step merges lies in a slot, and what it moves has its old name; the next step goes
+    on from there.
+    """
+    lies = present.ref.get("lies")
+    for ref in (dict(present.ref), dict(lies) if isinstance(lies, dict) else {}):
+        at = ref.get("at")
+        there = bench.names.locate(at) if isinstance(at, str) else place
+        folder, slot = bench.parent(there), bench.trashes.slot({**ref})
+        for where, name in ((folder, there.name), (slot and slot.folder, slot.name if slot else b"")):
+            found = measure(bench.calls, where, name, way_of(present.digest), keep=True) if where else None
+            if found is not None and found.state.same(present):
+                return found
+    return None

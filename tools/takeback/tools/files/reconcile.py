@@ -10,14 +10,16 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from pydantic import JsonValue
+
 from takeback.checkpoints.objects import ObjectError, ObjectStore
 from takeback.journal.states import Effect, State
 from takeback.tools.files.drafting import Draft, Limits, owner_and_mode
-from takeback.tools.files.fingerprint import Owner, content_digest, measure, way_of
+from takeback.tools.files.fingerprint import Owner, content_digest, way_of
 from takeback.tools.files.merge import merge_text
 from takeback.tools.files.moving import moved_from
 from takeback.tools.files.paths import RESERVED, escape
-from takeback.tools.files.reading import Reader
+from takeback.tools.files.reading import Reader, standing
 from takeback.tools.files.staging import Stager
 from takeback.tools.files.steps import side_ref, why_not_to_be_had
 from takeback.tools.files.workbench import Workbench
@@ -100,7 +102,8 @@ class _Reconciler:
             if here.kind != start.before.kind:
                 raise _Clashes(f"Something else stands at {self._shown(start.object)} now.")
             moving = here.model_copy(update={"ref": {**start.before.ref}})
-            arriving = here.model_copy(update={"ref": {**end.after.ref}})
+            lies: JsonValue = here.ref.get("lies") or {**here.ref, "at": start.object}
+            arriving = here.model_copy(update={"ref": {**end.after.ref, "lies": lies}})
             self._made[start.object] = start.model_copy(update={"before": moving})
             self._made[end.object] = end.model_copy(update={"after": arriving})
             if not here.same(start.before):
@@ -145,8 +148,10 @@ class _Reconciler:
             raise _Clashes(f"{shown} was changed by somebody else and is too large to be merged.")
         place = self._bench.names.locate(effect.object)
         parent = self._bench.parent(place)
-        theirs = measure(self._bench.calls, parent, place.name, way_of(here.digest), keep=True) if parent else None
-        if theirs is None or theirs.data is None or not theirs.state.same(here):
+        theirs = standing(self._bench, place, here) if parent else None
+        if theirs is None and set(here.ref) != {"at"}:
+            raise _Clashes(f"{shown} can only be merged after the steps before this one: take back once more then.")
+        if theirs is None or theirs.data is None:
             raise _Clashes(f"{shown} is being changed by somebody else right now.")
         if theirs.state.content == effect.before.content:
             merged = ours

@@ -41,6 +41,7 @@ from takeback.tools.files.fingerprint import (
 )
 from takeback.tools.files.inherit import inherit
 from takeback.tools.files.paths import Place
+from takeback.tools.files.reading import standing
 from takeback.tools.files.refusals import refusal, refuse
 from takeback.tools.files.trash import Slot
 
@@ -82,8 +83,8 @@ class Stager(Drafter):
         """
         with self._guarded(place, draft):
             parent = self._bench.parent(place)
-            before = self._measured(place, parent, keep=True) if parent else Measured(ABSENT, None)
-            if parent is None or before.stat is None or not before.state.same(present):
+            before = standing(self._bench, place, present) if parent else None
+            if parent is None or before is None or before.stat is None:
                 return False
             if before.stat.st_nlink > 1:
                 self._in_place(place, parent, before, content, draft, mtime_ns=before.stat.st_mtime_ns + 1)

@@ -297,9 +297,14 @@ class FileSystem(TargetSystem):
     async def write(self, object: str, content: bytes, present: State) -> Effect:
         staged = await self.stage_write(object, content)
         effect = staged.effects[-1]
-        if len(staged.effects) != 1 or not (await self.look([object], [present]))[0].same(present):
+        if len(staged.effects) != 1:
+            await staged.discard()
+            shown = self.display(object)
+            raise refuse("not_found", f"The folder of {shown} is not there.", "Make the folder, then do this again.")
+        if not (await self.look([object], [present]))[0].same(present):
             await staged.discard()
             raise refuse("drifted", f"{self.display(object)} has changed again.", "Look at it, then decide again.")
+        await self._objects.put_blobs(staged.blobs)  # the caller gets the effect alone, and no blobs to journal with it
         return effect
 
     async def beside(self, effect: Effect) -> Effect:
@@ -310,7 +315,9 @@ class FileSystem(TargetSystem):
         for number in range(1, 1000):
             free = f"{base} (earlier{'' if number == 1 else f' {number}'}){suffix}"
             if await self.stat(free) is None:
-                return (await self.stage_write(free, content)).effects[-1]
+                staged = await self.stage_write(free, content)
+                await self._objects.put_blobs(staged.blobs)
+                return staged.effects[-1]
         raise refuse("exists", "There is no free name beside it.", "Choose theirs or ours.")
 
     # -- for people ------------------------------------------------------------------------------------------------------
