@@ -117,7 +117,8 @@ _SHAPES: Final = (
         ("password", "passwd", "secret"),
         # as settings files spell it, without quotes
         re.compile(
-            r"^[ \t]{0,64}[\w.-]{0,64}(?:password|passwd|secret)[ \t]{0,8}[:=][ \t]{0,8}([^\s\"'(){}\[\],;]{6,4096})[ \t]{0,8}\r?$",
+            r"^[ \t]{0,64}[\w.-]{0,64}(?:password|passwd|secret)[ \t]{0,8}[:=][ \t]{0,8}"
+            r"([^\s\"'(){}\[\],;]{6,4096})[ \t]{0,8}\r?$",
             re.MULTILINE | re.IGNORECASE,
         ),
     ),

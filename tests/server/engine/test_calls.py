@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -215,7 +216,6 @@ class TestApprovals:
             await bench.engine.approve(BOB, str(pending.approval_id), lane="test")
 
     async def test_consent_runs_out(self, open_bench: OpenBench) -> None:
-        from datetime import timedelta
 
         bench = await open_bench()
         run = await bench.start()
@@ -299,3 +299,15 @@ async def test_acts_on_one_object_wait_for_each_other(bench: Bench) -> None:
     await asyncio.gather(*(bench.set(run, "a", str(number)) for number in range(20)))
     back = await bench.back(run_id=run)
     assert back.status == "complete" and bench.memory.get("a") is None
+
+
+async def test_a_stalled_run_is_open_again_once_somebody_moves(bench: Bench) -> None:
+    run = await bench.start(steps=["first", "second"])
+    await bench.set(run, "a", "1", step="first")
+    now = bench.engine.core.now
+    bench.engine.core.now = lambda: now() + timedelta(hours=25)
+    await bench.engine.recover()
+    stalled = await bench.engine.get_run(ALICE, run, view="report")
+    assert stalled.run.status == "stalled" and stalled.report and stalled.report.remaining and stalled.report.first_step
+    await bench.set(run, "b", "1", step="second")
+    assert (await bench.engine.get_run(ALICE, run)).run.status == "open"

@@ -110,7 +110,7 @@ def build_server(engine: Engine, settings: Settings) -> TakebackServer:
     server = TakebackServer(
         NAME,
         title="takeback: tools that can be undone",
-        description="Files, databases, calendars and mail with checkpoints, a journal and rollback.",
+        description="Tools for files whose acts are journaled, have checkpoints, and can be taken back.",
         instructions=INSTRUCTIONS,
         version=version(),
         icons=[_icon()],
