@@ -311,3 +311,12 @@ async def test_a_stalled_run_is_open_again_once_somebody_moves(bench: Bench) -> 
     assert stalled.run.status == "stalled" and stalled.report and stalled.report.remaining and stalled.report.first_step
     await bench.set(run, "b", "1", step="second")
     assert (await bench.engine.get_run(ALICE, run)).run.status == "open"
+
+
+async def test_what_a_contained_run_tried_is_in_its_journal(bench: Bench) -> None:
+    run = await bench.start()
+    await bench.engine.contain_run(ALICE, run, "it went wrong")
+    answer = await bench.call("set_value", run, key="a", value="1")
+    assert answer.status == "denied" and bench.memory.get("a") is None
+    action = await bench.engine.core.journal.get(ActionView, str(answer.action_id))
+    assert action is not None and (action.status, action.run_id, action.tool) == ("denied", run, "set_value")

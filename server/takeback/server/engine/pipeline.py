@@ -12,7 +12,7 @@ import anyio
 
 from takeback.checkpoints.objects import ObjectError, QuotaExceeded
 from takeback.journal.events import ActionDenied, ActionFailed, ActionShadowed
-from takeback.journal.ids import ApprovalId, new_action_id
+from takeback.journal.ids import ActionId, ApprovalId, RunId, new_action_id
 from takeback.journal.log import JournalError, ViewKey
 from takeback.journal.states import Effect
 from takeback.server.engine import approvals, keys, runs
@@ -301,7 +301,10 @@ class Pipeline:
     async def _failed(self, call: Call, work: Work | None, run_id: str, error: EngineError) -> CallAnswer:
         """Answer a failure before or without an effect; it is journaled if there is a run to journal it in."""
         status = "denied" if error.code in ("contained", "denied") else "failed"
-        report = None
+        report, action_id = None, work.action_id if work else None
+        if work is None and error.code == "contained" and call.run_id is not None:
+            action_id = new_action_id()
+            await self._record_refusal(call, action_id, RunId(call.run_id), error)
         if work is not None and error.code != "busy":
             if not work.intended:
                 event = ActionFailed(
@@ -323,11 +326,28 @@ class Pipeline:
         return CallAnswer(
             status=status,
             run_id=run_id,
-            action_id=work.action_id if work else None,
+            action_id=action_id,
             warnings=work.warnings if work else [],
             error=ErrorInfo(code=error.code, message=error.message, advice=error.advice),
             report=report,
         )
+
+    async def _record_refusal(self, call: Call, action_id: ActionId, run_id: RunId, error: EngineError) -> None:
+        """What a contained run (or one beside it) tried: whoever decides about it will want to know."""
+        event = ActionDenied(
+            run_id=run_id,
+            at=self._core.now(),
+            action_id=action_id,
+            tool=call.tool,
+            requested=journaled(call.arguments),
+            policy_rule="containment",
+            reason=error.message,
+            step=call.step,
+        )
+        try:
+            await self._core.journal.append([event])
+        except JournalError as broken:
+            log.warning("a refused call could not be journaled: %s", broken)
 
 
 def _in_scope(object: str, scope: str) -> bool:
