@@ -30,7 +30,9 @@ from takeback.server.settings import ToolSettings
 NAMES = ("a", "b", "d/c", "d/e/f")
 World = dict[str, bytes | None]
 UNDONE = frozenset({"restored", "already_undone"})
-TOLERATED = frozenset({"drifted", "nothing", "redone", "busy", "not_found", "invalid", "conflict_settled"})
+TOLERATED = frozenset(
+    {"drifted", "no_content", "nothing", "redone", "busy", "not_found", "invalid", "conflict_settled"}
+)
 
 
 @dataclass(slots=True)

@@ -360,7 +360,7 @@ class Rollbacks:
     # -- answers ----------------------------------------------------------------------------------------------------------
 
     async def _planned(self, caller: Caller, wish: Wish, plan: Plan, why: str = "") -> RollbackAnswer:
-        steps = [await self._step_answer(step) for step in plan.steps]
+        steps = [await self._step_answer(step) for step in sorted(plan.steps, key=_told)]
         text = rollback_report(self._for_people(steps, plan), "planned", [])
         if why:
             text = f"{why}\n\n{text}"
@@ -407,7 +407,7 @@ class Rollbacks:
         retracted: Sequence[ActionId],
         touched: Sequence[RunId],
     ) -> RollbackAnswer:
-        steps = [await self._step_answer(one.step, one) for one in done]
+        steps = [await self._step_answer(one.step, one) for one in sorted(done, key=lambda one: _told(one.step))]
         items: list[OpenItemAnswer] = []
         for run_id in touched:
             for item in await self.core.journal.find(OpenItem, run_id=run_id, status="open", oldest_first=True):
@@ -477,6 +477,16 @@ def _now_or(run: RunView, status_of: Callable[[RunView], Reopened]) -> Reopened:
 def _status_before(run: RunView) -> Reopened:
     before = run.before_seal or "open"
     return "open" if before == "sealed" else before
+
+
+def _told(step: PlanStep) -> int:
+    """Where a step stands among those that people are told of.
+
+    A rollback's are told as they are done. A redo's in the order in which the actions were once done: the steps that it takes
+    back ran side by side, so that the order in which they ended says nothing.
+    """
+    index = step.entry_id.rpartition("/")[2]
+    return -int(index) if "/" in step.entry_id and index.isdigit() else 0
 
 
 def _status_after(run: RunView, wish: Wish, good: bool) -> Reopened:
