@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check bench soak bundle clean
+.PHONY: demo test check bench soak histories bundle crash races clean
 
 # pyright runs on node: the machine's own, else one from a wheel.
 NODE := $(if $(shell command -v node),,'pyright[nodejs]')
@@ -35,6 +35,11 @@ bench: $(STAMP)
 # Random work, crashes and foreign edits, for as long as one likes.
 soak: $(STAMP)
 	$(BIN)/python -m pytest -m soak $(ARGS)
+
+# Random histories of files on both engines, taken back and compared bit for bit; with foreign edits in between. Five minutes.
+histories: $(STAMP)
+	TAKEBACK_HISTORIES=$${TAKEBACK_HISTORIES:-2000} TAKEBACK_ENGINE_HISTORIES=$${TAKEBACK_ENGINE_HISTORIES:-500} \
+		$(BIN)/python -m pytest tests/tools/files_system/test_histories.py tests/server/engine/test_file_histories.py $(ARGS)
 
 # What Claude Desktop installs with a double click.
 bundle: $(STAMP)
