@@ -213,9 +213,7 @@ class Actor:
             )
             action = await settle_held(core, work.action_id, by="engine")
         except JournalError as broken:
-            return self._undurable(
-                work, broken, NOBODY_KNOWS
-            )
+            return self._undurable(work, broken, NOBODY_KNOWS)
         status = action.status if action is not None else "in_doubt"
         if action is not None and status == "applied":
             return replayed(

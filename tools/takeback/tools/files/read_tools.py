@@ -310,11 +310,14 @@ class GetFileInfoTool(FilesTool, ReadTool[GetFileInfo]):
             raise missing(self.shown(object_id))
         try:
             [state] = await self.system.look([object_id])
-        except TargetError:  # a device, or a mount inside the folder: its facts can be told all the same
+        except TargetError:  # a mount inside the folder: its facts can be told all the same
             digest = None
         else:
-            # only a file's digest counts as seen: a folder's changes with everything the caller itself does in it
-            digest = self.note(context, object_id, state) if info.kind == "file" else digest_of(state)
+            if state.kind == "other":  # a pipe or a device has no content to be held against
+                digest = None
+            else:
+                # only a file's digest counts as seen: a folder's changes with everything the caller itself does in it
+                digest = self.note(context, object_id, state) if info.kind == "file" else digest_of(state)
         return FileFacts.model_validate(
             {
                 **facts_of(self, info),
