@@ -11,7 +11,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -125,7 +125,7 @@ def _usable(raw: bytes) -> dict[str | None, list[jwt.PyJWK]]:
     if not isinstance(listed, list):
         raise ValueError("not a key set")
     found: dict[str | None, list[jwt.PyJWK]] = {}
-    for each in cast(list[Any], listed):
+    for each in cast(Sequence[object], listed):
         if not isinstance(each, dict):
             continue
         description = cast(dict[str, Any], each)
@@ -201,4 +201,6 @@ def _scopes(claims: dict[str, Any]) -> tuple[str, ...]:
     given: object = claims.get("scope", claims.get("scp", ()))
     if isinstance(given, str):
         return tuple(given.split())
-    return tuple(each for each in cast(list[Any], given) if isinstance(each, str)) if isinstance(given, list) else ()
+    if not isinstance(given, list):
+        return ()
+    return tuple(each for each in cast(Sequence[object], given) if isinstance(each, str))
