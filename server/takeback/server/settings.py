@@ -18,6 +18,8 @@ import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
+from takeback.tools.database.settings import DatabaseSettings, check_names
+
 APP = "takeback"
 PREFIX = "TAKEBACK_"
 HTTP_TOKEN = "TAKEBACK_HTTP_TOKEN"  # noqa: S105 -- the variable's name
@@ -120,6 +122,9 @@ class Settings(BaseModel):
     limits: LimitSettings = LimitSettings()
     tools: ToolSettings = ToolSettings()
     http: HttpSettings = HttpSettings()
+    databases: dict[str, DatabaseSettings] = Field(
+        default_factory=dict, description="Per name, a database: its url, and how it is used ([databases.NAME])."
+    )
     data: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir(APP)), description="The data directory.")
     key_file: Path | None = Field(
         default=None, description="The chain's key; by default below the user's configuration folder."
@@ -128,6 +133,11 @@ class Settings(BaseModel):
         default=None, description="Where heads are anchored; by default below the user's state folder."
     )
     portable_files: bool = Field(default=False, description="Do without openat2 and renameat2 even where they exist.")
+
+    @field_validator("databases")
+    @classmethod
+    def _named(cls, databases: dict[str, DatabaseSettings]) -> dict[str, DatabaseSettings]:
+        return check_names(databases)
 
     @field_validator("data")
     @classmethod

@@ -20,13 +20,16 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from takeback.checkpoints.objects import ObjectStore
 from takeback.tools.contract import AnyTool
+from takeback.tools.database.settings import DatabaseSettings
 from takeback.tools.definition import DefinitionError, check_family_name, check_tool
 from takeback.tools.system import TargetSystem
 
 GROUP = "takeback.tools"
 """The entry point group of third-party families."""
 
-BUILT_IN: Mapping[str, str] = MappingProxyType({"files": "takeback.tools.files:FilesFamily"})
+BUILT_IN: Mapping[str, str] = MappingProxyType(
+    {"files": "takeback.tools.files:FilesFamily", "database": "takeback.tools.database.family:DatabaseFamily"}
+)
 """The families of this package, in the order in which they are listed. Known here, so that starting needs no search."""
 
 
@@ -56,6 +59,8 @@ class Services:
     limits: Limits
     portable_files: bool
     """Do without Linux's own file calls even where they exist."""
+    databases: Mapping[str, DatabaseSettings] = MappingProxyType({})
+    """`[databases.NAME]`, by name."""
 
 
 class NoSettings(BaseModel):

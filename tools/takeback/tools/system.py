@@ -155,6 +155,20 @@ class TargetSystem(ABC):
         """Objects that this one lives in, nearest first. They are locked shared while this one is changed."""
         return ()
 
+    def locked_as(self, object: str) -> str:
+        """The object whose lock stands for this one's: a system that works on something as a whole names the whole."""
+        return object
+
+    async def happened(self, effects: Sequence[Effect]) -> bool | None:
+        """After a crash: did the commit that was to make these effects true take place?
+
+        `None` (the default): nothing but the objects' states can tell. A system that others write to at the same time answers
+        from what it knows of its transactions, because what it finds may be somebody's later change.
+
+        :raises TargetError: it cannot be told; a person has to decide.
+        """
+        return None
+
     async def collect(self, keep: Collection[State], *, older_than_ns: int) -> int:
         """Destroy what the system keeps for states that are not in `keep` (its trash), if older; bytes freed."""
         return 0

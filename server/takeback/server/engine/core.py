@@ -122,9 +122,9 @@ class Core:
     def resolve(self, object: str) -> str:
         """The object that a person or a model means: systems that know short names (paths) are asked in turn.
 
-        What no system can resolve is taken as it stands.
+        The files come last, because any text is a path. What no system can resolve is taken as it stands.
         """
-        for system in self.systems.values():
+        for system in reversed(self.systems.values()):
             if isinstance(system, Resolving):
                 try:
                     return system.resolve(object)

@@ -35,6 +35,7 @@ from takeback.server.engine.settle import NEXT_IN_DOUBT, lock_names
 from takeback.server.engine.shield import shielded
 from takeback.tools import adapt
 from takeback.tools.adapt import MemoError
+from takeback.tools.contract import ReversibleTool
 from takeback.tools.system import Clash, Drifted, Merged, Swapped, TargetError
 
 log = logging.getLogger(__name__)
@@ -331,6 +332,8 @@ class Executor:
         if verdict.decision != "allow":
             why = f"policy rule {verdict.rule} does not allow it: {verdict.reason}"
             return await self._conclude(index, step, self._open(step, "failed", why, "denied"))
+        if isinstance(tool, ReversibleTool):
+            return await self._compensate_by_swap(index, step, action)
         for attempt, pause in enumerate((*core.retry_pauses, None), start=1):
             await core.record([self._event(index, step, "intended", attempt=attempt)])
             try:
@@ -352,6 +355,21 @@ class Executor:
                     return await self._conclude(index, step, self._open(step, "failed", why))
             await anyio.sleep(pause)
         raise AssertionError("the last attempt returns")
+
+    async def _compensate_by_swap(self, index: int, step: PlanStep, action: ActionView) -> Done:
+        """Put back what can be put back of an act that was compensable from the start: its system could not keep still what
+        else happens along with that (triggers that fire again)."""
+        effects = tuple(effect.reversed() for effect in reversed(action.effects))
+        step = step.model_copy(update={"wanted": effects})
+        await self._core.record([self._event(index, step, "intended", effects=effects)])
+        try:
+            swapped = await self._try_swap(effects)
+        except _GiveUp as error:
+            return await self._conclude(index, step, self._open(step, "failed", str(error)))
+        if isinstance(swapped, Drifted):
+            return await self._conclude(index, step, self._open(step, "conflict", swapped.why, present=swapped.present))
+        done = Done(step, "compensated", action.reason, warnings=swapped.warnings)
+        return await self._conclude(index, step, done)
 
     # -- journaling -----------------------------------------------------------------------------------------------------
 

@@ -19,8 +19,12 @@ if TYPE_CHECKING:
 
 OPAQUE = "opaque"
 """Kind of a state that nobody can look at."""
-CONTAINERS = frozenset({"directory", "folder"})
-"""Kinds of objects that take what lies in them along when they go."""
+CONTAINERS = frozenset({"directory", "folder", "table", "database", "file"})
+"""Kinds of objects that take what lies in them along when they go (a file: the rows of the database that it is)."""
+PARTIAL = "rows"
+"""Kind of a state that was taken over those parts of an object which one action changed: comparable with no other action's."""
+INSIDE = "//"
+"""Ends the name of an object of another system (`files:/home/me/app.db//orders/5`) in which this one lies."""
 WHOLE = "tree:"
 """How the digest of a state begins that was taken over everything in the object, not over the object alone."""
 
@@ -79,8 +83,17 @@ class Keys:
             while end > 0:
                 above.append(f"{system}:{object[:end]}")
                 end = object.rfind("/", 0, end)
+            above += self._outside(object)
             found = self._known[system, object] = (f"{system}:{object}", tuple(above))
         return found
+
+    def _outside(self, object: str) -> tuple[str, ...]:
+        # what lies in an object of another system comes and goes with it
+        system, colon, outer = object.partition(INSIDE)[0].partition(":")
+        if not colon or INSIDE not in object:
+            return ()
+        key, above = self.of(system, outer)
+        return (key, *above)
 
 
 def rebuilds(effect: Effect) -> bool:
@@ -281,6 +294,8 @@ class World:
         that was all is what the swap will tell.
         """
         left = touch.effect.after
+        if PARTIAL in (left.kind, now.kind) and not (left.absent or now.absent):
+            return touch.key in self._set or touch.key in self._acted_below
         if left.absent or now.kind != left.kind or not _differs_within(now, left):
             return False
         if touch.key in self._acted_below:

@@ -82,6 +82,7 @@ async def open_core(settings: Settings, *, policy: Policy | None = None) -> Open
                     object_bytes=limits.object_bytes, trash_bytes=limits.trash_bytes, read_bytes=limits.read_bytes
                 ),
                 portable_files=settings.portable_files,
+                databases=settings.databases,
             )
 
         registry = await Registry.open(

@@ -41,11 +41,14 @@ Finding = Literal["applied", "not_applied", "in_doubt"]
 
 def lock_names(core: Core, effects: Sequence[Effect]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What to lock for these effects: the objects exclusively, their ancestors shared."""
-    exclusive = {object_key(effect.system, effect.object) for effect in effects}
+    exclusive: set[str] = set()
     shared: set[str] = set()
     for effect in effects:
         system = core.systems.get(effect.system)
-        if system is not None:
+        if system is None:
+            exclusive.add(object_key(effect.system, effect.object))
+        else:
+            exclusive.add(object_key(effect.system, system.locked_as(effect.object)))
             shared.update(object_key(effect.system, above) for above in system.ancestors(effect.object))
     return tuple(sorted(exclusive)), tuple(sorted(shared - exclusive))
 
@@ -174,7 +177,12 @@ async def _ask_world(core: Core, effects: Sequence[Effect]) -> tuple[Finding, st
     missing = [name for name in parts if name not in core.systems]
     if missing:
         return "in_doubt", f"the system {missing[0]} is not configured any more", ()
-    untouched = [name for name, own in parts.items() if await _as_before(core.systems[name], own)]
+    told = {name: await core.systems[name].happened(own) for name, own in parts.items()}
+    untouched = [
+        name
+        for name, own in parts.items()
+        if told[name] is False or (told[name] is None and await _as_before(core.systems[name], own))
+    ]
     if len(untouched) == len(parts):
         return "not_applied", "everything is as it was before", ()
     if untouched:
@@ -183,6 +191,9 @@ async def _ask_world(core: Core, effects: Sequence[Effect]) -> tuple[Finding, st
     observed: list[Effect] = []
     for name, own in parts.items():
         system = core.systems[name]
+        if told[name]:
+            observed.extend(own)
+            continue
         # Not as before: let the system finish, or put back, what was begun. It verifies what it had swapped out, so that a
         # save in the middle is found here as it would have been on the way forward.
         swapped = await system.swap(own)

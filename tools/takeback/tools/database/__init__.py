@@ -1,0 +1,5 @@
+"""Databases: any statement, taken back exactly, or said beforehand that it cannot be. `family.DatabaseFamily` is what a server loads.
+
+`port.py` says what a database has to do, `sqlite/` and `postgres/` do it; their drivers are loaded with the first database of
+their kind that is used.
+"""

@@ -1,0 +1,1 @@
+"""SQLite: databases of the configuration, and files of the workspace."""
