@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar, Self
@@ -59,7 +59,7 @@ class Services:
     limits: Limits
     portable_files: bool
     """Do without Linux's own file calls even where they exist."""
-    databases: Mapping[str, DatabaseSettings] = MappingProxyType({})
+    databases: Mapping[str, DatabaseSettings] = field(default_factory=dict[str, DatabaseSettings])
     """`[databases.NAME]`, by name."""
 
 

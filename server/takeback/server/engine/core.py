@@ -124,7 +124,7 @@ class Core:
 
         The files come last, because any text is a path. What no system can resolve is taken as it stands.
         """
-        for system in reversed(self.systems.values()):
+        for system in reversed(list(self.systems.values())):
             if isinstance(system, Resolving):
                 try:
                     return system.resolve(object)

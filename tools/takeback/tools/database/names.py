@@ -10,7 +10,7 @@
                                whoever plans a rollback knows that the row goes where the file goes
 =============================  ==========================================================
 
-What is deeper lives in what it is named under; the engine's rules for folders (locks, order, what builds on what) hold as they are.
+What is deeper lives in what it is named under; the engine's rules for folders (order, what builds on what) hold as they are.
 """
 
 from __future__ import annotations

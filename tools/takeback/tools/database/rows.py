@@ -45,7 +45,7 @@ def encode(value: object) -> JsonValue:
     raise TypeError(f"a {type(value).__name__} cannot be kept")
 
 
-def decode(value: JsonValue) -> None | bool | int | float | str | bytes:
+def decode(value: JsonValue) -> bool | int | float | str | bytes | None:
     """The opposite of `encode`.
 
     :raises ValueError: it was not encoded by it.
@@ -118,7 +118,7 @@ async def row_of(state: State, objects: ObjectStore) -> Row | None:
     )
 
 
-def merge(base: Row | None, wanted: Row | None, present: Row | None) -> Row | None | Clash:
+def merge(base: Row | None, wanted: Row | None, present: Row | None) -> Row | Clash | None:
     """Remove our change from a row that somebody else changed too: column by column. Pure.
 
     :param base: as we left it.
