@@ -10,7 +10,7 @@ import pytest
 
 from takeback.tools.conformance import kit_services
 from takeback.tools.definition import DefinitionError
-from takeback.tools.registry import Registry, Services, read_settings
+from takeback.tools.registry import BUILT_IN, Registry, Services, read_settings
 from takeback.tools.scaffold import EXIT_NOT_CHECKED, KINDS, check_tool, new_tool
 
 PAGE = Path(__file__).parents[2] / "docs" / "add-a-tool.md"
@@ -54,7 +54,7 @@ def test_scaffolded_tools_pass_their_own_tests_and_are_short(tmp_path):
 async def test_scaffolded_tools_can_be_loaded_as_they_are(tmp_path):
     files = [new_tool(f"my_{kind}", kind, tmp_path)[0] for kind in KINDS]
     (tmp_path / "data").mkdir()
-    registry = await Registry.open(lambda _: kit_services(tmp_path), modules=files, off=["files"])
+    registry = await Registry.open(lambda _: kit_services(tmp_path), modules=files, off=[*BUILT_IN])
     assert list(registry.tools) == [f"my_{kind}" for kind in KINDS]
     assert list(registry.systems) == ["my_reversible"]
     await registry.close()
@@ -147,7 +147,7 @@ async def test_the_tool_of_the_page_is_loaded_by_the_configuration_of_the_page(p
     def services_for(family) -> Services:
         return kit_services(page, read_settings(family, settings["settings"].get(family.name, {})))
 
-    registry = await Registry.open(services_for, modules=modules, off=["files"])
+    registry = await Registry.open(services_for, modules=modules, off=[*BUILT_IN])
     tool = registry.tools["add_note"]
     assert tool.family == "crm"
     assert tool.url == "https://crm.example.org"

@@ -57,7 +57,7 @@ PING = TOOL.format(cls="Ping", name="ping")
 
 
 async def opened(
-    tmp_path: Path, modules: Sequence[Path] = (), off: Sequence[str] = ("files",), **more: Any
+    tmp_path: Path, modules: Sequence[Path] = (), off: Sequence[str] = tuple(BUILT_IN), **more: Any
 ) -> Registry:
     return await Registry.open(lambda _: kit_services(tmp_path), modules=modules, off=off, **more)
 
@@ -86,7 +86,7 @@ async def test_tools_and_systems_are_listed_in_a_fixed_order(tmp_path):
 
 async def test_a_family_that_is_off_is_not_even_imported(tmp_path):
     broken = written(tmp_path, "broken.py", "raise RuntimeError('imported')")
-    registry = await opened(tmp_path, [broken], off=["files", "broken"])
+    registry = await opened(tmp_path, [broken], off=[*BUILT_IN, "broken"])
     assert not registry.tools
     with pytest.raises(DefinitionError, match="no such family") as refused:
         await opened(tmp_path, off=["flies"])
@@ -238,7 +238,7 @@ async def test_settings_of_a_file_are_typed(tmp_path):
 
     async def with_settings(values: dict[str, object]) -> Registry:
         return await Registry.open(
-            lambda family: kit_services(tmp_path, read_settings(family, values)), modules=[path], off=["files"]
+            lambda family: kit_services(tmp_path, read_settings(family, values)), modules=[path], off=[*BUILT_IN]
         )
 
     tool: Any = (await with_settings({"url": "https://example.org"})).tools["ping"]

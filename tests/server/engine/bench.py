@@ -13,6 +13,7 @@ from takeback.server.engine.calls import Call
 from takeback.server.engine.engine import Engine
 from takeback.server.settings import LimitSettings, Settings, ToolSettings, WorkspaceSettings
 from takeback.tools.memory_system import MemorySystem
+from takeback.tools.registry import BUILT_IN
 
 ALICE = Caller(principal="local:alice", client="test", client_version="1")
 BOB = Caller(principal="local:bob", client="test", client_version="1")
@@ -62,7 +63,7 @@ def settings_for(folder: Path, **more: Any) -> Settings:
             "key_file": folder / "keys" / "chain.key",
             "anchor_file": folder / "anchors.log",
             "limits": LimitSettings(ballast_bytes=4096, step_seconds=5),
-            "tools": ToolSettings(modules=(Path(takeback.tools.memory.__file__),), off=("files",)),
+            "tools": ToolSettings(modules=(Path(takeback.tools.memory.__file__),), off=tuple(BUILT_IN)),
             **more,
         }
     )

@@ -1,4 +1,4 @@
-"""The story: a task over files, a person who edits in between, a rollback, the proof, and the way back again."""
+"""The story: a task over files and a database, a person who edits in between, a rollback, the proof, and the way back again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from takeback.server.engine.answers import EngineError, RollbackAnswer, RunDetai
 
 Arguments = Mapping[str, Any]
 
-STEPS = ("write the report", "announce it", "publish the draft", "tidy up", "add the figures")
+STEPS = ("write the report", "announce it", "publish the draft", "tidy up", "add the figures", "clear the shop")
 REPORT = "# Third quarter\n\nRevenue grew by 6 per cent.\n"
 TASK: tuple[tuple[str, str, Arguments], ...] = (
     ("write the report", "write_file", {"path": "reports/q3.md", "content": REPORT}),
@@ -43,9 +43,23 @@ TASK: tuple[tuple[str, str, Arguments], ...] = (
         "write_file",
         {"path": "data/sales.csv", "content": "month,revenue\n2026-07,120000\n2026-08,131000\n2026-09,127000\n"},
     ),
+    (
+        "clear the shop",
+        "execute_sql",
+        {
+            "database": world.SHOP,
+            "sql": "UPDATE orders SET status = 'shipped' WHERE status = ?",
+            "parameters": ["open"],
+        },
+    ),
+    # with their orders, by a cascade, and what a trigger makes of that
+    ("clear the shop", "execute_sql", {"database": world.SHOP, "sql": "DELETE FROM customers WHERE name <> 'Ada'"}),
 )
-PERSON_AFTER = 2
-"""After so many actions a person edits the file that the agent has just changed."""
+PERSON_EDITS: dict[int, tuple[Callable[[Path], None], str]] = {
+    2: (lambda workspace: world.persons_edit(workspace), f"changed the mail address in {world.CONFIG}"),
+    7: (lambda workspace: world.persons_note(workspace), f"wrote a note to order 1 in {world.SHOP}"),
+}
+"""After so many actions a person changes what the agent has just changed, in another place of it."""
 
 
 @dataclass
@@ -144,9 +158,10 @@ async def _chapters(story: Story, client: Any) -> None:
     for number, (step, tool, arguments) in enumerate(TASK, 1):
         done = await _call(client, tool, run_id=run_id, step=step, **arguments)
         story.say(line(Cell(done["status"], "good"), done["summary"], indent=1))
-        if number == PERSON_AFTER:
-            world.persons_edit(story.workspace)
-            story.say(line(Cell("person", "warn"), f"changed the mail address in {world.CONFIG}", indent=1))
+        if number in PERSON_EDITS:
+            edit, words = PERSON_EDITS[number]
+            edit(story.workspace)
+            story.say(line(Cell("person", "warn"), words, indent=1))
     after = world.fingerprint(story.workspace)
     story.say(line(f"{len(world.differences(before, after))} files and folders are not as they were.", indent=1))
 
@@ -169,15 +184,18 @@ async def _chapters(story: Story, client: Any) -> None:
     story.check(
         "the rollback is complete, nothing is left open", taken_back.status == "complete" and not taken_back.open_items
     )
-    story.check("all but one file is exactly as before", world.differences(before, now) == [world.CONFIG])
-    story.check("that one differs only by the person's edit", now == expected)
+    story.check(
+        "all but one file and one row are exactly as before",
+        world.differences(before, now) == [world.SHOP, world.CONFIG],
+    )
+    story.check("those differ only by the person's edits", now == expected)
     story.say(Diff(_persons_lines(story)))
 
     story.chapter("5. Changed your mind? Redo is a rollback of the rollback")
     redone = RollbackAnswer.model_validate(await _call(client, "redo_rollback", rollback_id=taken_back.rollback_id))
     story.say(_outcomes(redone))
     story.check(
-        "the agent's work is back, and the person's edit still there", world.fingerprint(story.workspace) == after
+        "the agent's work is back, and the person's edits still there", world.fingerprint(story.workspace) == after
     )
     story.say(line())
 
@@ -206,10 +224,12 @@ def _expected(story: Story) -> dict[str, str]:
     other = story.folder / "without-the-agent"
     other.mkdir()
     world.build(other)
-    world.persons_edit(other)
+    for edit, _ in PERSON_EDITS.values():
+        edit(other)
     return world.fingerprint(other)
 
 
 def _persons_lines(story: Story) -> str:
     lines = (story.workspace / world.CONFIG).read_text(encoding="utf-8").splitlines()
-    return "\n".join(f"  {each}" for each in lines if each.startswith(("title", "report", "mail")))
+    lines = [each for each in lines if each.startswith(("title", "report", "mail"))]
+    return "\n".join(f"  {each}" for each in [*lines, world.first_order(story.workspace)])

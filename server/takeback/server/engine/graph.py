@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 OPAQUE = "opaque"
 """Kind of a state that nobody can look at."""
-CONTAINERS = frozenset({"directory", "folder", "table", "database", "file"})
-"""Kinds of objects that take what lies in them along when they go (a file: the rows of the database that it is)."""
+CONTAINERS = frozenset({"directory", "folder", "table", "database"})
+"""Kinds of objects that take what lies in them along when they go."""
 PARTIAL = "rows"
 """Kind of a state that was taken over those parts of an object which one action changed: comparable with no other action's."""
 INSIDE = "//"
@@ -264,9 +264,18 @@ class World:
     _turn: int = 0
     _around: frozenset[str] = frozenset()
     """Keys of objects in which others lie."""
+    _outer: frozenset[str] = frozenset()
+    """Those of them in which objects of another system lie: they take them along, whatever their kind."""
 
     def __post_init__(self) -> None:
         self._around = frozenset(key for node in self.nodes for touch in node.touches for key in touch.above)
+        self._outer = frozenset(
+            key
+            for node in self.nodes
+            for touch in node.touches
+            for key in touch.above
+            if not key.startswith(f"{touch.effect.system}:")
+        )
 
     def pending(self, touch: Touch) -> bool:
         """Whether the object's state hangs on a merge that is not known yet."""
@@ -313,7 +322,7 @@ class World:
             self._now[key] = effect.after
             self._set[key] = self._turn
             if effect.after.absent:
-                if effect.before.kind in CONTAINERS:
+                if effect.before.kind in CONTAINERS or key in self._outer:
                     self._gone[key] = self._turn
             elif key in self._around and rebuilds(effect):
                 self._unsure[key] = (self._turn, node.rank)
