@@ -121,6 +121,8 @@ class Prepared(ABC):
     """Why this very call is not `reversible`; empty if it is."""
     how: str = "Put the earlier state back."
     """How it will be taken back, one sentence."""
+    counts: Mapping[str, int] = {}
+    """How much it touches beyond what the effects tell one by one, for policies: `rows`, `tables`, …"""
     blobs: Mapping[str, bytes] = {}
     """Small before-images, made durable together with the intent."""
     memo: JsonValue = None

@@ -193,6 +193,7 @@ class Pipeline:
                 effects=prepared.effects,
                 reversibility=prepared.reversibility,
                 reason=prepared.reason,
+                counts=prepared.counts,
             )
         )
 

@@ -6,7 +6,8 @@ be taken back. First match wins; every rule has an id that the journal records.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from takeback.journal.events import Caller, RunMode
@@ -28,6 +29,8 @@ class Judged:
     effects: tuple[Effect, ...]
     reversibility: Reversibility
     reason: str
+    counts: Mapping[str, int] = field(default_factory=dict[str, int])
+    """How much it touches, where the effects do not tell one by one: rows, tables, … (`Prepared.counts`)."""
     held: bool = False
     """The act waits in the outbox for a while, in which it can be cancelled."""
     compensation: bool = False

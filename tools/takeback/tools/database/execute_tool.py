@@ -100,6 +100,8 @@ class SqlPrepared(Prepared):
         self.effects = execution.effects
         self.reversibility, self.reason, self.how = execution.reversibility, execution.reason, execution.how
         self.blobs = execution.blobs
+        rows = sum(table.inserted + table.updated + table.deleted for table in execution.changed)
+        self.counts = {"rows": rows, "tables": len(execution.changed)}
 
     async def commit(self) -> Committed:
         with told():
