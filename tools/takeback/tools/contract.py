@@ -18,7 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
+from typing import Any, ClassVar, Final, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
@@ -60,6 +60,10 @@ class Unknown:
 
 
 UNKNOWN = Unknown()
+
+
+EVERYTHING: Final = "*"
+"""Noted in `CallContext.seen` instead of a digest: whatever lies in the object could be seen."""
 
 
 @dataclass(frozen=True, slots=True)

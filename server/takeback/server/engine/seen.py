@@ -10,8 +10,13 @@ from collections.abc import Iterable, Mapping
 
 from takeback.journal.events import Caller
 from takeback.journal.states import Effect
+from takeback.tools.contract import EVERYTHING
 
 LIMIT = 20_000
+FOLDERS = frozenset({"directory", "rows", "table", "database"})
+"""Kinds of objects that are seen by looking at what is in them."""
+NOT_HELD = frozenset({"opaque", "sequence"})
+"""Kinds of objects that nobody reads before acting: what nobody can look at, and counters."""
 
 
 class Seen:
@@ -26,8 +31,11 @@ class Seen:
         return self._digests.get((caller.principal, caller.client, system, object))
 
     def note(self, caller: Caller, shown: Mapping[tuple[str, str], str]) -> None:
-        """The caller was shown these."""
+        """The caller was shown these (`EVERYTHING`: whatever is in the object, so it is held to nothing older)."""
         for (system, object), digest in shown.items():
+            if digest == EVERYTHING:
+                self._forget_below(system, object, caller)
+                continue
             key = (caller.principal, caller.client, system, object)
             self._digests[key] = digest
             self._digests.move_to_end(key)
@@ -40,7 +48,9 @@ class Seen:
         Not so for folders: their digests change with whatever the caller does inside, and what was seen inside is elsewhere
         (or nowhere) once the folder is moved or deleted.
         """
-        made = [effect for effect in effects if effect.after.kind != "opaque"]
+        made = [
+            effect for effect in effects if effect.after.kind not in NOT_HELD and effect.before.kind not in NOT_HELD
+        ]
         self._forget_folders(made)
         self.note(
             caller,
@@ -62,14 +72,19 @@ class Seen:
     def _forget_folders(self, effects: Iterable[Effect]) -> None:
         for effect in effects:
             if _is_folder(effect):
-                below = (f"{effect.object}/", f"{effect.object}\\")
-                for key in [
-                    key
-                    for key in self._digests
-                    if key[2] == effect.system and (key[3] == effect.object or key[3].startswith(below))
-                ]:
-                    del self._digests[key]
+                self._forget_below(effect.system, effect.object)
+
+    def _forget_below(self, system: str, object: str, caller: Caller | None = None) -> None:
+        below = (f"{object}/", f"{object}\\")
+        for key in [
+            key
+            for key in self._digests
+            if key[2] == system
+            and (key[3] == object or key[3].startswith(below))
+            and (caller is None or key[:2] == (caller.principal, caller.client))
+        ]:
+            del self._digests[key]
 
 
 def _is_folder(effect: Effect) -> bool:
-    return "directory" in (effect.before.kind, effect.after.kind)
+    return effect.before.kind in FOLDERS or effect.after.kind in FOLDERS

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from takeback.tools.contract import Arguments, CallContext, ReadTool, Result
+from takeback.tools.contract import EVERYTHING, Arguments, CallContext, ReadTool, Result
 from takeback.tools.database.port import Column, Description, ForeignKey, Rows, Table
 from takeback.tools.database.toolkit import DatabaseName, DatabaseTool, Sql, Values, statement
 
@@ -111,4 +111,5 @@ class QueryDatabaseTool(DatabaseTool, ReadTool[QueryDatabase]):
         rows = await self.opened(id).query(
             statement(arguments.sql, arguments.parameters), self.bounds(id, rows=arguments.limit)
         )
+        context.seen[(self.system.name, id)] = EVERYTHING
         return QueryResult(database=self.shown(id), columns=rows.columns, rows=rows.rows, truncated=rows.truncated)
