@@ -6,7 +6,7 @@ there now, and an expiry. Nothing that a model can call can approve.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -45,9 +45,13 @@ class Wanted:
     subject: str = "action"
 
 
-def target_digest(effects: Sequence[Effect]) -> str:
-    """Over the objects and what stands there now: a consent is void once that differs."""
+def target_digest(effects: Sequence[Effect], counts: Mapping[str, int]) -> str:
+    """Over the objects, what stands there now, and how much of it is touched: a consent is void once that differs.
+
+    What will stand there is not part of it: the same call may give another result a moment later (`now()`).
+    """
     parts = sorted(f"{effect.system}\0{effect.object}\0{effect.before.digest}" for effect in effects)
+    parts += [f"{what}\0{count}" for what, count in sorted(counts.items())]
     return "blake3:" + blake3("\0\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
 

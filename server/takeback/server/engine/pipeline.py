@@ -272,7 +272,7 @@ class Pipeline:
                 caller=work.call.caller,
                 tool=work.tool.name,
                 argument_digest=work.argument_digest,
-                target_digest=approvals.target_digest(prepared.effects),
+                target_digest=approvals.target_digest(prepared.effects, prepared.counts),
                 question=f"{titles}\nThis is {prepared.reversibility}: {verdict.reason or prepared.reason}",
                 reason=verdict.reason or prepared.reason,
             ),
