@@ -2,7 +2,8 @@
 
 A row is a mapping of its stored columns (generated ones are left out) to encoded values. Encoded values are JSON that says
 exactly what was stored: `None`, `bool`, `int`, `str`, a float as `{"real": "0x1.8p+0"}` (its exact bits), bytes as
-`{"base64": "…"}`. A database that has exact texts for all its values (PostgreSQL) encodes each as that text.
+`{"base64": "…"}`, a text that is not valid Unicode as the bytes it consists of, `{"text": "…"}`. A database that has exact texts
+for all its values (PostgreSQL) encodes each as that text.
 """
 
 from __future__ import annotations
@@ -45,8 +46,20 @@ def encode(value: object) -> JsonValue:
     raise TypeError(f"a {type(value).__name__} cannot be kept")
 
 
+class RawText(bytes):
+    """A text that is not valid Unicode, by its bytes: SQLite keeps what it is given."""
+
+
+def encode_text(data: bytes) -> JsonValue:
+    """A text by its bytes: UTF-8, or what somebody once stored as such."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return {"text": base64.b64encode(data).decode("ascii")}
+
+
 def decode(value: JsonValue) -> bool | int | float | str | bytes | None:
-    """The opposite of `encode`.
+    """The opposite of `encode` and `encode_text`.
 
     :raises ValueError: it was not encoded by it.
     """
@@ -58,6 +71,8 @@ def decode(value: JsonValue) -> bool | int | float | str | bytes | None:
             return float.fromhex(text)
         if kind == "base64" and isinstance(text, str):
             return base64.b64decode(text, validate=True)
+        if kind == "text" and isinstance(text, str):
+            return RawText(base64.b64decode(text, validate=True))
     raise ValueError(f"{value!r} is not an encoded value")
 
 
@@ -155,8 +170,10 @@ def text_of(value: JsonValue) -> str:
     if isinstance(value, dict):
         if isinstance(real := value.get("real"), str):
             return repr(float.fromhex(real))
-        size = len(base64.b64decode(str(value.get("base64", ""))))
-        return f"<{size} bytes>"
+        if isinstance(raw := value.get("text"), str):
+            value = base64.b64decode(raw).decode("utf-8", "backslashreplace")
+        else:
+            return f"<{len(base64.b64decode(str(value.get('base64', ''))))} bytes>"
     text = str(value).replace("\n", "\\n")
     return text if len(text) <= CELL else f"{text[: CELL - 1]}…"
 

@@ -71,6 +71,16 @@ class Workspace:
         file = self.file_of(id)
         return id if file is None else self.names.locate(file).shown
 
+    def find(self, id: str) -> tuple[str, os.stat_result | None]:
+        """Walk to a database's file without following a link: its path, and its status (`None`: it is not there).
+
+        :raises Refused: it lies outside the workspace, or the way leads through a link.
+        """
+        names = self.names
+        names.present()
+        place = names.locate(id.removeprefix(FILES))
+        return os.path.join(str(place.root.path), *map(os.fsdecode, place.parts)), names.lstat(place)
+
     async def sqlite_files(self) -> tuple[list[str], bool]:
         """Paths of SQLite files, and whether there are more than were looked for. Follows no link."""
         return await anyio.to_thread.run_sync(self._search) if self._roots else ([], False)

@@ -166,6 +166,16 @@ class Names:
             self._known[object_id] = place
         return place
 
+    def lstat(self, place: Place) -> os.stat_result | None:
+        """What lies at a place, not followed if it is a link; `None` if nothing does.
+
+        :raises Refused: the way there leads through a link.
+        """
+        if not place.parts:
+            return os.lstat(place.root.path)
+        with self._reach(place) as folder:
+            return None if folder is None else self._calls.lstat(folder, place.name)
+
     def child(self, place: Place, name: bytes) -> str:
         """The id of something in the folder."""
         return os.path.join(place.object, escape(name))
