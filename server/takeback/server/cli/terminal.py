@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -32,6 +32,8 @@ _STYLES: dict[Tone, str] = {
 }
 
 
+MOST_OBJECTS = 3
+"""Objects of one step that are named."""
 _WHOLE = 20
 """Characters up to which a column is never broken: a time has as many."""
 
@@ -139,13 +141,19 @@ def _whole(piece: Piece) -> str:
         case Cell(words) | Id(words):
             return shown(words)
         case Places(objects):
-            return ", ".join(map(shown, objects))
+            return _listed([shown(each) for each in objects])
 
 
-def from_here(path: str) -> str:
-    """A path below the working directory relative to it; anything else as it is."""
+def _listed(objects: Sequence[str]) -> str:
+    # one statement changes a hundred rows
+    more = len(objects) - MOST_OBJECTS
+    return ", ".join(objects) if more < 2 else f"{', '.join(objects[:MOST_OBJECTS])} and {more:,} more"
+
+
+def from_here(object: str) -> str:
+    """A path below the working directory, or what lies in a database there, relative to it; anything else as it is."""
     here = os.getcwd().rstrip(os.sep) + os.sep
-    return path.removeprefix(here) or path
+    return object.removeprefix(here).removeprefix(f"files:{here}") or object
 
 
 def _console() -> Console:
@@ -169,7 +177,7 @@ def _print_rich(console: Console, blocks: Blocks) -> None:
             case Id(words):
                 return Text(shown(short(words)), style="cyan")
             case Places(objects):
-                return Text(", ".join(shown(from_here(each)) for each in objects))
+                return Text(_listed([shown(from_here(each)) for each in objects]))
 
     for block in blocks:
         match block:

@@ -204,7 +204,8 @@ def _from(workspace: Path, answer: RollbackAnswer) -> RollbackAnswer:
     """The same answer with paths as one sees them from the workspace."""
 
     def near(objects: list[str]) -> list[str]:
-        return [each.removeprefix(f"{workspace.resolve()}{os.sep}") for each in objects]
+        top = f"{workspace.resolve()}{os.sep}"
+        return [each.removeprefix(top).removeprefix(f"files:{top}") for each in objects]
 
     return answer.model_copy(
         update={"steps": [step.model_copy(update={"objects": near(step.objects)}) for step in answer.steps]}

@@ -124,10 +124,10 @@ class SqliteDatabase(Database):
             return Swapped(tuple(effects), already=outcome.already)
         return Drifted(tuple([await self._state(each) for each in outcome.present]), outcome.why)
 
-    def _swap(self, wanted: Sequence[Wanted], images: Images, *, trial: bool = False) -> Outcome:
+    def _swap(self, wanted: Sequence[Wanted], images: Images) -> Outcome:
         connection = self.file.connect(write=True, cached=CACHED)
         try:
-            return swapping.swap(connection, wanted, images, trial=trial)
+            return swapping.swap(connection, wanted, images)
         finally:
             connection.close(True)
 
@@ -164,37 +164,26 @@ class SqliteDatabase(Database):
         merged = await self._as_target(lambda: self._read(lambda connection: merges.merge(connection, wishes, images)))
         if isinstance(merged, Clash):
             return merged
-        return await self._merged(wishes, merged, images)
+        return await self._merged(wishes, merged)
 
-    async def _merged(self, wishes: Sequence[merges.Wish], merged: merges.MergedRows, images: Images) -> Merged | Clash:
+    async def _merged(self, wishes: Sequence[merges.Wish], merged: merges.MergedRows) -> Merged | Clash:
         effects: list[Effect] = []
         blobs: dict[str, bytes] = {}
-        tried: list[Wanted] = []
-        known = dict(images)
         for index, wish in enumerate(wishes):
             before, after = wish.present, wish.present
-            row: Row | None = None
             if index in merged.rows:
-                row = merged.rows[index]
-                after, small = await rows.stored_state(row, self.objects)
+                after, small = await rows.stored_state(merged.rows[index], self.objects)
                 blobs.update(small)
-            elif index in merged.counters:
-                after = merged.counters[index]
+            elif index in merged.states:
+                after = merged.states[index]
             elif index in merged.images and merged.images[index].changeset:
                 stored = await store_rows(merged.images[index], self.objects)
                 blobs.update(stored.blobs)
-                known[stored.id] = merged.images[index]
                 before = stored.state("before").model_copy(update={"digest": wish.present.digest})
                 after = stored.state("after")
             if before.same(after):
                 continue
-            effect = Effect(system=names.SYSTEM, object=wish.effect.object, before=before, after=after)
-            effects.append(effect)
-            tried.append(Wanted(effect, wish.now, row))
-        if tried:
-            outcome = await self._as_target(lambda: self._swap(tried, known, trial=True))
-            if not outcome.done:
-                return Clash(outcome.why)
+            effects.append(Effect(system=names.SYSTEM, object=wish.effect.object, before=before, after=after))
         return Merged(tuple(effects), tuple(blobs.items()))
 
     async def happened(self, effects: Sequence[Effect]) -> bool | None:

@@ -1,6 +1,7 @@
 """Removing our change alone from rows that somebody else has changed too: row by row, column by column, all or nothing.
 
-What is found is tried out in a transaction that is rolled back, so that a constraint in the way is known before anything is done.
+What stands there is what the caller says: a plan asks for the time when its earlier steps will be done. Only where somebody
+has changed some of many rows is the database itself looked at, since no state says what they are.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ class MergedRows:
 
     rows: dict[int, Row | None] = field(default_factory=lambda: dict[int, Row | None]())
     images: dict[int, RowsImage] = field(default_factory=lambda: dict[int, RowsImage]())
-    counters: dict[int, State] = field(default_factory=lambda: dict[int, State]())
+    states: dict[int, State] = field(default_factory=lambda: dict[int, State]())
+    """Counters, and rows among which nobody changed any: they are put back as they were."""
 
 
 def merge(connection: apsw.Connection, wishes: Sequence[Wish], images: Images) -> MergedRows | Clash:
@@ -53,7 +55,7 @@ def merge(connection: apsw.Connection, wishes: Sequence[Wish], images: Images) -
             return Clash("somebody else has changed the database since, and this can only be put back as a whole")
         if name.table == names.SEQUENCE:
             if wish.present.same(wish.effect.before):
-                found.counters[index] = wish.effect.after
+                found.states[index] = wish.effect.after
             continue  # a counter that others have used stays where it is
         info = looker.schema.table(name.table)
         if info is None:
@@ -64,9 +66,16 @@ def merge(connection: apsw.Connection, wishes: Sequence[Wish], images: Images) -
                 return Clash(f"{info.name} {key_text(name.key)}: {merged.why}")
             found.rows[index] = merged[0]
             continue
+        if wish.present.same(wish.effect.before):
+            found.states[index] = wish.effect.after
+            continue
+        if wish.present.same(wish.effect.after):
+            continue
         image = images.get(str(wish.effect.after.ref.get("image")))
         if image is None:
             return Clash(f"the rows of {info.name} that were there before are not kept")
+        if not looker.compared(name.table, image, wish.present).same(wish.present):
+            return Clash(f"somebody else is changing rows of {info.name} just now")
         many = _rows(connection, looker, info, image, to=str(wish.effect.after.ref.get("side")))
         if isinstance(many, Clash):
             return many

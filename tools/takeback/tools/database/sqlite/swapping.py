@@ -50,10 +50,9 @@ class Hindered(Exception):
     """The change cannot be made without breaking what a constraint promises: the sentence says which."""
 
 
-def swap(connection: apsw.Connection, wanted: Sequence[Wanted], images: Images, *, trial: bool = False) -> Outcome:
+def swap(connection: apsw.Connection, wanted: Sequence[Wanted], images: Images) -> Outcome:
     """Make the effects true, or none of them.
 
-    :param trial: find out whether it would work, and leave everything as it is.
     :raises apsw.Error: nothing was changed.
     :raises Refused: it was read back and found different; nothing was changed.
     """
@@ -79,8 +78,7 @@ def swap(connection: apsw.Connection, wanted: Sequence[Wanted], images: Images, 
                 f"What was put back was read back and found different, so nothing was changed: {wrong[0]}.",
                 advice="Look at the table with describe_database, and put the row right by hand.",
             )
-        if not trial:
-            connection.execute("COMMIT")
+        connection.execute("COMMIT")
         return Outcome(done=True, present=present)
     finally:
         if connection.in_transaction:
