@@ -315,7 +315,7 @@ class World:
             if effect.after.absent:
                 if effect.before.kind in CONTAINERS:
                     self._gone[key] = self._turn
-            elif key in self._around and rebuilds(effect):
+            elif key in self._around and (rebuilds(effect) or PARTIAL in (effect.before.kind, effect.after.kind)):
                 self._unsure[key] = (self._turn, node.rank)
 
     def compensate(self, node: Node) -> None:

@@ -10,8 +10,12 @@ from collections.abc import Iterable, Mapping
 
 from takeback.journal.events import Caller
 from takeback.journal.states import Effect
+from takeback.server.engine.graph import INSIDE, PARTIAL
 
 LIMIT = 20_000
+
+NEVER_SHOWN = frozenset({PARTIAL, "table", "database", "sequence"})
+"""Kinds of states that no read shows, so that nobody could be told to read them again."""
 
 
 class Seen:
@@ -26,8 +30,11 @@ class Seen:
         return self._digests.get((caller.principal, caller.client, system, object))
 
     def note(self, caller: Caller, shown: Mapping[tuple[str, str], str]) -> None:
-        """The caller was shown these."""
+        """The caller was shown these. An empty digest: everything in the object may have been shown, part by part."""
         for (system, object), digest in shown.items():
+            if not digest:
+                self._forget_within(system, object)
+                continue
             key = (caller.principal, caller.client, system, object)
             self._digests[key] = digest
             self._digests.move_to_end(key)
@@ -47,7 +54,7 @@ class Seen:
             {
                 (effect.system, effect.object): effect.after.content or effect.after.digest
                 for effect in made
-                if not _is_folder(effect)
+                if not _is_folder(effect) and effect.after.kind not in NEVER_SHOWN
             },
         )
 
@@ -58,6 +65,13 @@ class Seen:
         for key in [key for key in self._digests if key[2:] in places]:
             del self._digests[key]
         self._forget_folders(gone)
+
+    def _forget_within(self, system: str, object: str) -> None:
+        inside = f"{object}{INSIDE}"
+        for key in [
+            key for key in self._digests if key[2] == system and (key[3] == object or key[3].startswith(inside))
+        ]:
+            del self._digests[key]
 
     def _forget_folders(self, effects: Iterable[Effect]) -> None:
         for effect in effects:

@@ -1,6 +1,7 @@
 """Removing our change alone from rows that somebody else has changed too: row by row, column by column, all or nothing.
 
-What is found is tried out in a transaction that is rolled back, so that a constraint in the way is known before anything is done.
+What is found is tried out in a transaction that is rolled back, so that a constraint in the way is known before anything is
+done.
 """
 
 from __future__ import annotations
