@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import random
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -15,10 +18,11 @@ from typing import Any
 
 import pytest
 from tests.server.engine.bench import ALICE, Bench, settings_for
-from tests.tools.database.sqlite.histories import SCHEMA, statement
+from tests.tools.database.sqlite.histories import SCHEMA, foreign, statement
 from tests.tools.database.sqlite.outside import Outside, OutsideError, difference
 
 from takeback.journal.events import Caller
+from takeback.journal.views import ActionView
 from takeback.server.engine.answers import EngineError
 from takeback.server.engine.engine import Engine
 from takeback.server.settings import LimitSettings, ToolSettings
@@ -61,15 +65,13 @@ def plant(outside: Outside, work: Path, chance: random.Random) -> Path:
     outside.script(path, SCHEMA)
     for _ in range(30):
         try:
-            outside.run(path, *_plain(*statement(chance, ddl=False)))
+            outside.run(path, *_plain(*statement(chance, ddl=0)))
         except OutsideError:
             continue
     return path
 
 
 def _plain(sql: str, values: list[Any]) -> list[Any]:
-    import base64
-
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
             if "real" in value:
@@ -80,15 +82,15 @@ def _plain(sql: str, values: list[Any]) -> list[Any]:
     return [sql, *map(plain, values)]
 
 
-async def act(bench: Bench, run: str, chance: random.Random) -> Any:
+async def act(bench: Bench, run: str, chance: random.Random, *, ddl: float = 0.12) -> Any:
     """One random call; refusals are fine, lies are not."""
     # a caller who has not seen anything yet is not refused for having seen something else
     caller = Caller(principal=ALICE.principal, client=str(chance.random()))
     if chance.random() < 0.2:
-        several = [statement(chance) for _ in range(chance.randrange(2, 5))]
+        several = [statement(chance, ddl=ddl) for _ in range(chance.randrange(2, 5))]
         arguments: dict[str, Any] = {"statements": [{"sql": sql, "parameters": values} for sql, values in several]}
     else:
-        sql, values = statement(chance)
+        sql, values = statement(chance, ddl=ddl)
         arguments = {"sql": sql, "parameters": values}
     answer = await bench.call("execute_sql", run, caller=caller, database="app.db", **arguments)
     assert answer.status in ("applied", "failed"), answer
@@ -141,3 +143,71 @@ async def test_random_histories_are_taken_back_to_the_last_bit(folder: Path, out
                 assert now == states[-1], (seed, "redo", difference(states[-1], now))
     finally:
         await bench.engine.close()
+
+
+async def test_what_others_wrote_in_between_always_survives(folder: Path, outside: Outside) -> None:
+    """Their rows and cells are there afterwards, whatever was taken back around them; and every outcome is true."""
+    bench = await open_engine(folder)
+    complete = partial = merged = 0
+    try:
+        for seed in range(FIRST, FIRST + HISTORIES):
+            chance = random.Random(f"sql foreign {seed}")
+            path = plant(outside, bench.work, chance)
+            run = await bench.start(str(seed))
+            actions: list[str] = []
+            for _ in range(chance.randrange(2, 7)):
+                answer = await act(bench, run, chance, ddl=0.03)
+                if answer.status == "applied":
+                    actions.append(answer.action_id)
+                if chance.random() < 0.5:
+                    try:
+                        outside.run(path, *_plain(*foreign(chance)))
+                    except OutsideError:
+                        continue
+            there = marks_in(outside.dump(path))
+            chosen = None
+            if chance.random() < 0.4 and actions:
+                chosen = chance.sample(actions, chance.randrange(1, len(actions) + 1))
+            untouched = outside.dump(path)
+            try:
+                answer = await bench.back(run_id=run, **({"actions": chosen} if chosen else {}))
+            except EngineError as error:
+                assert error.code == "nothing"
+                continue
+            now = outside.dump(path)
+            for mark in there:
+                assert mark in marks_in(now), (seed, mark, answer.report)
+            assert all(step.outcome != "failed" for step in answer.steps), (seed, answer.report)
+            if not any(step.outcome in ("restored", "merged") for step in answer.steps):
+                assert now == untouched, (seed, difference(untouched, now))
+            complete += answer.status == "complete"
+            partial += answer.status == "partial"
+            merged += any(step.outcome == "merged" for step in answer.steps)
+            await _outcomes_are_true(bench, run, answer.steps)
+            outside.check(path)
+            if any(step.outcome in ("restored", "merged") for step in answer.steps):
+                redone = await bench.engine.redo(ALICE, str(answer.rollback_id))
+                assert redone.status == "complete", (seed, "redo", redone.report)
+                again = outside.dump(path)
+                assert again == untouched, (seed, "redo", difference(untouched, again))
+    finally:
+        await bench.engine.close()
+    assert HISTORIES < 50 or (complete and partial and merged)
+
+
+def marks_in(told: dict[str, Any]) -> set[str]:
+    """What somebody else wrote, as it stands in a dump."""
+    pattern = re.compile("7468656972732[0-9a-f]*")  # "theirs " in hexadecimal
+    return set(pattern.findall(json.dumps({key: told[key] for key in told if key.startswith("table ")})))
+
+
+async def _outcomes_are_true(bench: Bench, run: str, steps: list[Any]) -> None:
+    good = {"restored", "merged", "already_undone", "compensated"}
+    for step in steps:
+        if step.why == "it changed nothing":
+            continue
+        action = await bench.engine.core.journal.get(ActionView, step.action_id)
+        assert action is not None
+        assert action.stands == (step.outcome not in good), step
+    blocked = [step for step in steps if step.outcome not in good and step.why != "it changed nothing"]
+    assert bool(blocked) == bool(await bench.engine.open_items(ALICE, run_id=run))

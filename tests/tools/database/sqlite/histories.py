@@ -69,13 +69,17 @@ VALUES: tuple[Any, ...] = (
     {"base64": "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFB"},
 )
 WORDS = ("alpha", "beta", "gamma", "delta", "alpha beta", "gamma delta alpha")
+MANY = "WITH RECURSIVE i(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM i WHERE n"
 ODD = '"odd ""name"" ü/x,1"'
 
 Statement = tuple[str, list[Any]]
 
 
-def statement(chance: random.Random, *, ddl: bool = True) -> Statement:
-    """One random statement with its values; it may well be refused."""
+def statement(chance: random.Random, *, ddl: float = 0.12) -> Statement:
+    """One random statement with its values; it may well be refused.
+
+    :param ddl: how often one that changes more than rows.
+    """
 
     def n(high: int = 12) -> int:
         return chance.randrange(1, high)
@@ -149,11 +153,11 @@ def statement(chance: random.Random, *, ddl: bool = True) -> Statement:
         ("UPDATE bare SET x = CAST(x'ff80fe' AS TEXT) WHERE rowid = ?", [n()]),
         ("INSERT INTO keyed VALUES (CAST(x'c328' AS TEXT), ?, 1)", [v()]),
         (
-            "WITH RECURSIVE i(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM i WHERE n < 150) INSERT INTO bare SELECT n, ?, n FROM i",
+            f"{MANY} < 150) INSERT INTO bare SELECT n, ?, n FROM i",
             [v()],
         ),
         (
-            "WITH RECURSIVE i(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM i WHERE n < 130) INSERT OR REPLACE INTO keyed SELECT 'm' || n, ?, n FROM i",
+            f"{MANY} < 130) INSERT OR REPLACE INTO keyed SELECT 'm' || n, ?, n FROM i",
             [v()],
         ),
         ("UPDATE sqlite_sequence SET seq = seq + ? WHERE name = 'parent'", [n()]),
@@ -177,7 +181,7 @@ def statement(chance: random.Random, *, ddl: bool = True) -> Statement:
         ("ANALYZE", []),
         ("REINDEX", []),
     ]
-    return chance.choice(whole) if ddl and chance.random() < 0.12 else chance.choice(rows)
+    return chance.choice(whole) if chance.random() < ddl else chance.choice(rows)
 
 
 def foreign(chance: random.Random) -> Statement:

@@ -16,9 +16,6 @@ import hashlib, json, sqlite3, sys
 
 connections = {}
 
-def plain(value):
-    return value
-
 def open_(path):
     connection = connections.get(path)
     if connection is None:
@@ -50,7 +47,8 @@ def dump(path):
             text = (sql or b"").decode("utf-8")
             columns = [name(row[1]) for row in connection.execute(f"PRAGMA table_xinfo({quoted(table)})") if row[6] != 1]
             wanted = []
-            if not text.upper().startswith("CREATE VIRTUAL") and "WITHOUT ROWID" not in text.upper() and table != "sqlite_sequence":
+            virtual, without = text.upper().startswith("CREATE VIRTUAL"), "WITHOUT ROWID" in text.upper()
+            if not virtual and not without and table != "sqlite_sequence":
                 wanted.append("rowid")
             for column in columns:
                 wanted += [f"typeof({quoted(column)})", f"CAST({quoted(column)} AS BLOB)", f"hex({quoted(column)})"]
@@ -63,7 +61,7 @@ def dump(path):
                 for word in ("alpha", "beta", "gamma", "delta"):
                     rows = connection.execute(f"SELECT rowid FROM {quoted(table)} WHERE {quoted(table)} MATCH ?", (word,))
                     told[f"match {table} {word}"] = sorted(row[0] for row in rows)
-        told["version"] = [connection.execute("PRAGMA user_version").fetchone()[0], connection.execute("PRAGMA application_id").fetchone()[0]]
+        told["version"] = [connection.execute(f"PRAGMA {each}").fetchone()[0] for each in ("user_version", "application_id")]
         return told
     finally:
         connection.execute("COMMIT")
@@ -79,8 +77,9 @@ def check(path):
 
 def run(path, sql, values):
     connection = open_(path)
-    rows = connection.execute(sql, [bytes.fromhex(value["hex"]) if isinstance(value, dict) else value for value in values]).fetchall()
-    return [[value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value for value in row] for row in rows]
+    given = [bytes.fromhex(value["hex"]) if isinstance(value, dict) else value for value in values]
+    rows = connection.execute(sql, given).fetchall()
+    return [[value.decode("utf-8", "replace") if isinstance(value, bytes) else value for value in row] for row in rows]
 
 def script(path, sql):
     open_(path).executescript(sql)

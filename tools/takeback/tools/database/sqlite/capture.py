@@ -94,6 +94,7 @@ class RowCapture:
         self._too_large = False
         self._session = apsw.Session(connection, "main")
         self._session.config(apsw.SQLITE_SESSION_OBJCONFIG_ROWID, 1)
+        self._session.table_filter(lambda name: not name.startswith("sqlite_"))  # counters are looked at by themselves
         self._session.attach()
 
     def close(self) -> None:
@@ -291,8 +292,8 @@ class RowCapture:
     def _mended(self, changeset: bytes, keyless: Sequence[str]) -> bytes:
         """The changeset with the rows of tables without a key read anew, from both sides.
 
-        Of such a table the extension loses sight of what it has recorded once its own index grows (from 128 rows on): a row that
-        is touched again is recorded a second time, with what stood there in between.
+        Of such a table the extension loses sight of what it has recorded once its own index grows (from 128 rows on): a row
+        that is touched again is recorded a second time, with what stood there in between.
         """
         touched: dict[str, dict[int, None]] = {name: {} for name in keyless}
         others: list[Change] = []
