@@ -321,6 +321,7 @@ async def test_a_server_that_dies_in_the_middle_leaves_either_all_of_it_or_nothi
             await anyio.lowlevel.checkpoint()
         server.send_signal(signal.SIGKILL)
         await server.wait()
+        await server.aclose()
         async with chat(tmp_path) as client:
             runs = await act(client, "list_runs")
             changed = shop.dump() != before

@@ -303,7 +303,7 @@ class World:
         that was all is what the swap will tell.
         """
         left = touch.effect.after
-        if PARTIAL in (left.kind, now.kind) and not (left.absent or now.absent):
+        if now.kind == PARTIAL and not left.absent:
             return touch.key in self._set or touch.key in self._acted_below
         if left.absent or now.kind != left.kind or not _differs_within(now, left):
             return False
@@ -311,6 +311,12 @@ class World:
             return True
         # one taken alone and the other over everything are not comparable, though they may be the same
         return touch.key in self._set and now.digest.startswith(WHOLE) != left.digest.startswith(WHOLE)
+
+    def hidden(self, touch: Touch) -> bool:
+        """Whether the state was taken over parts of the object that the plan takes back before: the swap will tell."""
+        if PARTIAL not in (touch.effect.before.kind, touch.effect.after.kind):
+            return False
+        return touch.key in self._set or touch.key in self._acted_below
 
     def apply(self, effects: Iterable[Effect], node: Node) -> None:
         """A step makes these effects true."""
@@ -324,7 +330,7 @@ class World:
             if effect.after.absent:
                 if effect.before.kind in CONTAINERS or key in self._outer:
                     self._gone[key] = self._turn
-            elif key in self._around and rebuilds(effect):
+            elif key in self._around and (rebuilds(effect) or PARTIAL in (effect.before.kind, effect.after.kind)):
                 self._unsure[key] = (self._turn, node.rank)
 
     def compensate(self, node: Node) -> None:

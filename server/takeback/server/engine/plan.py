@@ -230,7 +230,11 @@ class Planner:
                 self.world.suspend(node)
                 return self.of(node, "merge", "what stands there hangs on another merge")
             now, guess = self.world.look(touch)
-            if now is None:
+            if self.world.hidden(touch):
+                # parts of it are put back first, so that what was seen of it says nothing about its turn
+                swaps.append(want)
+                now, assumed = want.before, True
+            elif now is None:
                 unseen = unseen or touch.effect.object
                 now = want.before
             elif now.same(want.after):

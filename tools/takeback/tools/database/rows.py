@@ -2,8 +2,8 @@
 
 A row is a mapping of its stored columns (generated ones are left out) to encoded values. Encoded values are JSON that says
 exactly what was stored: `None`, `bool`, `int`, `str`, a float as `{"real": "0x1.8p+0"}` (its exact bits), bytes as
-`{"base64": "…"}`, a text that is not valid Unicode as the bytes it consists of, `{"text": "…"}`. A database that has exact texts
-for all its values (PostgreSQL) encodes each as that text.
+`{"base64": "…"}`, a text that is not valid Unicode as the bytes it consists of, `{"text": "…"}`. A database that has exact
+texts for all its values (PostgreSQL) encodes each as that text.
 """
 
 from __future__ import annotations

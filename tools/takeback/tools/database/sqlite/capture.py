@@ -11,7 +11,7 @@ cascade, a virtual table. It does not see
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import apsw
@@ -23,11 +23,16 @@ from takeback.tools.database.port import Bounds, Changed, Samples
 from takeback.tools.database.rows import AS_OBJECTS, SHOWN, encode
 from takeback.tools.database.sqlite import cells
 from takeback.tools.database.sqlite.cells import SAME, Change, Op, TableHead, project
+from takeback.tools.database.sqlite.changes import change_of
 from takeback.tools.database.sqlite.guard import Guard
 from takeback.tools.database.sqlite.images import Moved, RowsImage
+from takeback.tools.database.sqlite.looking import CACHED
 from takeback.tools.database.sqlite.opening import DatabaseFile
 from takeback.tools.database.sqlite.reading import Encoded, Reader, counters, named
 from takeback.tools.database.sqlite.schema import Schema, TableInfo, quoted
+
+_SURE = 20
+"""Up to so many changed rows the session extension's account of tables without a key is right (see `_mended`)."""
 
 
 class Escalate(Exception):
@@ -77,6 +82,7 @@ class RowCapture:
         self.file, self.connection, self.guard, self.bounds = file, connection, guard, bounds
         self.schema = Schema(connection)
         self._counters = counters(connection)
+        self._start = connection.total_changes()
         self._judged: set[str] = set()
         self._written: dict[str, set[int]] = {}
         """Rowids written in tables whose rows have one beside their key."""
@@ -88,6 +94,7 @@ class RowCapture:
         self._too_large = False
         self._session = apsw.Session(connection, "main")
         self._session.config(apsw.SQLITE_SESSION_OBJCONFIG_ROWID, 1)
+        self._session.table_filter(lambda name: not name.startswith("sqlite_"))  # counters are looked at by themselves
         self._session.attach()
 
     def close(self) -> None:
@@ -133,7 +140,7 @@ class RowCapture:
 
     def _look_back(self) -> apsw.Connection:
         try:
-            before = self.file.connect(write=False)
+            before = self.file.connect(write=False, cached=CACHED)
         except Exception as error:
             # an earlier statement of the call has written so much that SQLite lets nobody read any more
             raise Escalate("the rows before the call cannot be read beside it") from error
@@ -184,6 +191,10 @@ class RowCapture:
         except apsw.SchemaChangeError as error:
             raise Escalate("the tables themselves were changed") from error
         counts, samples = self._survey(changeset)
+        keyless = [name for name in counts if (table := self.schema.table(name)) is not None and table.keyless]
+        if keyless and self.connection.total_changes() - self._start >= _SURE:
+            changeset = self._mended(changeset, keyless)
+            counts, samples = self._survey(changeset)
         self._follow(changeset, counts)
         for name, alone in self._alone.items():
             if alone:
@@ -277,6 +288,37 @@ class RowCapture:
                 after = Reader(self.connection, table).cells(each.key)
                 if after is not None:
                     yield RowChange(table, each.key, (*after[:-1], each.before), after)
+
+    def _mended(self, changeset: bytes, keyless: Sequence[str]) -> bytes:
+        """The changeset with the rows of tables without a key read anew, from both sides.
+
+        Of such a table the extension loses sight of what it has recorded once its own index grows (from 128 rows on): a row
+        that is touched again is recorded a second time, with what stood there in between.
+        """
+        touched: dict[str, dict[int, None]] = {name: {} for name in keyless}
+        others: list[Change] = []
+        for change in cells.read(changeset):
+            rowids = touched.get(change.table.name)
+            if rowids is None:
+                others.append(change)
+            else:
+                rowids[int(str(change.key[0]))] = None
+        if self._before is None:
+            self._before = self._look_back()
+        for name, rowids in touched.items():
+            table = self._info(name)
+            before, after = Reader(self._before, table), Reader(self.connection, table)
+            for rowid in rowids:
+                was, now = before.cells((rowid,)), after.cells((rowid,))
+                found = change_of(
+                    table,
+                    (rowid,),
+                    None if was is None else named(table, was),
+                    None if now is None else named(table, now),
+                )
+                if found is not None:
+                    others.append(found)
+        return cells.write(others)
 
     def _follow(self, changeset: bytes, counts: Mapping[str, object]) -> None:
         """Where changed rows lay and lie that have a rowid of their own."""

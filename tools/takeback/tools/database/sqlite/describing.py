@@ -29,7 +29,7 @@ def describe_all(connection: apsw.Connection) -> Description:
     counting = isinstance(size, int) and size <= COUNTED_BYTES
     tables = [_table(connection, schema, str(name), str(kind), counting=counting) for name, kind in listed]
     notes = [
-        "What statements change is seen by SQLite's session extension while they run: cascades, triggers and virtual tables included.",
+        "What statements change is seen by SQLite's session extension while they run, cascades and triggers included.",
         "DDL keeps an image of the whole database; it can be taken back as long as nobody else has changed anything since.",
         "Foreign keys are enforced, whatever the default of other programs.",
     ]
@@ -51,7 +51,8 @@ def _table(connection: apsw.Connection, schema: Schema, name: str, kind: str, *,
             generated=hidden in (2, 3),
         )
         for column, type_, not_null, default, hidden in connection.execute(
-            "SELECT name, type, \"notnull\", dflt_value, hidden FROM pragma_table_xinfo(?, 'main') WHERE hidden != 1 ORDER BY cid",
+            "SELECT name, type, \"notnull\", dflt_value, hidden FROM pragma_table_xinfo(?, 'main')"
+            " WHERE hidden != 1 ORDER BY cid",
             (name,),
         )
     ]

@@ -113,8 +113,11 @@ TRANSACTIONS: Final = Denied(
     "Pass several statements as `statements`: all of them happen, or none.",
 )
 ATTACHING: Final = Denied(
-    "Statements reach one database only: ATTACH, DETACH and VACUUM INTO are refused.",
+    "Statements reach one database only: ATTACH and DETACH are refused.",
     "Read from the one and write to the other in two calls.",
+)
+VACUUMING: Final = Denied(
+    "VACUUM writes the whole file anew, or another one, and is refused.", "Run it with SQLite's own program."
 )
 EXTENSIONS: Final = Denied("Functions that reach files or code outside of the database are refused.", "Use SQL alone.")
 TEMPORARY: Final = Denied(
@@ -126,7 +129,6 @@ PRAGMA: Final = Denied(
     "Do without it; user_version and application_id may be set, and those that only tell something are allowed.",
 )
 WRITING: Final = Denied("query_database only reads, and this statement writes.", "Use execute_sql for it.", "writes")
-STATISTICS: Final = Denied("SQLite's own tables are not changed by hand.", "Let ANALYZE make its statistics.")
 
 
 @dataclass(slots=True)
@@ -181,13 +183,8 @@ class Guard:
         if self.reading:
             return WRITING
         folded = table.lower()
-        if folded.startswith("sqlite_stat") and not self.whole.keys() & {
-            "ANALYZE",
-            "DROP TABLE",
-            "DROP INDEX",
-            "ALTER TABLE",
-        }:
-            return STATISTICS
+        if folded.startswith("sqlite_stat"):
+            self.whole["changing SQLite's statistics"] = None
         if not folded.startswith("sqlite_"):
             self.written.add(table)
         self.wrote = True
@@ -214,7 +211,8 @@ KINDS: Final[tuple[tuple[str, Tier, str], ...]] = (
     (", ".join(dict.fromkeys(DDL.values())), "database", "the whole database is kept as it was"),
     (" and ".join(f"PRAGMA {name} = …" for name in sorted(KEPT_PRAGMAS)), "database", "lies in the file itself"),
     ("BEGIN, COMMIT, ROLLBACK, SAVEPOINT", "refused", TRANSACTIONS.fact),
-    ("ATTACH, DETACH, VACUUM, VACUUM INTO", "refused", ATTACHING.fact),
+    ("ATTACH, DETACH", "refused", ATTACHING.fact),
+    ("VACUUM, VACUUM INTO", "refused", VACUUMING.fact),
     ("load_extension() and the like", "refused", EXTENSIONS.fact),
     ("temporary tables, views, triggers", "refused", TEMPORARY.fact),
     ("all other PRAGMAs that change something", "refused", PRAGMA.fact),

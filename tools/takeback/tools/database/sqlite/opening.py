@@ -1,7 +1,7 @@
 """Reaching a SQLite file, and opening it without being led astray.
 
-A file is opened by its path (SQLite knows no other way), with `NOFOLLOW`. What was opened is then held against what the walk over
-folder descriptors finds there, by device and inode, so that a link put in between is noticed.
+A file is opened by its path (SQLite knows no other way), with `NOFOLLOW`. What was opened is then held against what the
+walk over folder descriptors finds there, by device and inode, so that a link put in between is noticed.
 
 The file is opened by this library alone: a second one in the same process, and even opening and closing the file with `open()`,
 would drop the locks that a transaction holds (https://www.sqlite.org/howtocorrupt.html, 2.2).
@@ -74,8 +74,8 @@ class DatabaseFile:
     def connect(self, *, write: bool, cached: int = 0) -> apsw.Connection:
         """A fresh connection.
 
-        :param cached: statements that are kept ready; none where a session is going to be attached (one that was prepared before
-            would bypass it).
+        :param cached: statements that are kept ready; none where a session is going to be attached (one that was prepared
+            before would bypass it).
         :param write: whether it has to be writable; otherwise it is opened read-only where nothing else is possible.
         :raises Refused, Unavailable: it cannot be opened, or is no database.
         """

@@ -86,7 +86,7 @@ def named(table: TableInfo, cells: Sequence[JsonValue]) -> dict[str, JsonValue]:
 
 
 def exactly(name: str) -> str:
-    # texts as their bytes: not all of them are Unicode
+    """Two columns in SQL for one: its type, and its value, texts as their bytes (not all of them are Unicode)."""
     return f"typeof({name}), CASE typeof({name}) WHEN 'text' THEN CAST({name} AS BLOB) ELSE {name} END"
 
 

@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from takeback.tools.contract import ToolError
 from takeback.tools.database.port import Bounds, Done, Parameters, Rows, Statement
 from takeback.tools.database.rows import decode, encode
-from takeback.tools.database.sqlite.guard import Guard
+from takeback.tools.database.sqlite.guard import VACUUMING, Guard
 from takeback.tools.database.sqlite.refusals import tool_error
 
 _SAFE_INT: Final = 2**53
@@ -68,6 +68,7 @@ def run(
     cursor = connection.cursor()
     begun: list[str] = []
 
+    explained: list[str] = []
     columns: list[str] = []
 
     def trace(prepared: apsw.Cursor, sql: str, _: object) -> bool:
@@ -79,6 +80,8 @@ def run(
                     code="several_statements",
                 )
             begun.append(sql)
+            if prepared.is_explain:
+                explained.append(sql)
             columns.extend(column[0] for column in prepared.get_description())
             ready()
         return True
@@ -96,6 +99,8 @@ def run(
             code="parameters",
         ) from error
     except apsw.Error as error:
+        if str(error).startswith("cannot VACUUM"):
+            raise VACUUMING.error() from error
         if guard.denied is not None and isinstance(error, apsw.AuthError | apsw.SQLError):
             raise guard.denied.error() from error
         raise tool_error(error, preparing=not begun, known=known() if begun else "") from error
@@ -116,7 +121,7 @@ def run(
         cursor.close(force=True)
     if not begun:
         raise ToolError("The text holds no statement.", advice="Pass one SQL statement.", code="no_statement")
-    return Done(changed=connection.changes() if guard.wrote else None, returned=returned)
+    return Done(changed=connection.changes() if guard.wrote and not explained else None, returned=returned)
 
 
 def bindings(parameters: Parameters) -> apsw.Bindings | None:
@@ -126,14 +131,18 @@ def bindings(parameters: Parameters) -> apsw.Bindings | None:
     """
     try:
         if isinstance(parameters, Mapping):
-            return {name.lstrip(":@$"): decode(value) for name, value in parameters.items()}
-        return [decode(value) for value in parameters] or None
+            return {name.lstrip(":@$"): _given(value) for name, value in parameters.items()}
+        return [_given(value) for value in parameters] or None
     except ValueError as error:
         raise ToolError(
             "A parameter is no value that SQLite can store.",
             advice="Pass text, numbers, true, false, null, or bytes as {base64: ...}.",
             code="parameters",
         ) from error
+
+
+def _given(value: JsonValue) -> apsw.SQLiteValue:
+    return value if isinstance(value, float) else decode(value)  # what a caller writes, besides what was encoded here
 
 
 def _returned(cursor: apsw.Cursor, columns: list[str], bounds: Bounds) -> Rows | None:

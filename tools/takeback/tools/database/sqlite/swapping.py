@@ -16,10 +16,11 @@ from takeback.tools.database import names
 from takeback.tools.database.names import key_text
 from takeback.tools.database.rows import Row, digest_of
 from takeback.tools.database.sqlite import cells
-from takeback.tools.database.sqlite.cells import SAME, Change, Op, TableHead
+from takeback.tools.database.sqlite.cells import Change
+from takeback.tools.database.sqlite.changes import Hindered, change_of
 from takeback.tools.database.sqlite.images import RowsImage
 from takeback.tools.database.sqlite.looking import Found, Images, Looker
-from takeback.tools.database.sqlite.reading import Reader, put_counter
+from takeback.tools.database.sqlite.reading import Reader, counters, put_counter
 from takeback.tools.database.sqlite.schema import Schema, TableInfo, quoted
 from takeback.tools.system import Refused
 
@@ -44,10 +45,6 @@ class Outcome:
     already: bool = False
     present: tuple[Found, ...] = ()
     why: str = ""
-
-
-class Hindered(Exception):
-    """The change cannot be made without breaking what a constraint promises: the sentence says which."""
 
 
 def swap(connection: apsw.Connection, wanted: Sequence[Wanted], images: Images) -> Outcome:
@@ -122,7 +119,7 @@ class _Change:
     """By table and key: where rows have to lie."""
 
     def make(self) -> None:
-        schema = Schema(self.connection)
+        schema, there = Schema(self.connection), counters(self.connection)
         own = list(self._row_changes(schema))
         pieces: dict[str, tuple[RowsImage, str, set[str]]] = {}
         for each in self.wanted:
@@ -149,11 +146,24 @@ class _Change:
             info = schema.table(table)
             if info is not None:
                 self._place(info, list(places.values()))
+        self._count(there)
+
+    def _count(self, there: dict[str, JsonValue]) -> None:
+        """Counters as they are wanted. What was put in may have moved others, which stay where they were."""
+        goals = dict(there)
         for each in self.wanted:
-            name = names.parse(each.effect.object)
+            name, goal = names.parse(each.effect.object), each.effect.after
             if name.table == names.SEQUENCE:
-                goal = each.effect.after
-                put_counter(self.connection, str((name.key or ("",))[0]), goal.ref.get("value"), there=not goal.absent)
+                counter = str((name.key or ("",))[0])
+                goals.pop(counter, None)
+                if not goal.absent:
+                    goals[counter] = goal.ref.get("value")
+        for counter, value in counters(self.connection).items():
+            if counter not in goals or goals[counter] != value:
+                put_counter(self.connection, counter, goals.get(counter), there=counter in goals)
+            goals.pop(counter, None)
+        for counter, value in goals.items():
+            put_counter(self.connection, counter, value, there=True)
 
     def _row_changes(self, schema: Schema) -> Iterator[Change]:
         found: dict[str, list[Change]] = {}
@@ -213,42 +223,6 @@ class _Change:
                 )
             except apsw.ConstraintError as error:
                 raise Hindered(f"another row of {table.name} lies by now where the row lay (its rowid)") from error
-
-
-def change_of(info: TableInfo, key: Sequence[JsonValue], before: Row | None, after: Row | None) -> Change | None:
-    """What has to happen to a row; `None` if nothing of its cells changes.
-
-    :raises Hindered: the table has other columns by now.
-    """
-    head = head_of(info)
-    for row in (before, after):
-        if row is not None and set(row) != {*info.columns, *([info.extra] if info.extra else [])}:
-            raise Hindered(f"the columns of {info.name} are not what they were")
-    first = tuple(key) if info.keyless else ()
-    if before is None and after is None:
-        return None
-    if before is None and after is not None:
-        return Change(head, Op.INSERT, (), (*first, *(after[column] for column in info.columns)))
-    if before is not None and after is None:
-        return Change(head, Op.DELETE, (*first, *(before[column] for column in info.columns)), ())
-    assert before is not None and after is not None
-    old = (*first, *(before[column] for column in info.columns))
-    new = (*first, *(after[column] for column in info.columns))
-    if old == new:
-        return None
-    return Change(
-        head,
-        Op.UPDATE,
-        tuple(o if o != n or k else SAME for o, n, k in zip(old, new, head.key, strict=True)),
-        tuple(n if o != n else SAME for o, n in zip(old, new, strict=True)),
-    )
-
-
-def head_of(info: TableInfo) -> TableHead:
-    """The table as changesets call it."""
-    if info.keyless:
-        return TableHead(info.name, (1, *(0 for _ in info.columns)))
-    return TableHead(info.name, info.places)
 
 
 def _direction(effect: Effect) -> tuple[str, str]:
