@@ -104,6 +104,10 @@ class TargetSystem(ABC):
     side_by_side: ClassVar[bool] = False
     """Whether objects with different nearest ancestors can be undone at the same time, in any order."""
 
+    read_before_written: ClassVar[bool] = True
+    """Whether callers read an object before they change it, so that a change on an unseen state is refused as stale. A
+    statement's own conditions say on which rows it acts."""
+
     @abstractmethod
     async def look(self, objects: Sequence[str], like: Sequence[State | None] = ()) -> Sequence[State]:
         """The present states of the objects, in the same order.

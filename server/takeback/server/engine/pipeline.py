@@ -166,6 +166,9 @@ class Pipeline:
                     f"{self._shown(effect)} is not the content that expected_digest names.",
                     "Read it again, then decide again.",
                 )
+            system = self._core.systems.get(effect.system)
+            if system is not None and not system.read_before_written:
+                continue
             last = self._seen.last(work.call.caller, *place)
             # where nothing stands, nothing unseen can be overwritten (and there is nothing to read again)
             if wanted is None and last is not None and last != digest and not effect.before.absent:

@@ -26,6 +26,7 @@ class DatabaseSystem(TargetSystem):
 
     name = names.SYSTEM
     side_by_side: ClassVar[bool] = False
+    read_before_written: ClassVar[bool] = False
 
     def __init__(
         self,

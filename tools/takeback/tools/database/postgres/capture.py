@@ -241,9 +241,10 @@ class Attempt:
         made = self._made(found) if found.catalogs else {}
         if found.catalogs:
             self._schema(found, infos, made)
-        moved, stay = sequences.moved(acting, self.plan.counters or {}, self.which, self._counters(found, made))
-        captured.sequences, captured.warnings = moved, [*captured.warnings, *stay]
         buried = {turn.info.oid for turn in self.buried}
+        counters = self._counters(found, made.keys() | buried)
+        moved, stay = sequences.moved(acting, self.plan.counters or {}, self.which, counters)
+        captured.sequences, captured.warnings = moved, [*captured.warnings, *stay]
         captured.turns += self.buried
         tables = [
             infos[oid]
@@ -258,16 +259,16 @@ class Attempt:
                     f"the role may not write rows of {info.shown} itself, so it could not put them back"
                 )
 
-    def _counters(self, found: Traces, made: dict[int, TableInfo]) -> set[int]:
-        if not made:
+    def _counters(self, found: Traces, turned: set[int]) -> set[int]:
+        if not turned:
             return found.sequences
-        # counters of a table that was made with it come and go with it
+        # counters of a table that comes or goes come and go with it
         own = {
             int(oid or 0)
             for (oid,) in self.acting.rows(
                 "SELECT objid FROM pg_depend WHERE classid = 'pg_class'::regclass AND refobjid = ANY($1::oid[])"
                 " AND deptype IN ('a', 'i')",
-                [array(map(str, made))],
+                [array(map(str, turned))],
             )
         }
         return {oid for oid in found.sequences if oid not in own}

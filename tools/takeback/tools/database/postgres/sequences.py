@@ -20,7 +20,7 @@ def readable(connection: Connection) -> dict[int, tuple[str, str]]:
         "SELECT k.oid, n.nspname, k.relname FROM pg_catalog.pg_class k"
         " JOIN pg_catalog.pg_namespace n ON n.oid = k.relnamespace WHERE k.relkind = 'S' AND k.relpersistence <> 't'"
         " AND n.nspname <> 'takeback' AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')"
-        " AND pg_catalog.has_sequence_privilege(k.oid, 'SELECT')"
+        " AND CASE WHEN k.relkind = 'S' THEN pg_catalog.has_sequence_privilege(k.oid, 'SELECT') ELSE false END"
     )
     return {int(oid or 0): (schema or "", name or "") for oid, schema, name in rows}
 
