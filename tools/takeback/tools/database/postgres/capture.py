@@ -22,6 +22,7 @@ from takeback.tools.database.postgres.snapshot import Snapshot, change_of, diffe
 from takeback.tools.database.postgres.texts import bound
 from takeback.tools.database.postgres.threads import Watch
 from takeback.tools.database.postgres.traces import Traces, traces
+from takeback.tools.database.postgres.triggers import Unseen
 
 SCHEMA_KINDS = frozenset({"table", "drop", "truncate", "schema"})
 EXPLAINED = frozenset(
@@ -35,10 +36,6 @@ EXPLAINED = frozenset(
 
 class Rehearse(Exception):
     """The statements change the schema, which has to be looked at before they run."""
-
-
-class Unseen(Exception):
-    """The triggers do not cover what was changed: it has to be seen in the other way."""
 
 
 @dataclass(slots=True)
@@ -253,6 +250,8 @@ class Attempt:
         ]
         for info in tables:
             self._rows(info, hidden=info.oid in found.exclusive)
+        if self.plan.by_triggers:
+            triggers.forget(acting)
         for info in (*tables, *(turn.info for turn in captured.turns)):
             if not info.writable and info.kind == "r":
                 captured.lasting.append(
@@ -367,6 +366,8 @@ def rehearse(connections: Connections, plan: Plan, bounds: Bounds, watch: Watch)
     """
     plan.rehearsed = True
     with connections.use(watch) as connection:
+        if plan.counters is None:
+            plan.counters = sequences.values(connection, sequences.readable(connection))
         connection.run("BEGIN")
         connection.run("SAVEPOINT _takeback_rehearsal")
         for statement in plan.statements:

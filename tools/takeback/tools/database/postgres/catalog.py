@@ -1,4 +1,4 @@
-"""What the server's catalogs say of tables and counters. Read with `search_path` fixed, so that every name is spelled in full."""
+"""What the server's catalogs say of tables. Read with `search_path` fixed, so that every name is spelled in full."""
 
 from __future__ import annotations
 

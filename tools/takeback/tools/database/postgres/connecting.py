@@ -107,7 +107,6 @@ class Connections:
         except ImportError as error:
             raise Refused(MISSING, advice=INSTALL) from error
         password = _password(self.name)
-        given = {} if password is None else {"password": password}
         try:
             made = psycopg.connect(
                 self.settings.url,
@@ -115,8 +114,7 @@ class Connections:
                 connect_timeout=CONNECT_SECONDS,
                 application_name="takeback",
                 client_encoding="UTF8",
-                fallback_application_name="takeback",
-                **given,
+                password=password,
             )
         except psycopg.ProgrammingError as error:
             # what libpq says of an address that it cannot read repeats the address

@@ -1,6 +1,6 @@
 """A connection that speaks the extended protocol only, in texts: what PostgreSQL writes is what PostgreSQL reads again.
 
-The simple protocol runs every statement of a text (`SELECT 1; COMMIT; DROP …`), the extended one exactly one. It is used here for
+The simple protocol runs every statement of a text (`SELECT 1; COMMIT; DROP …`), the extended one exactly one. That is used for
 everything, with and without parameters, on the level of libpq, where nothing chooses for itself. All calls block: they belong
 into threads (`threads.py`).
 """

@@ -1,4 +1,4 @@
-"""What was captured, as effects: states with fingerprints and images, counts and samples for people, and how it is taken back."""
+"""What was captured, as effects: states with fingerprints and images, counts and samples, and how it is taken back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables that were dropped wait in a schema of their own, whole: rows, indexes, constraints, grants. Bringing one back is moving it.
+"""Tables that were dropped wait in a schema of their own, whole: rows, indexes, constraints, grants. Then they are moved back.
 
 Source of what moves along: https://www.postgresql.org/docs/current/sql-altertable.html (SET SCHEMA)
 """

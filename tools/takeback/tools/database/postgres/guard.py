@@ -7,6 +7,7 @@ know what a function does. What gets through is watched while it runs (`capture.
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import Final, Literal
 
 from takeback.tools.contract import ToolError
@@ -55,9 +56,29 @@ REFUSED_PAIRS: Final[dict[tuple[str, str], str]] = {
     ("prepare", "transaction"): _TRANSACTION,
 }
 
-FUNCTIONS: Final = frozenset(
-    ["pg_notify", "pg_reload_conf", "pg_rotate_logfile", "pg_switch_wal", "pg_create_restore_point", "pg_promote", "pg_wal_replay_pause", "pg_wal_replay_resume", "pg_backup_start", "pg_backup_stop", "pg_terminate_backend", "pg_cancel_backend", "pg_log_backend_memory_contexts", "pg_read_file", "pg_read_binary_file", "pg_ls_dir", "pg_ls_logdir", "pg_ls_waldir", "pg_ls_archive_statusdir", "pg_ls_tmpdir", "pg_stat_file", "pg_file_write", "pg_file_sync", "pg_file_rename", "pg_file_unlink", "pg_logdir_ls", "pg_current_logfile", "lo_create", "lo_creat", "lo_import", "lo_export", "lo_from_bytea", "lo_put", "lo_unlink", "lo_open", "lo_close", "lowrite", "loread", "lo_write", "lo_truncate", "lo_truncate64", "lo_get", "lo_lseek", "lo_lseek64", "lo_tell", "lo_tell64", "pg_export_snapshot", "pg_import_system_collations", "set_config", "pg_settings_set", "txid_current_if_assigned", "pg_replication_origin_create", "pg_replication_origin_drop", "pg_replication_origin_advance", "pg_replication_origin_session_setup", "pg_replication_origin_session_reset", "pg_replication_origin_xact_setup", "pg_replication_slot_advance", "pg_create_physical_replication_slot", "pg_create_logical_replication_slot", "pg_drop_replication_slot", "pg_copy_physical_replication_slot", "pg_copy_logical_replication_slot", "pg_sync_replication_slots", "pg_logical_emit_message", "pg_logical_slot_get_changes", "pg_logical_slot_get_binary_changes", "pg_logical_slot_peek_changes", "query_to_xml", "query_to_xmlschema", "query_to_xml_and_xmlschema", "cursor_to_xml", "cursor_to_xmlschema", "ts_stat", "pg_stat_reset", "pg_stat_reset_shared", "pg_stat_reset_single_table_counters", "pg_stat_reset_single_function_counters", "pg_stat_reset_slru", "pg_stat_reset_replication_slot", "pg_stat_reset_subscription_stats", "pg_stat_statements_reset", "pg_extension_config_dump", "pg_prewarm", "pg_buffercache_evict", "pg_nextoid", "pg_clear_relation_stats", "pg_restore_relation_stats", "pg_clear_attribute_stats", "pg_restore_attribute_stats", "pg_split_walfile_name"]
-)
+# fmt: off
+FUNCTIONS: Final = frozenset({
+    "cursor_to_xml", "cursor_to_xmlschema", "lo_close", "lo_creat", "lo_create", "lo_export", "lo_from_bytea",
+    "lo_get", "lo_import", "lo_lseek", "lo_lseek64", "lo_open", "lo_put", "lo_tell", "lo_tell64", "lo_truncate",
+    "lo_truncate64", "lo_unlink", "lo_write", "loread", "lowrite", "pg_backup_start", "pg_backup_stop",
+    "pg_buffercache_evict", "pg_cancel_backend", "pg_clear_attribute_stats", "pg_clear_relation_stats",
+    "pg_copy_logical_replication_slot", "pg_copy_physical_replication_slot", "pg_create_logical_replication_slot",
+    "pg_create_physical_replication_slot", "pg_create_restore_point", "pg_current_logfile",
+    "pg_drop_replication_slot", "pg_export_snapshot", "pg_extension_config_dump", "pg_file_rename", "pg_file_sync",
+    "pg_file_unlink", "pg_file_write", "pg_import_system_collations", "pg_log_backend_memory_contexts",
+    "pg_logdir_ls", "pg_logical_emit_message", "pg_logical_slot_get_binary_changes", "pg_logical_slot_get_changes",
+    "pg_logical_slot_peek_changes", "pg_ls_archive_statusdir", "pg_ls_dir", "pg_ls_logdir", "pg_ls_tmpdir",
+    "pg_ls_waldir", "pg_nextoid", "pg_notify", "pg_prewarm", "pg_promote", "pg_read_binary_file", "pg_read_file",
+    "pg_reload_conf", "pg_replication_origin_advance", "pg_replication_origin_create", "pg_replication_origin_drop",
+    "pg_replication_origin_session_reset", "pg_replication_origin_session_setup", "pg_replication_origin_xact_setup",
+    "pg_replication_slot_advance", "pg_restore_attribute_stats", "pg_restore_relation_stats", "pg_rotate_logfile",
+    "pg_stat_file", "pg_stat_reset", "pg_stat_reset_replication_slot", "pg_stat_reset_shared",
+    "pg_stat_reset_single_function_counters", "pg_stat_reset_single_table_counters", "pg_stat_reset_slru",
+    "pg_stat_reset_subscription_stats", "pg_stat_statements_reset", "pg_switch_wal", "pg_sync_replication_slots",
+    "pg_terminate_backend", "pg_wal_replay_pause", "pg_wal_replay_resume", "query_to_xml",
+    "query_to_xml_and_xmlschema", "query_to_xmlschema", "set_config", "ts_stat",
+})
+# fmt: on
 """Functions that reach outside, outlive the transaction or run other texts. `READ ONLY` lets most of them through."""
 _FUNCTION_FAMILIES: Final = re.compile(
     r"(pg_(try_)?advisory_\w+|dblink\w*|postgres_fdw_\w+|crosstab\w*|connectby|xpath_table|pg_logical_\w+|http(_\w+)?"
@@ -133,7 +154,7 @@ def _leading(tokens: list[Token]) -> tuple[str, str]:
 
 def _selects_into(tokens: list[Token]) -> bool:
     # INTO after a top-level SELECT makes a table; INSERT INTO and MERGE INTO stand right behind their verb
-    for before, token in zip(tokens, tokens[1:], strict=False):
+    for before, token in pairwise(tokens):
         if token == Token("word", "into") and before not in (Token("word", "insert"), Token("word", "merge")):
             return True
     return False
@@ -141,6 +162,8 @@ def _selects_into(tokens: list[Token]) -> bool:
 
 def _check_functions(tokens: list[Token]) -> None:
     for token, following in zip(tokens, [*tokens[1:], Token("sign", "")], strict=True):
+        if token.kind in ("word", "name") and token.text == "takeback" and following == Token("sign", "."):
+            raise _refusal("What lies in the schema takeback", "It is how changes are seen.")
         if token.kind not in ("word", "name") or following != Token("sign", "("):
             continue
         name = token.text.lower()

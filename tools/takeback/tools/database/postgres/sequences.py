@@ -1,4 +1,4 @@
-"""Counters: PostgreSQL moves them outside of transactions, so they are read before and after, and set back only by comparison."""
+"""Counters: PostgreSQL moves them outside of transactions, so they are read before and after, and set back by comparison."""
 
 from __future__ import annotations
 

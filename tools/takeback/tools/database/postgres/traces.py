@@ -63,15 +63,15 @@ def traces(connection: Connection) -> Traces:
             found.shared.append(name or "")
         elif schema == "pg_catalog":
             found.large_objects = found.large_objects or (name or "").startswith("pg_largeobject")
-        elif persistence == "t" or (schema or "").startswith("pg_"):
-            continue  # temporary tables end with the call; TOAST tables follow theirs
+        elif persistence == "t" or schema == "takeback" or (schema or "").startswith("pg_"):
+            continue  # temporary tables end with the call; TOAST tables follow theirs; the log is our own
         elif kind == "S":
             found.sequences.add(oid)
         elif kind == "f":
             found.foreign.append(name or "")
         elif kind == "m":
             found.materialized.append(name or "")
-        elif kind == "r" and schema != "takeback":
+        elif kind == "r":
             (found.written if mode == WRITING else found.strong).add(oid)
             if mode == "AccessExclusiveLock":
                 found.exclusive.add(oid)

@@ -43,14 +43,22 @@ def wake(connection: Connection) -> None:
     connection.run("SELECT pg_catalog.set_config('takeback.active', '1', true)")
 
 
+class Unseen(Exception):
+    """The triggers do not cover what was changed: it has to be seen in the other way."""
+
+
+def forget(connection: Connection) -> None:
+    """Remove what the open transaction's triggers wrote down: it has been read."""
+    connection.run("SELECT pg_catalog.set_config('takeback.active', '', true)")
+    connection.run(f"SELECT {SCHEMA}.forget()")
+
+
 def difference(connection: Connection, info: TableInfo, budget: Budget) -> TableChange | None:
     """What the open transaction changed in a table, as the log has it.
 
     :raises Unseen: the table has no trigger.
     :raises TooMuch: the images are more than may be kept.
     """
-    from takeback.tools.database.postgres.capture import Unseen
-
     armed = connection.value(
         "SELECT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = $1::oid AND tgname = $2 AND tgenabled = 'A')",
         [str(info.oid), TRIGGER],
