@@ -21,7 +21,7 @@ create table items (order_id bigint references orders on delete cascade, line in
 create table loose (a int, b text, c jsonb, d inet);
 create table audit (id serial primary key, what text, row_id text);
 create table totals (customer int primary key, orders int not null default 0);
-create table optional (id int primary key, customer int references customers on delete set null, v text);
+create table optional (id int primary key, customer int references customers on delete set null on update cascade, v text);
 create table parts (id int not null, kind text not null, v numeric, primary key (id, kind)) partition by list (kind);
 create table parts_a partition of parts for values in ('a', 'b');
 create table parts_b partition of parts default;

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
 from blake3 import blake3
 
-from takeback.tools.database import names
 from takeback.tools.database.postgres.driver import Connection, array, identifier
 
 USUAL: Final = "public"
@@ -52,6 +51,8 @@ class TableInfo:
     """Of users, enabled."""
     noisy: bool
     """Whether writing to it makes other things happen: triggers, rules, foreign keys with cascades onto others."""
+    loud: bool
+    """Whether some of its triggers and rules run even where those of others sleep (ENABLE ALWAYS, ENABLE REPLICA)."""
 
     @cached_property
     def stored(self) -> tuple[Column, ...]:
@@ -148,7 +149,10 @@ SELECT k.oid, n.nspname, k.relname, k.relkind,
      WHERE t.tgrelid = k.oid AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND t.tgname NOT LIKE '!takeback%'),
   EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = k.oid AND r.ev_type <> '1' AND r.ev_enabled <> 'D')
     OR EXISTS (SELECT FROM pg_constraint c WHERE c.confrelid = k.oid AND c.contype = 'f'
-      AND (c.confdeltype NOT IN ('a', 'r') OR c.confupdtype NOT IN ('a', 'r')))
+      AND (c.confdeltype NOT IN ('a', 'r') OR c.confupdtype NOT IN ('a', 'r'))),
+  EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = k.oid AND NOT t.tgisinternal AND t.tgenabled IN ('A', 'R')
+      AND t.tgname NOT LIKE '!takeback%')
+    OR EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = k.oid AND r.ev_type <> '1' AND r.ev_enabled IN ('A', 'R'))
 FROM pg_class k JOIN pg_namespace n ON n.oid = k.relnamespace
 """
 
@@ -197,7 +201,7 @@ def all_tables(connection: Connection, limit: int) -> list[TableInfo]:
 
 
 def _info(row: tuple[str | None, ...]) -> TableInfo:
-    oid, schema, name, kind, columns, key, owned, readable, writable, secured, triggers, noisy = (
+    oid, schema, name, kind, columns, key, owned, readable, writable, secured, triggers, noisy, loud = (
         value or "" for value in row
     )
     trigger_names: list[str] = json.loads(triggers)
@@ -216,17 +220,8 @@ def _info(row: tuple[str | None, ...]) -> TableInfo:
         secured=secured == "t",
         triggers=tuple(trigger_names),
         noisy=noisy == "t" or bool(trigger_names),
+        loud=loud == "t",
     )
-
-
-def plain(info: TableInfo) -> TableInfo:
-    """The same without what changes by itself, for comparing."""
-    return replace(info, owned=True, readable=True, writable=True, secured=False, triggers=(), noisy=False)
-
-
-def object_of(database: str, info: TableInfo) -> str:
-    """The object that a table is."""
-    return str(names.Name(database, info.shown))
 
 
 _DEFINITION: Final = """

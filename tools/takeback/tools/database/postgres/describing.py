@@ -117,6 +117,8 @@ def judged(info: TableInfo, *, quiet: bool) -> tuple[Reversibility, str]:
         return "irreversible", "Row security may hide rows." if info.secured else "The role may not read it."
     if info.kind == "r" and not info.writable:
         return "irreversible", "The role may not insert, update and delete its rows, so it could not put them back."
+    if info.loud:
+        return "compensable", "Some of its triggers are always on, so they run again when rows are put back."
     if info.noisy and not quiet and info.kind in ("r", "p"):
         return "compensable", NOT_SILENT
     return "reversible", ""

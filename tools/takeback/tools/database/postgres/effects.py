@@ -140,13 +140,15 @@ def _judge(captured: Captured, told: Told, *, silent: bool) -> None:
         told.reason = f"It cannot be taken back: {'; '.join(dict.fromkeys(captured.lasting))}."
         told.how = "It cannot be taken back."
         return
-    noisy = [change.info.shown for change in captured.tables if change.info.noisy]
-    if noisy and not silent:
+    noisy = sorted(change.info.shown for change in captured.tables if change.info.noisy)
+    loud = sorted(change.info.shown for change in captured.tables if change.info.loud)
+    if loud or (noisy and not silent):
         told.reversibility = "compensable"
         told.reason = (
-            f"The role may not keep triggers and cascades silent, so those of {', '.join(sorted(noisy))}"
-            " run again when the rows are put back."
-        )
+            f"The role may not keep triggers and cascades silent, so those of {', '.join(noisy)}"
+            if not silent
+            else f"Triggers of {', '.join(loud)} are always on, so they"
+        ) + " run again when the rows are put back."
         told.how = "Put the earlier rows back; triggers and cascades run again."
 
 

@@ -89,7 +89,10 @@ def swap(connection: Connection, wants: Sequence[Want], *, quiet: bool, graveyar
     try:
         _return_tables(connection, wants, refs)
         work = _work(connection, wants, found)
+        # checks, generated columns and triggers may call functions by the names that the role usually finds them under
+        connection.run("SET LOCAL search_path TO DEFAULT")
         warnings = _write(connection, work, quiet=quiet)
+        connection.run("SET LOCAL search_path = pg_catalog, pg_temp")
         _leave_tables(connection, wants, found, refs, graveyard_name)
     except (LostRace, references.Dangling, graveyard.CannotWait, _Changed) as error:
         return Drift(tuple(found), f"{error}")
@@ -104,7 +107,8 @@ def swap(connection: Connection, wants: Sequence[Want], *, quiet: bool, graveyar
             return Drift((*found[:index], drift, *found[index + 1 :]), "others draw numbers from the counter")
     after = look(connection, asks)
     wrong = [want for want, now in zip(wants, after, strict=True) if now.digest != want.effect.after.digest]
-    if wrong and quiet:
+    loud = any(now.info is not None and now.info.loud for now in found)
+    if wrong and quiet and not loud:
         raise Refused(
             f"{', '.join(want.effect.object for want in wrong[:3])} did not read back as it was put back, so nothing was done.",
             advice="Look at the table's types, constraints and rules; then settle it by hand.",
@@ -208,9 +212,12 @@ def _line(info: TableInfo, row: Row | None) -> Line | None:
 def _write(connection: Connection, work: Sequence[TableWork], *, quiet: bool) -> tuple[str, ...]:
     if quiet:
         writing.replace(connection, work)
+        connection.run("SET LOCAL search_path = pg_catalog, pg_temp")
         references.check(connection, work)
-        return ()
+        return _loud(work)
+    connection.run("SET LOCAL search_path = pg_catalog, pg_temp")
     ordered = references.in_order(connection, work)
+    connection.run("SET LOCAL search_path TO DEFAULT")
     last: ServerFailure | None = None
     for order in writing.ORDERS:
         try:
@@ -226,6 +233,11 @@ def _write(connection: Connection, work: Sequence[TableWork], *, quiet: bool) ->
         raise last
     noisy = [each.info.shown for each in work if each.info.noisy]
     return (f"Triggers and cascades of {', '.join(noisy)} ran again.",) if noisy else ()
+
+
+def _loud(work: Sequence[TableWork]) -> tuple[str, ...]:
+    names = [each.info.shown for each in work if each.info.loud]
+    return (f"Triggers of {', '.join(names)} that are always on ran again.",) if names else ()
 
 
 # -- counters --------------------------------------------------------------------------------------------------------------
