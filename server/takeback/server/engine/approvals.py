@@ -26,6 +26,7 @@ from takeback.journal.states import Effect
 from takeback.journal.views import ApprovalView
 from takeback.server.engine.answers import EngineError
 from takeback.server.engine.core import Core
+from takeback.server.engine.graph import PARTIAL
 
 _PRECEDENCE = {"granted": 0, "denied": 1, "requested": 2}
 """A question may be open twice (two processes asked at once); what a person has said counts first."""
@@ -50,9 +51,22 @@ def target_digest(effects: Sequence[Effect], counts: Mapping[str, int]) -> str:
 
     What will stand there is not part of it: the same call may give another result a moment later (`now()`).
     """
-    parts = sorted(f"{effect.system}\0{effect.object}\0{effect.before.digest}" for effect in effects)
+    parts = sorted(f"{effect.system}\0{_bound(effect)}" for effect in effects)
     parts += [f"{what}\0{count}" for what, count in sorted(counts.items())]
     return "blake3:" + blake3("\0\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _bound(effect: Effect) -> str:
+    """What of an effect has to be the same when the call is repeated. Counters move on with each preparation, and keys of new
+    rows with them; the rows that one action touched are named by an image that also holds what they became."""
+    before, after = effect.before, effect.after
+    if before.kind == "sequence":
+        return f"{effect.object}\0counter"
+    if before.absent and after.kind == "row":
+        return f"{effect.object.rpartition('/')[0]}\0new row"
+    if before.kind == PARTIAL:
+        return f"{effect.object}\0{before.content or before.digest}"
+    return f"{effect.object}\0{before.digest}"
 
 
 async def find_or_ask(core: Core, wanted: Wanted) -> ApprovalView:

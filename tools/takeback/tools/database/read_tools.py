@@ -8,7 +8,7 @@ from pydantic import Field
 
 from takeback.tools.contract import EVERYTHING, Arguments, CallContext, ReadTool, Result
 from takeback.tools.database.port import Column, Description, ForeignKey, Rows, Table
-from takeback.tools.database.toolkit import DatabaseName, DatabaseTool, Sql, Values, statement
+from takeback.tools.database.toolkit import DatabaseName, DatabaseTool, Sql, Values, statement, told
 
 __all__ = ["Column", "DescribeDatabaseTool", "ForeignKey", "ListDatabasesTool", "QueryDatabaseTool", "Table"]
 
@@ -93,7 +93,8 @@ class DescribeDatabaseTool(DatabaseTool, ReadTool[DescribeDatabase]):
 
     async def run(self, arguments: DescribeDatabase, context: CallContext) -> Description:
         id = self.id_of(arguments.database)
-        found = await self.opened(id).describe_all()
+        with told():
+            found = await self.opened(id).describe_all()
         return found.model_copy(update={"database": self.shown(id)})
 
 

@@ -1,0 +1,102 @@
+"""Random histories of statements on PostgreSQL through the whole engine, taken back: every cell as before, or said where not.
+
+`TAKEBACK_SQL_HISTORIES` sets how many (`make sql-histories` sets more than the everyday run).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from tests.postgres_server import Server, drop, fresh, server
+from tests.server.engine.bench import ALICE, Bench, settings_for
+from tests.tools.database.postgres.world import build, difference, dump, statement
+
+from takeback.server.engine.answers import EngineError
+from takeback.server.engine.engine import Engine
+from takeback.server.settings import ToolSettings
+from takeback.tools.database.settings import DatabaseSettings
+
+HISTORIES = int(os.environ.get("TAKEBACK_SQL_HISTORIES", "60"))
+FIRST = int(os.environ.get("TAKEBACK_SQL_FIRST", "0"))
+
+
+@pytest.fixture(params=[18, 16, 15])
+def world(request: pytest.FixtureRequest) -> Iterator[tuple[Server, str]]:
+    running = server(request.param)
+    name = fresh(running)
+    with psycopg.connect(running.url(name), autocommit=True) as connection:
+        build(connection)
+    yield running, name
+    drop(running, name)
+
+
+async def open_bench(folder: Path, running: Server, name: str, **more: Any) -> Bench:
+    settings = settings_for(
+        folder, tools=ToolSettings(), databases={"shop": DatabaseSettings(url=running.url(name), **more)}
+    )
+    engine = await Engine.open(settings)
+    engine.core.retry_pauses = ()
+    return Bench(engine, folder / "work")
+
+
+def counters(told: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in told.items() if name.startswith("counter ")}
+
+
+async def act(
+    bench: Bench, run: str, connection: psycopg.Connection[Any], chance: random.Random, drawn: set[str]
+) -> bool:
+    """One random statement, or a few; numbers that a failed call drew stay drawn."""
+    before = counters(dump(connection))
+    texts = [statement(chance) for _ in range(chance.choice((1, 1, 1, 3)))]
+    given: dict[str, Any] = {"sql": texts[0]} if len(texts) == 1 else {"statements": [{"sql": text} for text in texts]}
+    answer = await bench.call("execute_sql", run, database="shop", **given)
+    assert answer.status in ("applied", "failed", "pending_approval"), (texts, answer)
+    if answer.status != "applied":
+        assert answer.error is not None and answer.error.code not in ("target_error",), (texts, answer.error)
+        after = counters(dump(connection))
+        drawn |= {name for name in {*before, *after} if before.get(name) != after.get(name)}
+    return answer.status == "applied"
+
+
+def without(told: dict[str, Any], drawn: set[str]) -> dict[str, Any]:
+    return {name: value for name, value in told.items() if name not in drawn}
+
+
+async def test_random_histories_are_taken_back_cell_by_cell(tmp_path: Path, world: tuple[Server, str]) -> None:
+    running, name = world
+    bench = await open_bench(tmp_path, running, name)
+    try:
+        with psycopg.connect(running.url(name), autocommit=True) as connection:
+            for seed in range(FIRST, FIRST + HISTORIES):
+                chance = random.Random(f"{seed}")
+                drawn: set[str] = set()
+                before = dump(connection)
+                run = await bench.start(str(seed))
+                did = [await act(bench, run, connection, chance, drawn) for _ in range(chance.randrange(1, 8))]
+                done = dump(connection)
+                try:
+                    answer = await bench.back(run_id=run)
+                except EngineError as error:
+                    assert error.code == "nothing" and not (any(did) and without(done, drawn) != without(before, drawn))
+                    continue
+                assert answer.status == "complete", (seed, answer.report)
+                after = dump(connection)
+                assert without(after, drawn) == without(before, drawn), (seed, difference(before, after))
+                if chance.random() < 0.3:
+                    redone = await bench.engine.redo(ALICE, str(answer.rollback_id))
+                    assert redone.status == "complete", (seed, redone.report)
+                    again = dump(connection)
+                    assert without(again, drawn) == without(done, drawn), (seed, "redo", difference(done, again))
+                    answer = await bench.back(run_id=run)
+                    assert answer.status == "complete", (seed, answer.report)
+                    final = dump(connection)
+                    assert without(final, drawn) == without(before, drawn), (seed, difference(before, final))
+    finally:
+        await bench.engine.close()
