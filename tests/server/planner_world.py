@@ -141,9 +141,13 @@ def settled_plan(
     raise AssertionError("the planner asks for ever")
 
 
-def execute(plan: Plan, tree: Tree) -> list[str]:
+def execute(plan: Plan, tree: Tree, entries: Sequence[Entry] = ()) -> list[str]:
     """Do the plan's steps with compare-and-swap; the entries that are taken back. A refused swap stays undone, and so does
-    what lies under it."""
+    what lies under it.
+
+    :param entries: whose compensations put back what was there before; of others they leave everything as it is.
+    """
+    made_up = {entry.id: entry.effects for entry in entries}
     gone: list[str] = []
     stayed: list[PlanStep] = []
     for step in plan.steps:
@@ -156,6 +160,9 @@ def execute(plan: Plan, tree: Tree) -> list[str]:
         )
         if not under and tree.swap(step.effects):
             gone.append(step.entry_id)
+            for effect in reversed(made_up.get(step.entry_id, ())) if step.decision == "compensate" else ():
+                if tree.look(effect.object, effect.after).same(effect.after):
+                    tree.put(effect.object, effect.before)
         else:
             stayed.append(step)
     return gone

@@ -192,7 +192,7 @@ def the_order_of_reading_is_irrelevant(planning: Planning, history: History) -> 
 def a_finished_rollback_has_nothing_left_to_do(planning: Planning, history: History) -> None:
     # what only the swap can tell is left out: a plan that is refused on the way is not finished
     plan = settled(planning, history, cascade=["run_b"])
-    gone = set(execute(plan, history.tree))
+    gone = set(execute(plan, history.tree, history.entries))
     if any(step.entry_id not in gone for step in plan.steps if step.decision in GONE):
         return
     history.entries = [entry for entry in history.entries if entry.id not in gone]
