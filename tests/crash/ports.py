@@ -68,7 +68,11 @@ class Faults:
             (objects, "put", _quota),
             (objects, "put_stream", _quota),
             (objects, "sweep_files", _disk),
-            *((system, name, _unavailable) for system in core.systems.values() for name in ("swap", "collect")),
+            *(
+                (system, name, _unavailable)
+                for system in core.systems.values()
+                for name in ("swap", "swap_each", "collect")
+            ),
         ]:
             setattr(port, name, self.wrapped(getattr(port, name), failed))
 

@@ -20,6 +20,7 @@ from takeback.journal import events as _events
 from takeback.journal.events import BaseEvent, Event, Recorded
 from takeback.journal.ids import RunId
 from takeback.journal.log import JournalError
+from takeback.journal.states import trusted
 
 SALT_BYTES: Final = 16
 
@@ -58,7 +59,8 @@ class Row:
 
 def recorded(row: Row, event: BaseEvent | None) -> Recorded:
     """Put an event beside its place in the journal, without validating once more what was validated already."""
-    return Recorded.model_construct(
+    return trusted(
+        Recorded,
         position=row.position,
         seq=row.seq,
         mac=row.mac.hex(),

@@ -13,7 +13,7 @@ later PostgreSQL. What an implementation must promise:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, TypeVar
@@ -152,11 +152,18 @@ class Journal(ABC):
 
     @abstractmethod
     async def touching(
-        self, system: str, objects: Iterable[str], *, nested: bool = False, after: int = 0
+        self,
+        system: str,
+        objects: Iterable[str],
+        *,
+        nested: bool = False,
+        after: int = 0,
+        besides: Collection[str] = (),
     ) -> Sequence[ActionView]:
         """Actions with an effect on one of the objects, oldest first, with intents after position `after`.
 
         :param nested: also actions on objects below one of them, or on an ancestor of one of them (`/` separates).
+        :param besides: ids of actions that are known already and left out.
         """
 
     @abstractmethod

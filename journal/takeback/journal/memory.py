@@ -5,7 +5,7 @@ For tests, for shadow runs that nobody wants to keep, and as the shortest statem
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TypeVar, cast
 
@@ -181,14 +181,23 @@ class MemoryJournal(Journal):
         return [self._whole(cast("V", view)) for _, view in found[:limit]]
 
     async def touching(
-        self, system: str, objects: Iterable[str], *, nested: bool = False, after: int = 0
+        self,
+        system: str,
+        objects: Iterable[str],
+        *,
+        nested: bool = False,
+        after: int = 0,
+        besides: Collection[str] = (),
     ) -> Sequence[ActionView]:
         self._check_open()
         asked = list(objects)
         found = {
             (position, action_id)
             for owner, object, position, action_id in self._now.touched
-            if owner == system and position > after and any(_concerns(object, name, nested) for name in asked)
+            if owner == system
+            and position > after
+            and action_id not in besides
+            and any(_concerns(object, name, nested) for name in asked)
         }
         actions = [self._now.get("action", action_id) for _, action_id in sorted(found)]
         return [action for action in actions if isinstance(action, ActionView)]

@@ -10,6 +10,7 @@ from takeback.journal.chain import Row, decode, digest
 from takeback.journal.events import Recorded
 from takeback.journal.frames import bases_of, pack, unpack
 from takeback.journal.ids import RunId
+from takeback.journal.states import trusted
 
 _ROWS: Final = (
     "SELECT position, runs.name, seq, type, at, action_id, payload, salt, payload_digest, mac, keys.name FROM events "
@@ -18,7 +19,7 @@ _ROWS: Final = (
 
 _RUNS_OF: Final = "SELECT run FROM events WHERE position IN ({})"
 
-_MOST_KNOWN: Final = 256
+_MOST_KNOWN: Final = 2048
 
 
 class Payloads:
@@ -41,8 +42,8 @@ class Payloads:
         if payload is None:
             raise ValueError(f"the event at {position} is not there")
         event = decode(type, payload)
-        return Recorded.model_construct(
-            position=position, seq=0, mac="", key_id="", event=event, type=type, run_id=event.run_id
+        return trusted(
+            Recorded, position=position, seq=0, mac="", key_id="", event=event, type=type, run_id=event.run_id
         )
 
     def _typed(self, position: int) -> tuple[str, bytes | None]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final, TypeVar
@@ -247,11 +247,17 @@ class SqliteJournal(Journal):
         )
 
     async def touching(
-        self, system: str, objects: Iterable[str], *, nested: bool = False, after: int = 0
+        self,
+        system: str,
+        objects: Iterable[str],
+        *,
+        nested: bool = False,
+        after: int = 0,
+        besides: Collection[str] = (),
     ) -> Sequence[ActionView]:
         asked = list(objects)
         return await self._ask(
-            lambda connection: stored.touching(connection, system, asked, nested=nested, after=after)
+            lambda connection: stored.touching(connection, system, asked, nested=nested, after=after, besides=besides)
         )
 
     async def position(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final, TypeVar, cast
 
 from takeback.journal.events import BaseEvent, Recorded
@@ -74,10 +74,15 @@ class Views:
         action_id = getattr(event, "action_id", None)
         if action_id is None or getattr(event, "type", "") in _BEGINS:
             return None
-        action = self.get("action", action_id)
-        if isinstance(action, ActionView) and action.run_id == event.run_id:
-            return action.position
-        return None
+        changed = self._changed.get(("action", action_id))
+        if changed is not None:
+            return changed[1] if changed[0].run_id == event.run_id else None
+        found = self._connection.execute(
+            "SELECT first_position FROM views WHERE kind = 'action' AND id = ? "
+            "AND run = (SELECT row FROM names WHERE name = ?)",
+            (action_id, event.run_id),
+        ).fetchone()
+        return None if found is None else int(found[0])
 
     def fold(self, recorded: Recorded) -> None:
         """Take one event in."""
@@ -223,7 +228,13 @@ def find(
 
 
 def touching(
-    connection: sqlite3.Connection, system: str, objects: Iterable[str], *, nested: bool, after: int
+    connection: sqlite3.Connection,
+    system: str,
+    objects: Iterable[str],
+    *,
+    nested: bool,
+    after: int,
+    besides: Collection[str] = (),
 ) -> list[ActionView]:
     """Actions with an effect on one of the objects, oldest first."""
     found: set[tuple[int, str]] = set()
@@ -246,7 +257,8 @@ def touching(
                     (system, *below(object), after),
                 )
             )
-    actions = (view(connection, ActionView, action_id) for _, action_id in sorted(found))
+    wanted = [action_id for _, action_id in sorted(found) if action_id not in besides]
+    actions = [view(connection, ActionView, action_id) for action_id in wanted]
     return [action for action in actions if action is not None]
 
 

@@ -49,12 +49,16 @@ def interpose(core: Core, reaper: Reaper) -> None:
 
 
 def _interpose_swap(system: TargetSystem, reaper: Reaper) -> None:
-    swap = system.swap
+    swap, swap_each = system.swap, system.swap_each
 
     async def dying_swap(*args: Any, **more: Any) -> Any:
         return await reaper.around(lambda: swap(*args, **more))
 
+    async def dying_swap_each(*args: Any, **more: Any) -> Any:
+        return await reaper.around(lambda: swap_each(*args, **more))
+
     system.swap = dying_swap  # type: ignore[method-assign] -- as above
+    system.swap_each = dying_swap_each  # type: ignore[method-assign] -- as above
 
 
 def interpose_board(memory: MemorySystem, reaper: Reaper) -> None:

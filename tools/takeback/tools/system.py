@@ -67,6 +67,14 @@ class Drifted:
 
 
 @dataclass(frozen=True, slots=True)
+class Alone:
+    """One act of several was not made, or nobody can say so: `swap` it by itself, which finds out."""
+
+    warnings: tuple[str, ...] = ()
+    """What has to be told of the attempt all the same."""
+
+
+@dataclass(frozen=True, slots=True)
 class Merged:
     """Our change can be removed alone. The effects to swap: `before` is what stands there now, `after` the merge."""
 
@@ -119,6 +127,22 @@ class TargetSystem(ABC):
         :raises Unavailable: could not be tried, or failed on the way and was put back; nothing is changed.
         :raises TargetError: something else; the caller has to look at the world.
         """
+
+    async def swap_each(self, acts: Sequence[Sequence[Effect]]) -> Sequence[Swapped | Alone]:
+        """Make several acts that have nothing to do with one another, each as `swap` would: whole or not at all.
+
+        Asked only of systems that are `side_by_side`. Override it where many at once cost less than one after the other.
+
+        :returns: parallel to the acts; whatever did not go through smoothly is `Alone`, and nothing is raised for it.
+        """
+        made: list[Swapped | Alone] = []
+        for effects in acts:
+            try:
+                result = await self.swap(effects)
+            except Exception:  # whatever it was, the act is tried again by itself, and says it then
+                result = None
+            made.append(result if isinstance(result, Swapped) else Alone())
+        return made
 
     @abstractmethod
     async def merge(self, wanted: Sequence[Effect], present: Sequence[State]) -> Merged | Clash:

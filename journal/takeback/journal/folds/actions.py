@@ -8,12 +8,14 @@ from takeback.journal import events as e
 from takeback.journal.events import BaseEvent
 from takeback.journal.folds.parts import Change, Lookup, changed, known
 from takeback.journal.ids import ActionId
+from takeback.journal.states import trusted
 from takeback.journal.views import ActionView, CheckpointView, KeyView, key_id
 
 
 def intended(event: e.ActionIntended, position: int, get: Lookup) -> list[Change]:
     """An action is about to be done; its key is in flight."""
-    action = ActionView(
+    action = trusted(
+        ActionView,
         id=event.action_id,
         run_id=event.run_id,
         version=position,
@@ -82,7 +84,8 @@ def applied(event: e.ActionApplied, position: int, get: Lookup) -> list[Change]:
 
 
 def _automatic(checkpoint_id: str, event: BaseEvent, action: ActionView, position: int, output: JsonValue) -> Change:
-    view = CheckpointView(
+    view = trusted(
+        CheckpointView,
         id=checkpoint_id,
         run_id=event.run_id,
         version=position,

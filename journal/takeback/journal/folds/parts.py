@@ -12,6 +12,7 @@ from typing import Final, NamedTuple, TypeVar, cast
 from pydantic import JsonValue
 
 from takeback.journal.ids import RollbackId
+from takeback.journal.states import altered
 from takeback.journal.views import VIEWS, AnyView, RollbackView, StepView, View
 
 
@@ -92,4 +93,4 @@ def known(get: Lookup, kind: type[V], id: str) -> V | None:
 
 def changed(view: Folded, position: int, **update: object) -> Change:
     """A view as it is after the event at a position."""
-    return Change(NAMES[type(view)], view.id, view.model_copy(update={**update, "version": position}))
+    return Change(NAMES[type(view)], view.id, altered(view, **update, version=position))

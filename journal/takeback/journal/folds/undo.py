@@ -5,12 +5,14 @@ from __future__ import annotations
 from takeback.journal import events as e
 from takeback.journal.folds.actions import key_becomes
 from takeback.journal.folds.parts import Change, Lookup, PlanPart, StepPart, changed, known, step_id
+from takeback.journal.states import trusted
 from takeback.journal.views import ActionView, OpenItem, RollbackView, StepView
 
 
 def started(event: e.RollbackStarted, position: int, get: Lookup) -> list[Change]:
     """A rollback begins."""
-    view = RollbackView(
+    view = trusted(
+        RollbackView,
         id=event.rollback_id,
         run_id=event.run_id,
         version=position,
@@ -24,13 +26,14 @@ def started(event: e.RollbackStarted, position: int, get: Lookup) -> list[Change
         redoes=event.redoes,
         approval_id=event.approval_id,
     )
-    plan = PlanPart(id=event.rollback_id, run_id=event.run_id, version=position, plan=event.plan)
+    plan = trusted(PlanPart, id=event.rollback_id, run_id=event.run_id, version=position, plan=event.plan)
     return [Change("rollback", event.rollback_id, view), Change("plan", event.rollback_id, plan)]
 
 
 def step_taken(event: e.RollbackStep, position: int, get: Lookup) -> list[Change]:
     """A step is about to be taken, or was; then its action may stand differently."""
-    step = StepView(
+    step = trusted(
+        StepView,
         index=event.index,
         action_id=event.action_id,
         run_id=event.run_id,
@@ -42,7 +45,7 @@ def step_taken(event: e.RollbackStep, position: int, get: Lookup) -> list[Change
         attempt=event.attempt,
     )
     id = step_id(event.rollback_id, event.index)
-    part = StepPart(id=id, run_id=event.run_id, version=position, rollback_id=event.rollback_id, step=step)
+    part = trusted(StepPart, id=id, run_id=event.run_id, version=position, rollback_id=event.rollback_id, step=step)
     changes = [Change("step", id, part)]
     rollback = known(get, RollbackView, event.rollback_id)
     if rollback is not None:

@@ -42,6 +42,7 @@ from takeback.server.engine.shield import shielded
 from takeback.server.engine.single import (
     UNFINISHED,
     Task,
+    Unsettled,
     check_not_held,
     failed,
     finish_unfinished,
@@ -50,8 +51,9 @@ from takeback.server.engine.single import (
     locked,
     put,
     task_of,
+    unsettled,
 )
-from takeback.tools.system import Drifted, TargetSystem
+from takeback.tools.system import Drifted
 
 Choice = Literal["theirs", "ours", "content", "beside"]
 
@@ -148,7 +150,7 @@ class Conflicts:
             raise failed(item.object, error) from error
         order = {(wanted.system, wanted.object): index for index, wanted in enumerate(task.wanted)}
         effects = sorted([effect, *rest], key=lambda one: order.get((one.system, one.object), -1))
-        return await self._swap(caller, item, task, choice, system, tuple(effects))
+        return await self._swap(caller, item, task, choice, tuple(effects))
 
     async def _settle(self, caller: Caller, item: OpenItem, choice: Choice) -> RollbackAnswer:
         """A person settles a doubt: by what is found there or, where nobody can look, by their word."""
@@ -246,7 +248,6 @@ class Conflicts:
         item: OpenItem,
         task: Task,
         choice: Choice,
-        system: TargetSystem,
         effects: tuple[Effect, ...],
     ) -> RollbackAnswer:
         rollback_id = new_rollback_id()
@@ -258,9 +259,11 @@ class Conflicts:
             expect={ViewKey("open_item", item.id): item.version},
         )
         try:
-            swapped = await put(self.core, system, effects)
+            swapped = await put(self.core, effects)
         except JournalError:
             raise
+        except Unsettled as error:
+            raise unsettled(item.object, error) from error
         except Exception as error:  # third-party code: it was looked at, and it is not there
             await self.core.record([self._end(item, rollback_id, "failed")])
             raise failed(item.object, error) from error

@@ -40,6 +40,7 @@ from takeback.server.engine.calls import NO_ACTION, NO_RUN, Call, Progress, no_p
 from takeback.server.engine.care import tend_forever
 from takeback.server.engine.conflicts import Choice, Conflicts
 from takeback.server.engine.core import Core
+from takeback.server.engine.garbage import seldom_collected
 from takeback.server.engine.open import Opened, open_core, workspace_name
 from takeback.server.engine.pipeline import Pipeline
 from takeback.server.engine.report import failure_report
@@ -123,6 +124,12 @@ class Engine:
             self._in_flight -= 1
             if self._closing and not self._in_flight:
                 self._idle.set()
+
+    @asynccontextmanager
+    async def _taking_back(self) -> AsyncGenerator[None, None]:
+        async with self._busy():
+            with seldom_collected():
+                yield
 
     # -- tools --------------------------------------------------------------------------------------------------------
 
@@ -338,7 +345,7 @@ class Engine:
         :param cascade: other runs whose later actions on the same objects may be taken back along.
         :raises EngineError: nothing to take back, contradictory wishes, a digest that does not fit.
         """
-        async with self._busy():
+        async with self._taking_back():
             wish = await wish_for_rollback(
                 self.core,
                 caller,
@@ -366,7 +373,7 @@ class Engine:
 
         :raises EngineError: unknown or foreign, at work, or nothing to redo.
         """
-        async with self._busy():
+        async with self._taking_back():
             wish = await wish_for_redo(self.core, caller, rollback_id)
             return await self._rollbacks.carry_out(
                 caller, wish, dry_run=dry_run, plan_digest=plan_digest, progress=progress
@@ -387,7 +394,7 @@ class Engine:
         :param restore: also take back what came after it.
         :raises EngineError: unknown or foreign checkpoint, or a run that must not be continued.
         """
-        async with self._busy():
+        async with self._taking_back():
             return await resume_from(
                 self.core,
                 self._rollbacks,

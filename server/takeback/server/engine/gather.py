@@ -84,9 +84,9 @@ async def others_on(core: Core, chosen: Sequence[Entry]) -> tuple[Entry, ...]:
                 by_system.setdefault(effect.system, set()).add(effect.object)
         news = list[Effect]()
         for system, objects in by_system.items():
-            for action in await core.journal.touching(system, objects, nested=True, after=first):
+            for action in await core.journal.touching(system, objects, nested=True, after=first, besides=own):
                 stands = action.stands or action.status in ("in_doubt", "intended")
-                if stands and action.id not in own and action.id not in found:
+                if stands and action.id not in found:
                     found[action.id] = action
                     news += action.effects
     return tuple(entry_of_action(action) for action in sorted(found.values(), key=lambda action: action.position))

@@ -9,10 +9,10 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from takeback.journal.ids import RunId
-from takeback.journal.states import ABSENT, Effect, Frozen, State
+from takeback.journal.states import ABSENT, Effect, State, altered
 
 if TYPE_CHECKING:
     from takeback.server.engine.plan import Entry
@@ -27,23 +27,6 @@ INSIDE = "//"
 """Ends the name of an object of another system (`files:/home/me/app.db//orders/5`) in which this one lies."""
 WHOLE = "tree:"
 """How the digest of a state begins that was taken over everything in the object, not over the object alone."""
-
-
-M = TypeVar("M", bound=Frozen)
-_put = object.__setattr__
-
-
-def trusted(kind: type[M], **values: object) -> M:
-    """A value made of parts that are values of the right types already: checking them again is half of a plan's time.
-
-    :param values: every field of the kind.
-    """
-    made = object.__new__(kind)
-    _put(made, "__dict__", values)
-    _put(made, "__pydantic_fields_set__", set(values))
-    _put(made, "__pydantic_extra__", None)
-    _put(made, "__pydantic_private__", None)
-    return made
 
 
 @dataclass(slots=True)
@@ -112,7 +95,7 @@ def _net(effects: Sequence[Effect]) -> Iterable[Effect]:
     for effect in effects:
         where = (effect.system, effect.object)
         first = found.get(where)
-        found[where] = effect if first is None else first.model_copy(update={"after": effect.after})
+        found[where] = effect if first is None else altered(first, after=effect.after)
     return found.values()
 
 

@@ -23,8 +23,8 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from takeback.journal.ids import ActionId, RunId
-from takeback.journal.states import Effect, Frozen, Reversibility, State
-from takeback.server.engine.graph import Cover, Left, Node, Touch, World, nodes_of, trusted, with_cascade
+from takeback.journal.states import Effect, Frozen, Reversibility, State, altered, trusted
+from takeback.server.engine.graph import Cover, Left, Node, Touch, World, nodes_of, with_cascade
 
 Decision = Literal[
     "restore", "already_undone", "merge", "conflict", "compensate", "irreversible", "blocked", "skip", "in_doubt"
@@ -241,8 +241,7 @@ class Planner:
                 pass
             elif self.as_left(touch, now):
                 # the same state, but the journal's own also knows where its image is kept
-                before = want.before if now.same(want.before) else now
-                swaps.append(trusted(Effect, system=want.system, object=want.object, before=before, after=want.after))
+                swaps.append(want if now.same(want.before) else altered(want, before=now))
                 assumed = assumed or guess
             elif self.world.explained(touch, now):
                 swaps.append(want)

@@ -24,14 +24,16 @@ from takeback.journal.events import (
 )
 from takeback.journal.ids import ActionId, RollbackId, RunId
 from takeback.journal.log import JournalBroken, JournalError, Stale, ViewKey
-from takeback.journal.views import ActionView, OpenItem, RollbackView, RunStatus, RunView
+from takeback.journal.states import altered, trusted
+from takeback.journal.views import ActionView, OpenItem, RollbackView, RunStatus, RunView, StepView
 from takeback.server.engine.answers import EngineError, OpenItemAnswer, RollbackAnswer, StepAnswer
 from takeback.server.engine.calls import ROLLBACK_IDS, Progress
 from takeback.server.engine.core import Core
-from takeback.server.engine.execute import Done, Executor
+from takeback.server.engine.execute import Executor
 from takeback.server.engine.faults import fault, unwritten
 from takeback.server.engine.gather import make_plan, others_on, rollback_view
 from takeback.server.engine.locks import LockTimeout
+from takeback.server.engine.outcome import Done
 from takeback.server.engine.plan import Decision, Plan, PlanStep
 from takeback.server.engine.queries import open_item_answer
 from takeback.server.engine.report import rollback_report, shown
@@ -88,16 +90,17 @@ class Rollbacks:
 
         :raises EngineError: nothing to take back, a digest that does not fit, a rollback at work already.
         """
-        plan = await self._plan(wish)
-        if dry_run:
-            return await self._planned(caller, wish, plan)
-        if plan_digest is not None and plan_digest != plan.digest:
-            raise _void(plan)
-        if plan_digest is None and wish.needs_digest:
-            return await self._planned(caller, wish, plan, wish.needs_digest)
-        if not plan.steps and not await self._sealed(wish.runs):
+        if dry_run or plan_digest is not None or wish.needs_digest:
+            plan = await self._plan(wish)
+            if dry_run:
+                return await self._planned(caller, wish, plan)
+            if plan_digest is None:
+                return await self._planned(caller, wish, plan, wish.needs_digest)
+            if plan_digest != plan.digest:
+                raise _void(plan)
+        if not wish.chosen and not await self._sealed(wish.runs):
             raise nothing()
-        touched = tuple(dict.fromkeys([*wish.runs, *wish.goal.cascade, *(step.run_id for step in plan.steps)]))
+        touched = tuple(dict.fromkeys([*wish.runs, *wish.goal.cascade, *(entry.run_id for entry in wish.chosen)]))
         bound = replace(wish, bound=plan_digest is not None)
         try:
             return await self._alone(touched, lambda: self._carry_out(caller, bound, touched, plan_digest, progress))
@@ -120,7 +123,7 @@ class Rollbacks:
         try:
             _check_redo(wish, before)
             await self._settle_in_flight(touched)
-            wish = await self._renewed(wish)
+            wish = await self._renewed(wish, ours=len(before))
             if not wish.chosen:
                 raise nothing()
             plan = await self._plan(wish)
@@ -130,7 +133,8 @@ class Rollbacks:
                 raise EngineError("busy", "Another run has just built on it.", "Look at the plan once more.")
             await self.core.record(
                 [
-                    RollbackStarted(
+                    trusted(  # a plan of thousands of steps is JSON, and need not be looked through once more
+                        RollbackStarted,
                         run_id=touched[0],
                         at=self.core.now(),
                         rollback_id=rollback_id,
@@ -145,20 +149,24 @@ class Rollbacks:
         except BaseException:
             await self._reopen(touched, rollback_id)
             raise
-        return await self._execute(rollback_id, plan, wish, touched, caller, progress)
+        return await self._execute(rollback_id, plan, wish, touched, caller, progress, ())
 
     async def _plan(self, wish: Wish) -> Plan:
         return await make_plan(self.core, wish.goal, wish.chosen, await others_on(self.core, wish.chosen))
 
-    async def _renewed(self, wish: Wish) -> Wish:
+    async def _renewed(self, wish: Wish, *, ours: int = 0) -> Wish:
         """The wish with what its entries are now: since it was read others may have acted, settled or taken back.
 
+        :param ours: events that were written since and change none of that: seals.
         :raises EngineError: it was redone meanwhile.
         """
         journal = self.core.journal
         if wish.kind == "redo":
             if wish.redoes is not None:
                 check_not_redone(await rollback_view(self.core, wish.redoes))
+            return wish
+        now = await journal.position()
+        if now == wish.seen_at + ours:
             return wish
         found: list[ActionView] = []
         if wish.after is None:
@@ -170,7 +178,7 @@ class Rollbacks:
                 found += await journal.find(ActionView, run_id=run_id, after=wish.after, oldest_first=True)
         chosen = entries_of(found)
         goal = wish.goal.model_copy(update={"chosen": tuple(entry.id for entry in chosen)})
-        return replace(wish, chosen=chosen, goal=goal)
+        return replace(wish, chosen=chosen, goal=goal, seen_at=now)
 
     async def _sealed(self, runs: Iterable[RunId]) -> bool:
         views = [await self.core.journal.get(RunView, run_id) for run_id in runs]
@@ -184,11 +192,11 @@ class Rollbacks:
         touched: tuple[RunId, ...],
         caller: Caller,
         progress: Progress,
+        begun: Sequence[StepView],
     ) -> RollbackAnswer:
-        view = await rollback_view(self.core, rollback_id)
         executor = Executor(self.core, rollback_id, stands_after=wish.stands_after, bound=wish.bound, progress=progress)
         with self.core.undoing():
-            done = await executor.run(plan, {step.index: step for step in view.steps})
+            done = await executor.run(plan, {step.index: step for step in begun})
         self.core.ballast.ensure()
         self.seen.forget(effect for one in done for effect in one.effects)
         good = all(one.good for one in done)
@@ -355,7 +363,7 @@ class Rollbacks:
                 "Start that version once more: it finishes what it began.",
             ) from error
         await self._settle_in_flight(touched)
-        return await self._execute(rollback_id, plan, wish, touched, view.by, _nobody_watches)
+        return await self._execute(rollback_id, plan, wish, touched, view.by, _nobody_watches, view.steps)
 
     # -- answers ----------------------------------------------------------------------------------------------------------
 
@@ -436,11 +444,10 @@ class Rollbacks:
             for effect in step.wanted
         }
         return [
-            step.model_copy(
-                update={
-                    "object": names.get(step.object, step.object),
-                    "objects": [names.get(each, each) for each in step.objects],
-                }
+            altered(
+                step,
+                object=names.get(step.object, step.object),
+                objects=[names.get(each, each) for each in step.objects],
             )
             for step in steps
         ]

@@ -34,6 +34,21 @@ async def wish_for_rollback(
 
     :raises EngineError: unknown or foreign ids, contradictory or empty wishes.
     """
+    seen_at = await core.journal.position()
+    wish = await _meant(core, caller, run_id, to_checkpoint, actions, last, since, cascade)
+    return replace(wish, seen_at=seen_at)
+
+
+async def _meant(
+    core: Core,
+    caller: Caller,
+    run_id: str | None,
+    to_checkpoint: str | None,
+    actions: Sequence[str],
+    last: int | None,
+    since: str | None,
+    cascade: Sequence[str],
+) -> Wish:
     if sum([to_checkpoint is not None, bool(actions), last is not None, since is not None]) > 1:
         raise EngineError(
             "invalid",

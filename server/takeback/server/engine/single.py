@@ -23,12 +23,16 @@ from takeback.server.engine.faults import advice_of, fault
 from takeback.server.engine.locks import LockTimeout
 from takeback.server.engine.report import shown
 from takeback.server.engine.settle import lock_names
-from takeback.server.engine.shield import shielded
-from takeback.tools.system import Drifted, Swapped, TargetError, TargetSystem
+from takeback.server.engine.swaps import GaveUp, swap
+from takeback.tools.system import Drifted, Swapped, TargetError
 
 log = logging.getLogger(__name__)
 
 UNFINISHED = "What was begun is finished or given up at the next start."
+
+
+class Unsettled(Exception):
+    """A swap that may stand in part, and could not be looked at or finished now: it stays begun, and is tried again."""
 
 
 # --- what is refused -----------------------------------------------------------------------------------------------------
@@ -45,6 +49,13 @@ def failed(object: str, error: Exception) -> EngineError:
     """The system refused, or failed."""
     code = error.code if isinstance(error, TargetError) else "unavailable"
     return EngineError(code, f"{shown(object)}: {fault(error)}.", advice_of(error, "Remove the cause, then repeat it."))
+
+
+def unsettled(object: str, error: Unsettled) -> EngineError:
+    """Part of it may stand."""
+    return EngineError(
+        "in_doubt", f"{shown(object)}: nobody knows yet what stands there now: {str(error).rstrip('.')}.", UNFINISHED
+    )
 
 
 async def check_not_held(core: Core, run_id: RunId) -> None:
@@ -64,18 +75,20 @@ async def check_not_held(core: Core, run_id: RunId) -> None:
 # --- swaps ---------------------------------------------------------------------------------------------------------------
 
 
-async def put(core: Core, system: TargetSystem, effects: Sequence[Effect]) -> Swapped | Drifted:
+async def put(core: Core, effects: Sequence[Effect]) -> Swapped | Drifted:
     """Swap, bounded in time; a failure that turns out to have done it is a success.
 
-    :raises Exception: whatever the system raised; the effects are not there.
+    :raises Unsettled: part of it may stand, so it must not be ended as if nothing had happened.
+    :raises Exception: whatever the system raised; it was looked at, and the effects are not there.
     """
     try:
-        return await shielded(lambda: system.swap(effects), seconds=core.settings.limits.step_seconds)
-    except Exception:
-        found = await system.look([effect.object for effect in effects], [effect.after for effect in effects])
-        if not all(now.same(effect.after) for now, effect in zip(found, effects, strict=True)):
-            raise
-        return Swapped(tuple(effects))
+        return await swap(core, effects, pauses=core.retry_pauses[:1])  # a person waits for the answer
+    except GaveUp as error:
+        if error.there:
+            return Swapped(tuple(effects))
+        if error.unsure:
+            raise Unsettled(str(error)) from error.cause
+        raise error.cause from error
 
 
 async def found_there(core: Core, effects: Sequence[Effect]) -> list[Effect]:
@@ -251,11 +264,10 @@ async def _finish_one(core: Core, rollback_id: str) -> None:
 
 async def _finish_step(core: Core, rollback_id: str, step: StepView) -> tuple[Effect, ...]:
     """The effects that are there now; none if it was given up."""
-    system = core.systems.get(step.effects[0].system) if step.effects else None
-    if system is None:
+    if not step.effects or step.effects[0].system not in core.systems:
         return ()
     try:
-        swapped = await put(core, system, step.effects)
+        swapped = await put(core, step.effects)
     except TargetError as error:
         if error.retry:
             raise  # it is out of reach for now: tried again at the next start

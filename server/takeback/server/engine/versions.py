@@ -17,7 +17,7 @@ from takeback.server.engine.locks import LockTimeout
 from takeback.server.engine.report import shown
 from takeback.server.engine.settle import lock_names
 from takeback.server.engine.shield import shielded
-from takeback.server.engine.single import UNFINISHED, check_not_held, failed, locked, put
+from takeback.server.engine.single import UNFINISHED, Unsettled, check_not_held, failed, locked, put, unsettled
 from takeback.tools.system import Drifted, TargetSystem
 
 
@@ -100,9 +100,11 @@ class _PutBack:
         )
         await core.record([started, self._step((effect,), None, "")])
         try:
-            swapped = await put(core, self.system, [effect])
+            swapped = await put(core, [effect])
         except JournalError:
             raise
+        except Unsettled as error:
+            raise unsettled(self.object, error) from error
         except Exception as error:  # third-party code: it was looked at, and it is not there
             why = failed(self.object, error)
             await core.record([self._step((), "failed", why.message), self._finished("failed")])

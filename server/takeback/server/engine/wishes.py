@@ -11,6 +11,7 @@ from pydantic import JsonValue
 
 from takeback.journal.events import Caller
 from takeback.journal.ids import RollbackId, RunId
+from takeback.journal.states import altered
 from takeback.journal.views import ActionView, RollbackView, RunView
 from takeback.server.engine.answers import EngineError
 from takeback.server.engine.core import Core
@@ -37,6 +38,8 @@ class Wish:
     """Why this is not done without the digest of a plan that was seen; empty if it is."""
     stands_after: bool | None = False
     redoes: RollbackId | None = None
+    seen_at: int = -1
+    """Position of the journal when the entries were read: as long as it is the same, they are the same."""
     bound: bool = False
     """Somebody consented to exactly one plan, so what drifts while it is executed is a conflict."""
 
@@ -61,7 +64,7 @@ def check_not_redone(view: RollbackView) -> None:
 def stored_plan(plan: Plan, wish: Wish, touched: Sequence[RunId]) -> JsonValue:
     """What a rollback is to do, as the journal keeps it; `restored` reads it back."""
     stored: dict[str, JsonValue] = {
-        "plan": plan.model_dump(mode="json"),
+        "plan": _slim(plan),
         "kind": wish.kind,
         "touched": [str(run_id) for run_id in touched],
         "whole": [str(run_id) for run_id in sorted(wish.whole)],
@@ -71,6 +74,26 @@ def stored_plan(plan: Plan, wish: Wish, touched: Sequence[RunId]) -> JsonValue:
         "bound": wish.bound,
     }
     return stored
+
+
+def _slim(plan: Plan) -> JsonValue:
+    # a step that puts back exactly what was there says everything three times; once is enough
+    steps = [
+        altered(step, effects=(), present=()) if step.decision == "restore" and step.effects == step.wanted else step
+        for step in plan.steps
+    ]
+    dumped: JsonValue = altered(plan, steps=tuple(steps)).model_dump(mode="json", exclude_defaults=True)
+    return dumped
+
+
+def _whole(plan: Plan) -> Plan:
+    steps = [
+        altered(step, effects=step.wanted, present=tuple(effect.before for effect in step.wanted))
+        if step.decision == "restore" and not step.effects
+        else step
+        for step in plan.steps
+    ]
+    return altered(plan, steps=tuple(steps))
 
 
 def touched_by(stored: JsonValue) -> tuple[RunId, ...]:
@@ -87,7 +110,7 @@ def restored(view: RollbackView) -> tuple[Plan, Wish, tuple[RunId, ...]]:
     stored = view.plan
     if not isinstance(stored, dict):
         raise ValueError("a rollback keeps its plan as an object")
-    plan = Plan.model_validate_json(json.dumps(stored["plan"]))
+    plan = _whole(Plan.model_validate_json(json.dumps(stored["plan"])))
     touched = touched_by(stored)
     whole = stored.get("whole")
     stands = stored.get("stands_after")

@@ -52,10 +52,12 @@ def unescape(text: str) -> bytes:
 class Place:
     """Where an object lies: a root, and the components below it (none for the root itself)."""
 
-    __slots__ = ("object", "parts", "root", "root_dir", "shown")
+    __slots__ = ("above", "object", "parts", "root", "root_dir", "shown")
 
     def __init__(self, object_id: str, shown: str, root: Root, root_dir: Dir, parts: tuple[bytes, ...]) -> None:
         self.object, self.shown, self.root, self.root_dir, self.parts = object_id, shown, root, root_dir, parts
+        self.above: Place | None = None
+        """The folder it lies in, once somebody has asked `Names.parent` for it."""
 
     @property
     def name(self) -> bytes:
@@ -184,12 +186,15 @@ class Names:
         """The folder a place lies in; `None` above the root."""
         if not place.parts:
             return None
+        if place.above is not None:
+            return place.above
         name = os.path.dirname(place.object)
         known = self._known.get(name)
         if known is None:
             known = self._make(place.root, place.root_dir, place.parts[:-1])
             if known.object == name and len(self._known) < _REMEMBERED:
                 self._known[name] = known
+        place.above = known
         return known
 
     def _absolute(self, raw: bytes, shown: str) -> bytes:

@@ -9,13 +9,14 @@ from typing import Final
 from pydantic import JsonValue
 
 from takeback.checkpoints.objects import ObjectError
-from takeback.journal.states import Effect, State
+from takeback.journal.states import Effect, State, altered
 from takeback.tools.files.calls import Dir
 from takeback.tools.files.fingerprint import way_of
 from takeback.tools.files.inplace import InPlace
 from takeback.tools.files.moving import Move, moved_from
 from takeback.tools.files.refusals import refusal, too_deep
 from takeback.tools.files.steps import Exchange, Step, side_ref
+from takeback.tools.files.times import FolderTimes
 from takeback.tools.files.workbench import UNREADABLE, CannotGoBack, Drift, Workbench
 from takeback.tools.system import Drifted, Swapped, TargetError, Unavailable
 
@@ -26,8 +27,9 @@ _SIDE_KEYS = frozenset({"image", "base", "drop", "meta", "top", "bytes"})
 def swap(bench: Workbench, effects: Sequence[Effect], notes: Dir) -> Swapped | Drifted:
     """Make the effects true. Runs in a worker thread."""
     changing = [effect for effect in effects if not effect.before.same(effect.after)]
-    steps = _steps(bench, changing, notes)
-    times = _Times(bench, changing)
+    steps = steps_of(bench, changing, notes)
+    times = FolderTimes(bench)
+    times.begin(changing)
     done: list[Step] = []
     current: Step | None = None
     try:
@@ -40,7 +42,7 @@ def swap(bench: Workbench, effects: Sequence[Effect], notes: Dir) -> Swapped | D
             why = f"{bench.names.locate(other).shown} is not as this change left it or expects it."
             return _drifted(bench, effects, steps, why)
         if all(where == "after" for where in standings):
-            return Swapped(_told(effects, steps, None, {}), already=True)
+            return Swapped(told(effects, steps, None, {}), already=True)
         todo = [step for step, where in zip(steps, standings, strict=True) if where != "after"]
         for step in todo:
             step.check()
@@ -49,6 +51,7 @@ def swap(bench: Workbench, effects: Sequence[Effect], notes: Dir) -> Swapped | D
             step.act()
             done.append(step)
             current = None
+        times.end(changing)
         bench.reach_anew(changing)
         times.put_back()
         times.sync()
@@ -65,15 +68,15 @@ def swap(bench: Workbench, effects: Sequence[Effect], notes: Dir) -> Swapped | D
     warnings = [*bench.warnings]
     if not bench.calls.one_step and todo:
         warnings.append(bench.calls.window)
-    seen = _read_back(bench, changing, steps)
+    bench.forget()
+    seen = read_back(bench, steps)
     if not _drop(bench, changing, steps):
         warnings.append("Not all of what could not be kept was destroyed; the next `takeback gc` tries again.")
-    return Swapped(_told(effects, steps, times, seen), tuple(warnings))
+    return Swapped(told(effects, steps, times, seen), tuple(warnings))
 
 
-def _read_back(bench: Workbench, effects: Sequence[Effect], steps: Sequence[Step]) -> dict[int, State]:
-    """What stands there now, by the identity of the effects, reached by its path anew."""
-    bench.forget()
+def read_back(bench: Workbench, steps: Sequence[Step]) -> dict[int, State]:
+    """What stands there now, by the identity of the effects. Forget the folders before, so that they are reached anew."""
     seen: dict[int, State] = {}
     for step in steps:
         try:
@@ -117,9 +120,9 @@ def unavailable(error: TargetError) -> Unavailable:
     """The same error in the class that says: nothing was changed."""
     if isinstance(error, Unavailable):
         return error
-    told = Unavailable(str(error), advice=error.advice)
-    told.code = error.code
-    return told
+    again = Unavailable(str(error), advice=error.advice)
+    again.code = error.code
+    return again
 
 
 def _unwind(step: Step | None) -> None:
@@ -167,7 +170,8 @@ def _drifted(
     return Drifted(tuple(present.get(effect.object, effect.before) for effect in effects), why)
 
 
-def _steps(bench: Workbench, effects: Sequence[Effect], notes: Dir) -> list[Step]:
+def steps_of(bench: Workbench, effects: Sequence[Effect], notes: Dir) -> list[Step]:
+    """The steps that make these effects true, in order."""
     moves = {key: pair for key, pair in moved_from(effects).items() if len(pair) == 2}
     in_moves = {id(effect) for pair in moves.values() for effect in pair}
     steps: list[tuple[int, int, Step]] = []
@@ -189,27 +193,26 @@ def _steps(bench: Workbench, effects: Sequence[Effect], notes: Dir) -> list[Step
     return [step for _, _, step in sorted(steps, key=lambda entry: entry[:2])]
 
 
-def _told(
-    effects: Sequence[Effect], steps: Sequence[Step], times: _Times | None, seen: Mapping[int, State]
+def told(
+    effects: Sequence[Effect], steps: Sequence[Step], times: FolderTimes | None, seen: Mapping[int, State]
 ) -> tuple[Effect, ...]:
     """The effects with the refs under which both sides are found from now on."""
     refs = {id(effect): ref for step in steps for effect, ref in zip(step.effects, step.refs(), strict=True)}
     kept = {key: state for step in steps for key, state in step.kept().items()}
-    told: list[Effect] = []
+    made: list[Effect] = []
     for effect in effects:
         if id(effect) not in refs:
-            told.append(effect)
+            made.append(effect)
             continue
         common = {**refs[id(effect)], **(times.ref(effect) if times is not None else {})}
-        told.append(
-            effect.model_copy(
-                update={
-                    "before": _with(kept.get(id(effect), effect.before), common),
-                    "after": _with(_seen(effect, seen), common),
-                }
+        made.append(
+            altered(
+                effect,
+                before=_with(kept.get(id(effect), effect.before), common),
+                after=_with(_seen(effect, seen), common),
             )
         )
-    return tuple(told)
+    return tuple(made)
 
 
 def _seen(effect: Effect, seen: Mapping[int, State]) -> State:
@@ -219,53 +222,4 @@ def _seen(effect: Effect, seen: Mapping[int, State]) -> State:
 
 def _with(state: State, common: dict[str, JsonValue]) -> State:
     own = {key: value for key, value in state.ref.items() if key in _SIDE_KEYS}
-    return state.model_copy(update={"ref": {**own, **common}})
-
-
-class _Times:
-    """The mtimes of the folders in which names come and go: put back where nobody else touched the folder since."""
-
-    def __init__(self, bench: Workbench, effects: Sequence[Effect]) -> None:
-        self._bench = bench
-        self._effects = [effect for effect in effects if not side_ref(effect).get("in_place")]
-        self._was = {self._key(effect): self._mtime(effect) for effect in self._effects}
-
-    @staticmethod
-    def _key(effect: Effect) -> str:
-        return os.path.dirname(effect.object)
-
-    def _folder(self, effect: Effect) -> Dir | None:
-        return self._bench.parent(self._bench.names.locate(effect.object))
-
-    def _mtime(self, effect: Effect) -> int | None:
-        folder = self._folder(effect)
-        return None if folder is None else self._bench.calls.stat_folder(folder).st_mtime_ns
-
-    def put_back(self) -> None:
-        """Where the folder's mtime is what our own earlier act left, make it what it was before that act."""
-        for effect in self._effects:
-            told = side_ref(effect).get("dir")
-            if not isinstance(told, dict) or told.get("left") != self._was[self._key(effect)]:
-                continue
-            wanted, folder = told.get("was"), self._folder(effect)
-            if isinstance(wanted, int) and folder is not None:
-                self._bench.calls.utime_folder(folder, self._bench.calls.stat_folder(folder).st_atime_ns, wanted)
-
-    def sync(self) -> None:
-        """Make the names durable: one flush a folder."""
-        seen: set[str] = set()
-        for effect in self._effects:
-            folder = self._folder(effect)
-            if folder is not None and self._key(effect) not in seen:
-                seen.add(self._key(effect))
-                self._bench.calls.sync_folder(folder)
-
-    def ref(self, effect: Effect) -> dict[str, JsonValue]:
-        """What the effect's refs say about its folder's mtime."""
-        if self._key(effect) not in self._was:
-            return {}
-        try:
-            left = self._mtime(effect)
-        except OSError:
-            left = None  # it cannot be reached any more, which takes nothing back
-        return {"dir": {"was": self._was[self._key(effect)], "left": left}}
+    return altered(state, ref={**own, **common})

@@ -17,7 +17,7 @@ import anyio.from_thread
 import anyio.to_thread
 
 from takeback.checkpoints.objects import ObjectError, ObjectStore, QuotaExceeded
-from takeback.journal.states import ABSENT, Effect, State
+from takeback.journal.states import ABSENT, Effect, State, altered
 from takeback.tools.files.calls import OPEN_READ, Calls, Dir
 from takeback.tools.files.choosing import choose_calls
 from takeback.tools.files.drafting import NAME, Draft, Limits
@@ -33,9 +33,11 @@ from takeback.tools.files.staged import FileInfo, Root, Staged
 from takeback.tools.files.staging import Stager
 from takeback.tools.files.steps import side_ref
 from takeback.tools.files.swapping import swap, unavailable
+from takeback.tools.files.together import swap_each
 from takeback.tools.files.trash import Trashes
 from takeback.tools.files.workbench import Workbench, look_at
 from takeback.tools.system import (
+    Alone,
     Clash,
     Drifted,
     Merged,
@@ -190,7 +192,7 @@ class FileSystem(TargetSystem):
         if parent is None:
             return ABSENT
         state = look_at(bench.calls, parent, place.name, like or ABSENT)
-        return state if state.absent else state.model_copy(update={"ref": {"at": object_id}})
+        return state if state.absent else altered(state, ref={"at": object_id})
 
     # -- preparing -------------------------------------------------------------------------------------------------------
 
@@ -287,6 +289,14 @@ class FileSystem(TargetSystem):
         if isinstance(result, Swapped) and not result.already:
             self._trashes.grow(self.pending(effects))
         return result
+
+    async def swap_each(self, acts: Sequence[Sequence[Effect]]) -> Sequence[Swapped | Alone]:
+        shown = self.display(acts[0][0].object) if acts and acts[0] else "nothing"
+        results = await self._in_thread(lambda bench: swap_each(bench, acts, self._notes), shown)
+        for effects, result in zip(acts, results, strict=True):
+            if isinstance(result, Swapped):
+                self._trashes.grow(self.pending(effects))
+        return results
 
     async def merge(self, wanted: Sequence[Effect], present: Sequence[State]) -> Merged | Clash:
         shown = self.display(wanted[0].object) if wanted else "nothing"

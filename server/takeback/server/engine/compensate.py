@@ -1,0 +1,82 @@
+"""One step of a rollback that is made up for: by the tool's own follow-up act, or by putting back what can be put back."""
+
+from __future__ import annotations
+
+import logging
+
+import anyio
+
+from takeback.journal.states import altered
+from takeback.journal.views import ActionView
+from takeback.server.engine.core import Core
+from takeback.server.engine.ledger import Ledger
+from takeback.server.engine.outcome import Done
+from takeback.server.engine.plan import PlanStep
+from takeback.server.engine.policy import Judged
+from takeback.server.engine.shield import shielded
+from takeback.server.engine.swaps import GaveUp, swap
+from takeback.tools import adapt
+from takeback.tools.adapt import MemoError
+from takeback.tools.contract import ReversibleTool
+from takeback.tools.system import Drifted
+
+log = logging.getLogger(__name__)
+
+
+async def compensate(core: Core, ledger: Ledger, index: int, step: PlanStep, action: ActionView | None) -> Done:
+    """Have the tool make up for the action, as far as policy allows it. The caller holds its locks, and concludes."""
+    tool = core.tools.get(step.tool)
+    if action is None or tool is None:
+        return ledger.open(step, "failed", f"the tool {step.tool} is not installed any more")
+    verdict = core.policy.judge(
+        Judged(
+            tool=step.tool,
+            known=True,
+            caller=action.caller or core.nobody,
+            mode="act",
+            scope=(),
+            effects=action.effects,
+            reversibility="compensable",
+            reason="",
+            compensation=True,
+        )
+    )
+    if verdict.decision != "allow":
+        why = f"policy rule {verdict.rule} does not allow it: {verdict.reason}"
+        return ledger.open(step, "failed", why, "denied")
+    if isinstance(tool, ReversibleTool):
+        return await _put_back(core, ledger, index, step, action)
+    for attempt, pause in enumerate((*core.retry_pauses, None), start=1):
+        await core.record([ledger.intended(index, step, attempt=attempt)])
+        try:
+            words = await shielded(
+                lambda: adapt.compensate(tool, action.memo, action.outcome),
+                seconds=core.settings.limits.step_seconds,
+            )
+            return Done(step, "compensated", words)
+        except TimeoutError:
+            return ledger.open(step, "failed", "compensation_timeout: it took longer than the bound for one step")
+        except (MemoError, TypeError) as error:
+            return ledger.open(step, "failed", str(error))
+        except Exception as error:
+            # the author's code: whatever it raises means that it did not work
+            log.info("compensation of %s, attempt %d: %s", step.action_id, attempt, type(error).__name__)
+            if pause is None:
+                return ledger.open(step, "failed", f"gave up after {attempt} attempts: {error}")
+        await anyio.sleep(pause)
+    raise AssertionError("the last attempt returns")
+
+
+async def _put_back(core: Core, ledger: Ledger, index: int, step: PlanStep, action: ActionView) -> Done:
+    """Of an act that was compensable from the start: its system cannot keep still what else happens when the earlier states are
+    put back (triggers that fire again)."""
+    effects = tuple(effect.reversed() for effect in reversed(action.effects))
+    step = altered(step, wanted=effects)
+    await core.record([ledger.intended(index, step, effects)])
+    try:
+        swapped = await swap(core, effects, pauses=core.retry_pauses)
+    except GaveUp as error:
+        return ledger.open(step, "failed", str(error))
+    if isinstance(swapped, Drifted):
+        return ledger.open(step, "conflict", swapped.why, present=swapped.present)
+    return Done(step, "compensated", action.reason, warnings=swapped.warnings)

@@ -1,0 +1,114 @@
+"""One step of a rollback that its target system swaps back, by itself: journaled, made, read back, merged where it drifted."""
+
+from __future__ import annotations
+
+from takeback.journal.events import UndoOutcome
+from takeback.journal.states import Effect, State
+from takeback.journal.views import StepView
+from takeback.server.engine.core import Core
+from takeback.server.engine.faults import fault
+from takeback.server.engine.ledger import Ledger
+from takeback.server.engine.outcome import Done
+from takeback.server.engine.plan import PlanStep
+from takeback.server.engine.swaps import GaveUp, swap
+from takeback.tools.system import Clash, Drifted, Merged, Swapped
+
+DRIFT_ROUNDS = 3
+
+
+def wrong_in(swapped: Swapped, effects: tuple[Effect, ...]) -> list[str]:
+    """Objects that were read back and are not as they were wanted."""
+    return [
+        now.object for now, wanted in zip(swapped.effects, effects, strict=True) if not now.after.same(wanted.after)
+    ]
+
+
+async def restore(
+    core: Core, ledger: Ledger, index: int, step: PlanStep, earlier: StepView | None, *, bound: bool
+) -> Done:
+    """Swap the step's effects, or what remains of them when somebody else's change stays. The caller holds the locks.
+
+    :param earlier: the step as an earlier process began it.
+    :param bound: what drifted is a conflict, and not merged.
+    """
+    effects: tuple[Effect, ...] = step.effects
+    outcome: UndoOutcome = "merged" if step.decision == "merge" else "restored"
+    blobs: dict[str, bytes] = {}
+    if earlier is not None and earlier.effects:
+        effects = earlier.effects  # begun before a crash: finish exactly that
+        if not _is_plain(effects, step.wanted):
+            outcome = "merged"
+    elif step.decision == "merge":
+        merged = await _merge(core, ledger, step, step.present)
+        if isinstance(merged, Done):
+            return merged
+        effects, blobs = _changing(merged.effects), dict(merged.blobs)
+    last = ""
+    for _ in range(DRIFT_ROUNDS):
+        if not effects:
+            return Done(step, "already_undone", "nothing of it is left there")
+        await core.record([ledger.intended(index, step, effects)], blobs=blobs)
+        try:
+            swapped = await swap(core, effects, pauses=core.retry_pauses)
+        except GaveUp as error:
+            if error.there:
+                why = f"the system reported a failure ({error}), but it was read back as wanted"
+                return Done(step, outcome, why, effects)
+            return ledger.open(step, "failed", str(error))
+        if isinstance(swapped, Swapped):
+            wrong = wrong_in(swapped, effects)
+            if wrong:
+                return ledger.open(step, "failed", f"read back and found different: {', '.join(wrong)}")
+            return Done(step, outcome, step.why, swapped.effects, warnings=swapped.warnings)
+        try:
+            present = await _present(core, step, effects, swapped)
+        except Exception as error:  # third-party code: nothing was changed, and nobody could look once more
+            why = f"it was changed meanwhile ({swapped.why}) and could not be looked at: {fault(error)}"
+            return ledger.open(step, "failed", why)
+        if all(now.same(wanted.after) for now, wanted in zip(present, step.wanted, strict=True)):
+            return Done(step, "already_undone", "it is already as it was before")
+        last = swapped.why
+        if all(now.same(tried.before) for now, tried in zip(swapped.present, effects, strict=True)):
+            # nothing of it has changed: what stands in the way is elsewhere (a constraint), and would be there again
+            return ledger.open(step, "conflict", swapped.why, present=present)
+        if bound:
+            return ledger.open(step, "conflict", f"changed while the rollback ran: {swapped.why}", present=present)
+        merged = await _merge(core, ledger, step, present)
+        if isinstance(merged, Done):
+            return merged
+        effects, blobs, outcome = _changing(merged.effects), dict(merged.blobs), "merged"
+    return ledger.open(step, "conflict", f"it does not hold still while it is taken back: {last}")
+
+
+async def _merge(core: Core, ledger: Ledger, step: PlanStep, present: tuple[State, ...]) -> Merged | Done:
+    system = core.systems[step.wanted[0].system]
+    try:
+        merged = await system.merge(step.wanted, present)
+    except Exception as error:  # third-party code: what cannot be merged is left alone
+        return ledger.open(step, "failed", f"could not be merged: {fault(error)}", present=present)
+    if isinstance(merged, Clash):
+        return ledger.open(step, "conflict", merged.why, present=present)
+    return merged
+
+
+async def _present(core: Core, step: PlanStep, tried: tuple[Effect, ...], drifted: Drifted) -> tuple[State, ...]:
+    by_object = {effect.object: state for effect, state in zip(tried, drifted.present, strict=True)}
+    missing = [effect for effect in step.wanted if effect.object not in by_object]
+    if missing:
+        system = core.systems[step.wanted[0].system]
+        looked = await system.look([effect.object for effect in missing], [effect.before for effect in missing])
+        by_object.update({effect.object: state for effect, state in zip(missing, looked, strict=True)})
+    return tuple(by_object[effect.object] for effect in step.wanted)
+
+
+def _changing(effects: tuple[Effect, ...]) -> tuple[Effect, ...]:
+    return tuple(effect for effect in effects if not effect.before.same(effect.after))
+
+
+def _is_plain(effects: tuple[Effect, ...], wanted: tuple[Effect, ...]) -> bool:
+    # whether these effects put back exactly what was there before, and nothing merged
+    goals = {(effect.system, effect.object): effect.after for effect in wanted}
+    return all(
+        (goal := goals.get((effect.system, effect.object))) is not None and goal.same(effect.after)
+        for effect in effects
+    )
