@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check bench soak histories bundle crash races clean
+.PHONY: demo test check bench soak histories bundle crash races schedules clean
 
 # pyright runs on node: the machine's own, else one from a wheel.
 NODE := $(if $(shell command -v node),,'pyright[nodejs]')
@@ -53,6 +53,10 @@ crash: $(STAMP)
 # Links that come and go, editors that save in a loop, servers and rollbacks side by side; more of it than every day.
 races: $(STAMP)
 	TAKEBACK_RACES=$${TAKEBACK_RACES:-20} $(BIN)/python -m pytest tests/races $(ARGS)
+
+# The engine in thousands of orders that a seed chooses; a third of them end in a death. Twenty minutes.
+schedules: $(STAMP)
+	TAKEBACK_SCHEDULES=$${TAKEBACK_SCHEDULES:-1000} $(BIN)/python -m pytest tests/schedules $(ARGS)
 
 clean:
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
