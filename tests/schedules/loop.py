@@ -1,8 +1,8 @@
-"""An event loop whose every choice comes from a seed: which of the callbacks that are ready is next, and when a thread gets on.
+"""An event loop whose every choice comes from a seed: which ready callback is next, and when a thread gets on.
 
-There is nothing else: no sockets, no threads, no waiting. Time is virtual, and jumps to the next timer when nothing is ready. Work
-for a thread is done in the loop at a moment of the seed's choosing, as one indivisible step; work for one and the same thread in
-its order. The same seed gives the same schedule.
+There is nothing else: no sockets, no threads, no waiting. Time is virtual, and jumps to the next timer when nothing is ready.
+Work for a thread is done in the loop at a moment of the seed's choosing, as one indivisible step; work for one thread
+in its order. The same seed gives the same schedule.
 """
 
 from __future__ import annotations

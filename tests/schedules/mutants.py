@@ -10,7 +10,6 @@ from tests.schedules import stories
 from tests.schedules.world import Story
 
 from takeback.journal import tables, writer
-from takeback.server.engine import keys
 from takeback.server.engine.locks import Locks
 from takeback.server.engine.rollback import Rollbacks
 from takeback.tools.memory_system import MemorySystem

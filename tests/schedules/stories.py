@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from itertools import chain
 from typing import Any
 
 from tests.schedules.world import KEYS, World
@@ -36,7 +37,7 @@ async def calls_at_once(world: World) -> None:
             answers.append(await world.act(bench, tool, run, f"{number}.{step}", key=key, **more))
         return answers
 
-    for answer in sum(await asyncio.gather(*map(agent, range(4))), []):
+    for answer in chain(*await asyncio.gather(*map(agent, range(4)))):
         assert answer.status == "applied" or (answer.error and answer.error.code in ("not_found", "busy")), answer
     await world.one_line(one)
     answer = await one.back(run_id=run)

@@ -1,7 +1,7 @@
 """The engine on a real journal and the in-memory system, in every order that a seed can think of.
 
-`TAKEBACK_SCHEDULES` says how many orders of each story, of which every third also ends in a death somewhere (30 every day; `make
-schedules` 1,000). What failed says its seed; `TAKEBACK_SCHEDULE=STORY:SEED[:STEP]` plays exactly that order again.
+`TAKEBACK_SCHEDULES` says how many orders of each story (30 every day; `make schedules` 1,000); every third also ends in a death
+somewhere. What failed says its seed; `TAKEBACK_SCHEDULE=STORY:SEED[:STEP]` plays exactly that order again.
 """
 
 from __future__ import annotations
