@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Awaitable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,15 +22,22 @@ T = TypeVar("T")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="swaps by renameat2")
 
 SWAPPER = """
-import ctypes, mmap, os, sys
+import ctypes, mmap, os, random, sys
 lib = ctypes.CDLL(None)
 a, b = map(os.fsencode, sys.argv[1:3])
 with open(sys.argv[3], "r+b") as file:
     done = mmap.mmap(file.fileno(), 8)
 print("ready", flush=True)
-for count in range(1 << 40):
-    lib.renameat2(-100, a, -100, b, 2)
-    done[:] = count.to_bytes(8, "little")
+dice, count = random.Random(1), 0
+while True:
+    # bursts, and times in which a whole call gets through between two swaps
+    pause, burst = dice.choice([(0, 1000), (0, 1000), (300, 100), (30000, 20), (300000, 2)])
+    for _ in range(burst):
+        lib.renameat2(-100, a, -100, b, 2)
+        count += 1
+        done[:] = count.to_bytes(8, "little")
+        for _ in range(pause):
+            pass
 """
 ACTS: list[tuple[str, dict[str, Any]]] = [
     ("write_file", {"path": "d/f", "content": "by the agent\n"}),
@@ -59,13 +68,27 @@ def outside_of(folder: Path) -> dict[str, str]:
     }
 
 
+def plant(folder: int, text: str) -> None:
+    """What stands in a folder, wherever its name leads by now."""
+    with suppress(FileExistsError):
+        os.mkdir("sub", dir_fd=folder)
+    with suppress(FileNotFoundError):
+        os.rmdir("made", dir_fd=folder)
+    for name in ("f", "sub/s"):
+        fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644, dir_fd=folder)
+        os.write(fd, text.encode())
+        os.close(fd)
+
+
 @pytest.mark.parametrize("portable", [False, True], ids=["fast", "portable"])
 async def test_no_call_and_no_rollback_follows_a_link_that_appears(folder: Path, spawn: Spawn, portable: bool) -> None:
     outside, work = folder / "outside", folder / "work"
-    for place, text in ((outside, SECRET), (work / "d", "inside\n")):
-        (place / "sub").mkdir(parents=True)
-        (place / "f").write_text(text)
-        (place / "sub" / "s").write_text(text)
+    outside.mkdir()
+    (work / "d").mkdir(parents=True)
+    there, inside = (os.open(place, os.O_RDONLY | os.O_DIRECTORY) for place in (outside, work / "d"))
+    plant(there, SECRET)
+    plant(inside, "inside\n")
+    os.close(there)
     (work / "here").write_text("here\n")
     (work / "link").symlink_to(outside)
     canary = outside_of(outside)
@@ -104,7 +127,9 @@ async def test_no_call_and_no_rollback_follows_a_link_that_appears(folder: Path,
             except EngineError as error:
                 assert error.code in ("nothing", "busy"), error
             (work / "here").write_text("here\n")
+            plant(inside, "inside\n")  # what a rollback could not reach is there again for the next turn
     finally:
+        os.close(inside)
         swapper.kill()
         swapper.wait(timeout=10)
         await bench.engine.close()

@@ -11,9 +11,15 @@ import asyncio
 import heapq
 import random
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from contextvars import Context
 from typing import Any, TypeVar
+from unittest.mock import patch
+
+import aiosqlite.core
+import anyio.from_thread
+import anyio.to_thread
 
 T = TypeVar("T")
 STEPS = 200_000
@@ -42,7 +48,7 @@ class SeededLoop(asyncio.AbstractEventLoop):
         self._dies_at = dies_at
         self._ready: list[asyncio.Handle] = []
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
-        self._time, self._number = 0.0, 0
+        self._time, self._number, self._since = 0.0, 0, 0
         self._tasks: set[asyncio.Task[Any]] = set()
 
     # -- from outside -----------------------------------------------------------------------------------------------------
@@ -53,12 +59,21 @@ class SeededLoop(asyncio.AbstractEventLoop):
         :raises StandsStill: it has none.
         :raises Killed: `dies_at` was reached.
         """
+        self._since = self.steps
         asyncio._set_running_loop(self)
         asyncio.set_event_loop(self)
-        main = self.create_task(story)
-        while not main.done():
+        try:
+            return self.until(story)
+        finally:
+            asyncio._set_running_loop(None)
+            asyncio.set_event_loop(None)
+
+    def until(self, work: Coroutine[Any, Any, T]) -> T:
+        """Let things go on until this is done: what a thread does that waits for the loop."""
+        task = self.create_task(work)
+        while not task.done():
             self._step()
-        return main.result()
+        return task.result()
 
     def unfinished(self) -> list[asyncio.Task[Any]]:
         """Tasks that nobody waited for."""
@@ -73,9 +88,9 @@ class SeededLoop(asyncio.AbstractEventLoop):
         self.steps += 1
         if self.steps == self._dies_at:
             raise Killed
-        if self.steps > STEPS:
+        if self.steps - self._since > STEPS:
             raise StandsStill(f"no end after {STEPS} steps")
-        index = self.dice.randrange(len(self._ready))
+        index = self.dice.randrange(len(self._ready)) if len(self._ready) > 1 else 0
         self.trace.append(index)
         handle = self._ready.pop(index)
         if not handle.cancelled():
@@ -181,6 +196,25 @@ class NoThread:
     def start(self) -> None: ...
 
 
+@contextmanager
+def no_threads() -> Iterator[None]:
+    """Whatever would be handed to a thread is done in the loop."""
+    with (
+        patch.object(aiosqlite.core, "Thread", NoThread),
+        patch.object(aiosqlite.core, "SimpleQueue", ThreadQueue),
+        patch.object(anyio.to_thread, "run_sync", in_a_thread),
+        patch.object(anyio.from_thread, "run", out_of_a_thread),
+    ):
+        yield
+
+
 async def in_a_thread(func: Callable[..., T], *given: Any, **how: Any) -> T:
     """In place of `anyio.to_thread.run_sync`."""
     return await asyncio.get_running_loop().run_in_executor(None, func, *given)
+
+
+def out_of_a_thread(func: Callable[..., Coroutine[Any, Any, T]], *given: Any) -> T:
+    """In place of `anyio.from_thread.run`."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, SeededLoop)
+    return loop.until(func(*given))

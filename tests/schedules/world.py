@@ -19,9 +19,7 @@ from typing import Any
 from unittest.mock import patch
 from uuid import UUID
 
-import aiosqlite.core
-import anyio.to_thread
-from tests.schedules.loop import Killed, NoThread, SeededLoop, ThreadQueue, in_a_thread
+from tests.schedules.loop import Killed, SeededLoop, no_threads
 from tests.server.engine.bench import ALICE, Bench, settings_for
 
 from takeback.journal.events import Caller
@@ -39,9 +37,7 @@ def seeded(loop: SeededLoop) -> Iterator[None]:
     """Threads, ids and random bytes belong to the loop."""
     chance = random.Random(loop.dice.random())
     with (
-        patch.object(aiosqlite.core, "Thread", NoThread),
-        patch.object(aiosqlite.core, "SimpleQueue", ThreadQueue),
-        patch.object(anyio.to_thread, "run_sync", in_a_thread),
+        no_threads(),
         patch("secrets.token_bytes", chance.randbytes),
         patch("secrets.token_hex", lambda count: chance.randbytes(count).hex()),
         patch("takeback.tools.memory.uuid4", lambda: UUID(bytes=chance.randbytes(16))),
