@@ -2,8 +2,8 @@
 
 Everything is as it is for people (settings, gate, listener, engine, extensions, the end), but for two things. What the suite
 asks for by fixed names, and in forms that no tool of ours has (images, questions, prompts), is added to the server that
-`build_server` makes. And because the suite cannot be told a token, its requests get one on their way to the gate; without it the
-gate would turn them away, which `tests/http` shows.
+`build_server` makes. And because the suite cannot be told a token, its requests get one on their way to the gate; without it
+the gate would turn them away, which `tests/http` shows.
 """
 
 from __future__ import annotations

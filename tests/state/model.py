@@ -32,7 +32,7 @@ NAMES = ("a", "b", "d/c", "d/e/f")
 World = dict[str, bytes | None]
 UNDONE = frozenset({"restored", "already_undone"})
 TOLERATED = frozenset(
-    {"drifted", "no_content", "nothing", "redone", "busy", "not_found", "invalid", "conflict_settled"}
+    {"drifted", "no_content", "nothing", "redone", "busy", "not_found", "invalid", "conflict_settled", "is_directory"}
 )
 
 
