@@ -77,6 +77,49 @@ def test_a_rollback_that_was_cut_off_is_finished_and_its_task_tells_so(
     assert again["status"] == "applied"
 
 
+def test_a_system_that_is_away_does_not_keep_the_next_server_from_answering(
+    start: Start, data: Path, workspace: Path
+) -> None:
+    client, gate = start(), data / "slow_tools"
+    run = slow_run(client, gate)
+    (gate / "hold_before").touch()
+    client.call("back", "rollback_run", run_id=run)
+    until(gate / "held")
+    end(client, "the server is killed")
+
+    later = start()  # while the system still does not answer
+    later.ask("tools", "tools/list")
+    assert later.answer_to("tools")["result"]["tools"]
+    assert told(later, "get_run", run_id=run)["run"]["status"] == "sealed"
+    refused = told(later, "write_file", path="late.txt", content="x", run_id=run)
+    assert refused["error"]["code"] == "sealed"
+    assert told(later, "write_file", path="other.txt", content="x")["status"] == "applied"
+    (gate / "hold_before").unlink()
+    while told(later, "get_run", run_id=run)["run"]["status"] == "sealed":
+        pass
+    detail = told(later, "get_run", run_id=run)
+    assert detail["run"]["status"] == "rolled_back"
+    assert [action["stands"] for action in detail["actions"] if action["status"] == "applied"] == [False]
+    assert not (workspace / "late.txt").exists()
+
+
+def test_a_server_that_ends_while_it_still_recovers_leaves_that_to_the_next(start: Start, data: Path) -> None:
+    client, gate = start(), data / "slow_tools"
+    run = slow_run(client, gate)
+    (gate / "hold_before").touch()
+    client.call("back", "rollback_run", run_id=run)
+    until(gate / "held")
+    end(client, "the server is killed")
+    second = start()
+    second.ask("tools", "tools/list")
+    second.answer_to("tools")
+    second.process.terminate()
+    assert second.process.wait(timeout=6) in (0, 1)
+    (gate / "hold_before").unlink()
+    third = start()
+    assert told(third, "get_run", run_id=run)["run"]["status"] == "rolled_back"
+
+
 @pytest.mark.parametrize("how", WAYS)
 @pytest.mark.parametrize("seed", range(2))
 def test_acts_that_are_cut_off_stand_exactly_as_the_journal_says(
