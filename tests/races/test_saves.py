@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 import re
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,8 @@ async def test_no_save_of_a_person_is_lost(folder: Path, spawn: Spawn, how: str,
     editor = spawn(EDITOR, os.fspath(path), how)
     assert editor.stdin is not None and editor.stdout is not None
     lost: list[str] = []
-    in_file = elsewhere = saves = turn = 0
+    in_file = saves = turn = 0
+    outcomes = Counter[str]()
     chance = random.Random(how)
     try:
         while saves < measure(110, 6000):
@@ -106,11 +108,16 @@ async def test_no_save_of_a_person_is_lost(folder: Path, spawn: Spawn, how: str,
             elif await kept(bench, run, answers, words) is None:
                 lost.append(save)
             else:
-                elsewhere += 1
+                outcomes["kept elsewhere"] += 1
+            outcomes.update(step.outcome for answer in answers for step in getattr(answer, "steps", ()))
+            outcomes.update(f"act {answer.status}" for answer in answers if not hasattr(answer, "steps"))
             for item in await bench.engine.open_items(ALICE, run_id=run):
                 await bench.engine.resolve_conflict(ALICE, item.conflict_id, "theirs")
     finally:
         await bench.engine.close()
     assert not lost, f"{len(lost)} saves were lost, the first: {lost[:3]}"
     assert in_file
-    assert elsewhere or not FULL, "no save ever met an act"
+    if FULL:
+        print(f"{saves} saves in {turn} turns; in the file at the end of a turn: {in_file}; {dict(outcomes)}")
+        met = outcomes["act failed"] + outcomes["conflict"] + outcomes["merged"]
+        assert met and outcomes["restored"], f"saves and acts did not meet: {outcomes}"
