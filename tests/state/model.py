@@ -11,6 +11,7 @@ import random
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,9 @@ class Model:
         self.dice = random.Random(self.seed)
         self.plant()
         self.loop = asyncio.new_event_loop() if self.threads else SeededLoop(self.seed)
+        self.without = ExitStack()
+        if not self.threads:
+            self.without.enter_context(no_threads())
         self.bench: Bench = self.wait(self._opened())
         self.begin()
 
@@ -80,8 +84,7 @@ class Model:
                 return await work
 
         if isinstance(self.loop, SeededLoop):
-            with no_threads():
-                return self.loop.run(bounded())
+            return self.loop.run(bounded())
         return self.loop.run_until_complete(bounded())
 
     async def _opened(self) -> Bench:
@@ -109,11 +112,17 @@ class Model:
         (self.work / name).write_bytes(content)
 
     def world(self) -> World:
-        return {
-            path.relative_to(self.work).as_posix(): path.read_bytes() if path.is_file() else None
-            for path in sorted(self.work.rglob("*"))
-            if ".takeback" not in path.parts
-        }
+        """What there is: the bytes of each file, `None` for a folder."""
+        found: World = {}
+        top = os.fspath(self.work)
+        for folder, folders, files in os.walk(top):
+            folders[:] = sorted(name for name in folders if name != ".takeback")
+            inside = folder[len(top) + 1 :] + "/" if folder != top else ""
+            found.update({inside + name: None for name in folders})
+            for name in files:
+                with open(os.path.join(folder, name), "rb") as file:
+                    found[inside + name] = file.read()
+        return dict(sorted(found.items()))
 
     # -- the agent ------------------------------------------------------------------------------------------------------
 
@@ -370,6 +379,7 @@ class Model:
         try:
             self.wait(self.bench.engine.close())
         finally:
+            self.without.close()
             if not isinstance(self.loop, SeededLoop):
                 self.loop.run_until_complete(self.loop.shutdown_default_executor())
                 self.loop.close()
