@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check bench soak histories bundle crash races clean
+.PHONY: demo test check bench soak histories bundle crash races schedules clean
 
 # pyright runs on node: the machine's own, else one from a wheel.
 NODE := $(if $(shell command -v node),,'pyright[nodejs]')
@@ -50,9 +50,14 @@ crash: $(STAMP)
 	TAKEBACK_CRASH_EVERY=$${TAKEBACK_CRASH_EVERY:-1} TAKEBACK_CRASH_KILLS=$${TAKEBACK_CRASH_KILLS:-100} \
 		$(BIN)/python -m pytest tests/crash $(ARGS)
 
-# Links that come and go, editors that save in a loop, servers and rollbacks side by side; more of it than every day.
+# Links that come and go (20,000 calls, 20,000 swaps under each tool), editors that save in a loop (6,000 saves of each kind on
+# each engine), servers and rollbacks side by side; every day a hundredth of it. Some ten minutes.
 races: $(STAMP)
-	TAKEBACK_RACES=$${TAKEBACK_RACES:-20} $(BIN)/python -m pytest tests/races $(ARGS)
+	TAKEBACK_RACES=full $(BIN)/python -m pytest tests/races $(ARGS)
+
+# The engine in thousands of orders that a seed chooses; a third of them end in a death. Twenty minutes.
+schedules: $(STAMP)
+	TAKEBACK_SCHEDULES=$${TAKEBACK_SCHEDULES:-1000} $(BIN)/python -m pytest tests/schedules $(ARGS)
 
 clean:
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -73,7 +73,7 @@ class Agent:
 
     async def do(self, tool: str, **arguments: object) -> CallAnswer:
         """One call that must be done."""
-        call = Call(tool=tool, arguments=arguments, caller=CALLER, run_id=self.run_id)  # type: ignore[arg-type]
+        call = Call(tool=tool, arguments=arguments, caller=CALLER, run_id=self.run_id)  # type: ignore[arg-type] -- JSON
         answer = await self.engine.call(call)
         if answer.status != "applied":
             raise SystemExit(f"{tool} was not done: {answer.error}")
@@ -83,7 +83,7 @@ class Agent:
         """Take back the run, or these actions; seconds."""
         begin = time.perf_counter()
         wish = {"actions": list(actions)} if actions else {"run_id": self.run_id}
-        answer = await self.engine.rollback(CALLER, **wish)  # type: ignore[arg-type]
+        answer = await self.engine.rollback(CALLER, **wish)  # type: ignore[arg-type] -- JSON
         took = time.perf_counter() - begin
         if answer.status != "complete":
             raise SystemExit(f"The rollback is {answer.status}: {answer.report[:2000]}")

@@ -1,10 +1,12 @@
-"""The protocol's own conformance suite against our whole stack, over HTTP, in both protocol eras."""
+"""The protocol's own conformance suite against `takeback serve --http`, gate and all, in both protocol eras."""
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,43 +56,67 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Ran]]:
     found: Programs = programs()
     suite = found.script(*SUITE)
     folder = tmp_path_factory.mktemp("conformance")
-    with (folder / "server.log").open("wb") as log:
-        server = subprocess.Popen([sys.executable, str(SERVER), str(folder)], stdout=subprocess.PIPE, stderr=log)
-        try:
-            assert server.stdout is not None
-            port = server.stdout.readline().decode().strip()
-            assert port, (folder / "server.log").read_text()
-            address = ["server", "--url", f"http://127.0.0.1:{port}/mcp", "--requirements"]
-            started = {
-                revision: subprocess.Popen(
-                    [*suite, *address, revision, "-o", str(folder / revision)],
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                    text=True,
-                    env=found.environment(folder / "home"),
+    server = Server(folder)
+    try:
+        address = ["server", "--url", server.url(), "--requirements"]
+        started = {
+            revision: subprocess.Popen(
+                [*suite, *address, revision, "-o", str(folder / revision)],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env=found.environment(folder / "home"),
+            )
+            for revision in REVISIONS
+        }
+        runs: dict[str, Ran] = {}
+        for revision, process in started.items():
+            output = process.communicate(timeout=SUITE_SECONDS)[0]
+            checks = {
+                # server-NAME-YYYY-MM-DDTHH-MM-SS-mmmZ
+                path.parent.name.removeprefix("server-")[: -len("-2026-11-20T19-39-08-150Z")]: json.loads(
+                    path.read_text()
                 )
-                for revision in REVISIONS
+                for path in (folder / revision).glob("*/checks.json")
             }
-            runs: dict[str, Ran] = {}
-            for revision, process in started.items():
-                output = process.communicate(timeout=SUITE_SECONDS)[0]
-                checks = {
-                    # server-NAME-YYYY-MM-DDTHH-MM-SS-mmmZ
-                    path.parent.name.removeprefix("server-")[: -len("-2026-11-20T19-39-08-150Z")]: json.loads(
-                        path.read_text()
-                    )
-                    for path in (folder / revision).glob("*/checks.json")
-                }
-                runs[revision] = Ran(_required(suite, revision), checks, output, process.returncode)
-            yield runs
-        finally:
-            server.terminate()
-            try:
-                server.wait(timeout=10)
-            finally:
-                server.kill()
-                if server.stdout is not None:
-                    server.stdout.close()
+            runs[revision] = Ran(_required(suite, revision), checks, output, process.returncode)
+        yield runs
+        server.process.terminate()
+        assert server.process.wait(timeout=10) == 0, "".join(server.said)
+    finally:
+        server.end()
+
+
+class Server:
+    """A server in a process of its own, and what it says."""
+
+    def __init__(self, folder: Path) -> None:
+        self.process = subprocess.Popen([sys.executable, str(SERVER), str(folder)], stderr=subprocess.PIPE, text=True)
+        self.said: list[str] = []
+        self._address = ""
+        self._ready = threading.Event()
+        self._reader = threading.Thread(target=self._listen, daemon=True)
+        self._reader.start()
+
+    def _listen(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.said.append(line)
+            if found := re.search(r"serves MCP at (http://\S+)", line):
+                self._address = found[1]
+                self._ready.set()
+        self._ready.set()
+
+    def url(self) -> str:
+        assert self._ready.wait(30) and self._address, "".join(self.said)
+        return self._address
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait(timeout=10)
+        self._reader.join(5)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
 
 
 @pytest.mark.parametrize("revision", REVISIONS)

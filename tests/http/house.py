@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import contextlib
 import hashlib
@@ -206,13 +205,6 @@ def team(issuer: Issuer, folder: Path) -> str:
         'required_scopes = ["takeback"]\norigins = ["https://app.example.org"]\n'
         f'[http.tokens]\nada = "{digest_of(ADA)}"\nbob = "{digest_of(BOB)}"\n'
     )
-
-
-async def until(path: Path) -> None:
-    """Wait for a sign of the server's."""
-    async with asyncio.timeout(20):
-        while not path.exists():  # noqa: ASYNC110 -- another process makes it
-            await asyncio.sleep(0.01)
 
 
 def data(result: Any) -> dict[str, Any]:

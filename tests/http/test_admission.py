@@ -27,8 +27,8 @@ from tests.http.house import (
     call_body,
     call_headers,
     headers,
-    until,
 )
+from tests.signs import appeared
 
 from takeback.server.mcp.http_jwt import LEEWAY_SECONDS
 
@@ -312,7 +312,7 @@ def test_a_second_request_under_an_id_that_is_at_work_is_refused(house: House) -
             )
             mine = headers(MINE, mcp_session_id=begun.headers["mcp-session-id"], **legacy)
             first = asyncio.create_task(http.post(house.url, json=slow, headers=mine))
-            await until(house.gate / "committing")
+            await appeared(house.gate / "committing")
             assert (await http.post(house.url, json=slow, headers=mine)).status_code == 409
             (house.gate / "go").touch()
             assert '"applied"' in (await first).text

@@ -11,7 +11,8 @@ from typing import Any
 import httpx2
 import pytest
 from tests.http.conftest import Build
-from tests.http.house import ADA, MINE, House, call_body, call_headers, data, until
+from tests.http.house import ADA, MINE, House, call_body, call_headers, data
+from tests.signs import appeared
 
 from takeback.journal.events import Caller
 from takeback.server.engine.engine import Engine
@@ -50,7 +51,7 @@ async def test_a_signal_ends_a_server_without_work_whatever_is_still_connected(b
         httpx2.AsyncClient(timeout=30) as http,
     ):
         call = begin(http, house, "wait_forever")
-        await until(house.gate / "waiting")
+        await appeared(house.gate / "waiting")
         call.cancel()  # a read whose client has gone is no work either
         await asyncio.wait({call})
         await legacy.list_tools()
@@ -64,7 +65,7 @@ async def test_an_act_that_is_nearly_done_concludes_and_is_answered(build: Build
     house = build()
     async with httpx2.AsyncClient(timeout=30) as http:
         call = begin(http, house, "set_slowly", key="a", value="1")
-        await until(house.gate / "committing")
+        await appeared(house.gate / "committing")
         house.process.terminate()
         await _refusing(house)
         (house.gate / "go").touch()
@@ -90,7 +91,7 @@ async def test_an_act_that_does_not_come_to_an_end_is_cut_off_and_settled_at_the
     house = build()
     async with httpx2.AsyncClient(timeout=30) as http:
         call = begin(http, house, "set_slowly", key="a", value="1")
-        await until(house.gate / "committing")
+        await appeared(house.gate / "committing")
         house.process.terminate()
         await ended(house)
         with pytest.raises(httpx2.HTTPError):
@@ -105,7 +106,7 @@ async def test_a_client_that_goes_away_has_cancelled_and_the_journal_says_what_b
     async with house.connected(ADA, "modern") as client, httpx2.AsyncClient(timeout=30) as http:
         run = data(await client.call_tool("start_run", {"goal": "give it up"}))["run_id"]
         call = begin(http, house, "set_slowly", ADA, key="given-up", value="1", run_id=run)
-        await until(house.gate / "committing")
+        await appeared(house.gate / "committing")
         call.cancel()
         await asyncio.wait({call})
         (house.gate / "go").touch()
@@ -127,7 +128,7 @@ async def test_a_cancelled_call_of_the_older_protocol_leaves_the_session_usable(
     house.shut_the_gate()
     async with house.connected(ADA, "legacy") as client:
         waiting = asyncio.create_task(client.call_tool("wait_forever", {}))
-        await until(house.gate / "waiting")
+        await appeared(house.gate / "waiting")
         waiting.cancel()
         await asyncio.wait({waiting})
         assert (await client.list_tools()).tools

@@ -136,7 +136,7 @@ def expectations_checked_outside_the_transaction(patch: pytest.MonkeyPatch) -> N
 
     async def early(self: SqliteJournal, events: Any, *, blobs: Any = None, expect: Any = None) -> Any:
         for key, version in (expect or {}).items():
-            view = await self.get(projections.KINDS[key.kind], key.id)  # type: ignore[type-var]
+            view = await self.get(projections.KINDS[key.kind], key.id)  # type: ignore[type-var] -- one of several kinds of views
             assert (0 if view is None else view.version) == version
         return await sound(self, events, blobs=blobs)
 

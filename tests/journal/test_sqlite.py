@@ -409,7 +409,7 @@ async def test_a_commit_waits_for_the_disk(sqlite_journal: SqliteJournal) -> Non
     asked = {"synchronous": 2, "journal_mode": "wal", "foreign_keys": 1, "secure_delete": 1}
     for name, expected in asked.items():
         found = await sqlite_journal._writer.connection.call(
-            lambda connection, name=name: connection.execute(f"PRAGMA {name}").fetchone()[0]  # type: ignore[misc]
+            lambda connection, name=name: connection.execute(f"PRAGMA {name}").fetchone()[0]  # type: ignore[misc] -- a lambda with a default
         )
         assert (name, found) == (name, expected)
 

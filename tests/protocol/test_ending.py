@@ -13,16 +13,9 @@ from typing import Any
 import pytest
 from mcp import Client, StdioServerParameters
 from tests.protocol.conftest import Raw, Start
+from tests.signs import until
 
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
-
-
-def until(path: Path) -> None:
-    """Wait for a sign of the server's."""
-    deadline = time.monotonic() + 10
-    while not path.exists():
-        assert time.monotonic() < deadline, path
-        time.sleep(0.005)
 
 
 def served(client: Raw) -> Raw:
@@ -52,13 +45,13 @@ def test_a_signal_ends_an_idle_server(start: Start, number: signal.Signals) -> N
 
 def test_the_end_of_the_input_ends_an_idle_server(start: Start) -> None:
     client = served(start())
-    client.process.stdin.close()  # type: ignore[union-attr]
+    client.process.stdin.close()  # type: ignore[union-attr] -- it is a pipe
     assert client.process.wait(timeout=5) == 0
 
 
 def test_a_client_that_reads_no_more_ends_the_server(start: Start) -> None:
     client = served(start())
-    client.process.stdout.close()  # type: ignore[union-attr]
+    client.process.stdout.close()  # type: ignore[union-attr] -- it is a pipe
     client.call(1, "list_runs")
     assert client.process.wait(timeout=5) == 0
 
@@ -72,7 +65,7 @@ def test_an_act_that_is_nearly_done_concludes_and_is_answered(
     gate = data / "slow_tools"
     until(gate / "committing")
     if how is None:
-        client.process.stdin.close()  # type: ignore[union-attr]
+        client.process.stdin.close()  # type: ignore[union-attr] -- it is a pipe
     else:
         client.process.send_signal(how)
     time.sleep(1)  # longer than an end takes that does not wait for it
@@ -90,7 +83,7 @@ def test_what_hangs_is_not_waited_for_and_its_truth_is_told_by_the_next_start(
     client.call(1, "set_slowly", key="a", value="1")
     until(data / "slow_tools" / "committing")
     if how is None:
-        client.process.stdin.close()  # type: ignore[union-attr]
+        client.process.stdin.close()  # type: ignore[union-attr] -- it is a pipe
     else:
         client.process.send_signal(how)
     client.process.wait(timeout=5)
@@ -112,7 +105,7 @@ def test_a_second_signal_ends_at_once(start: Start, data: Path) -> None:
     client.call(1, "wait_forever")
     until(data / "slow_tools" / "waiting")
     client.process.send_signal(signal.SIGINT)
-    time.sleep(0.2)
+    time.sleep(0.2)  # two signals in one moment would be one
     client.process.send_signal(signal.SIGINT)
     assert client.process.wait(timeout=2) == 130
 
@@ -129,7 +122,7 @@ def test_a_cancelled_act_tells_its_true_outcome_in_the_journal(
     client.ask(2, "tools/list")
     client.answer_to(2)
     (gate / "go").touch()
-    client.process.stdin.close()  # type: ignore[union-attr]
+    client.process.stdin.close()  # type: ignore[union-attr] -- it is a pipe
     assert client.process.wait(timeout=5) == 0
     assert [action["status"] for action in actions(parameters)] == ["applied"]
 

@@ -11,12 +11,13 @@ from tests.server.engine.bench import ALICE, Bench, settings_for
 from takeback.server.engine.engine import Engine
 from takeback.server.settings import ToolSettings
 
-SCALE = float(os.environ.get("TAKEBACK_RACES", "1"))
-"""1 is the everyday measure; `make races` sets 20."""
+FULL = os.environ.get("TAKEBACK_RACES", "") == "full"
+"""Whether it is `make races`."""
 
 
-def times(everyday: int) -> int:
-    return max(1, int(everyday * SCALE))
+def measure(everyday: int, full: int) -> int:
+    """How much: `full` under `make races`, else `everyday`."""
+    return full if FULL else everyday
 
 
 async def open_files(folder: Path, **more: Any) -> Bench:
@@ -25,4 +26,4 @@ async def open_files(folder: Path, **more: Any) -> Bench:
     return Bench(engine, folder / "work")
 
 
-__all__ = ["ALICE", "open_files", "times"]
+__all__ = ["ALICE", "measure", "open_files"]

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import os
 import random
+import re
+from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.races.conftest import Spawn
-from tests.races.scale import ALICE, open_files, times
+from tests.races.scale import ALICE, FULL, measure, open_files
 from tests.server.engine.bench import Bench
 
+from takeback.checkpoints.objects import ObjectError
 from takeback.journal.events import Caller
+from takeback.journal.ids import RunId
 from takeback.journal.views import ActionView, OpenItem, RollbackView
 from takeback.server.engine.answers import EngineError
 
@@ -45,16 +50,17 @@ for line in sys.stdin:
 """
 
 
-async def kept(bench: Bench, answers: list[Any], words: bytes) -> str | None:
+async def kept(bench: Bench, run: str, answers: list[Any], words: bytes) -> str | None:
     """Where a save that is not in the file is kept, and named."""
     core = bench.engine.core
-    actions, items = await core.journal.find(ActionView), await core.journal.find(OpenItem)
-    rollbacks = await core.journal.find(RollbackView)
-    named = "".join(view.model_dump_json() for view in (*actions, *items, *rollbacks))
+    kinds: tuple[Any, ...] = (ActionView, OpenItem, RollbackView)
+    views = [view for kind in kinds for view in await core.journal.find(kind, run_id=RunId(run))]
+    named = "".join(view.model_dump_json() for view in views)
     named += "".join(answer.model_dump_json() for answer in answers)
-    async for name, _ in core.objects.names():
-        if name in named and words in await core.objects.get(name):
-            return name
+    for name in set(re.findall(r"blake3:[0-9a-f]{64}", named)):
+        with suppress(ObjectError):  # a digest of something that is no stored object
+            if words in await core.objects.get(name):
+                return name
     for trash in (bench.engine.core.settings.data / "files" / "trash", bench.work / ".takeback" / "trash"):
         for path in sorted(trash.iterdir()) if trash.exists() else ():
             if path.is_file() and path.name.split(".")[0] in named and words in path.read_bytes():
@@ -71,12 +77,16 @@ async def test_no_save_of_a_person_is_lost(folder: Path, spawn: Spawn, how: str,
     editor = spawn(EDITOR, os.fspath(path), how)
     assert editor.stdin is not None and editor.stdout is not None
     lost: list[str] = []
-    in_file = 0
+    in_file = saves = turn = 0
+    outcomes = Counter[str]()
     chance = random.Random(how)
     try:
-        for turn in range(times(80)):
+        while saves < measure(110, 6000):
             answers: list[Any] = []
-            order = f"{turn} {chance.choice([1, 1, 2])} {chance.random() * 12}\n"
+            turn += 1
+            count = chance.choice([1, 1, 2])
+            saves += count
+            order = f"{turn} {count} {chance.random() * 12}\n"
             agent = {"path": "doc.txt", "content": f"agent {turn}\n"}
             run = await bench.start(f"turn {turn}")
             caller = Caller(principal=ALICE.principal, client=str(turn))
@@ -95,11 +105,19 @@ async def test_no_save_of_a_person_is_lost(folder: Path, spawn: Spawn, how: str,
             words = f"person: {save}.".encode()
             if words in path.read_bytes():
                 in_file += 1
-            elif await kept(bench, answers, words) is None:
+            elif await kept(bench, run, answers, words) is None:
                 lost.append(save)
+            else:
+                outcomes["kept elsewhere"] += 1
+            outcomes.update(step.outcome for answer in answers for step in getattr(answer, "steps", ()))
+            outcomes.update(f"act {answer.status}" for answer in answers if not hasattr(answer, "steps"))
             for item in await bench.engine.open_items(ALICE, run_id=run):
                 await bench.engine.resolve_conflict(ALICE, item.conflict_id, "theirs")
     finally:
         await bench.engine.close()
     assert not lost, f"{len(lost)} saves were lost, the first: {lost[:3]}"
     assert in_file
+    if FULL:
+        print(f"{saves} saves in {turn} turns; in the file at the end of a turn: {in_file}; {dict(outcomes)}")
+        met = outcomes["act failed"] + outcomes["conflict"] + outcomes["merged"]
+        assert met and outcomes["restored"], f"saves and acts did not meet: {outcomes}"

@@ -71,10 +71,10 @@ class Tree:
             if state.digest != "folder":
                 self.things.pop(other, None)
         if state.kind == "file":
-            self.things[path] = dict(state.ref["file"])  # type: ignore[arg-type]
+            self.things[path] = dict(state.ref["file"])  # type: ignore[arg-type] -- a ref made here, in which that is a mapping
         elif state.kind == "folder":
             self.things[path] = None
-            for name, what in state.ref.get("tree", {}).items():  # type: ignore[union-attr]
+            for name, what in state.ref.get("tree", {}).items():  # type: ignore[union-attr] -- as above
                 self.things[path + name] = what
 
     def swap(self, effects: Sequence[Effect]) -> bool:
@@ -101,7 +101,7 @@ def merge(wanted: Sequence[Effect], present: Sequence[State], why: str = "") -> 
             continue
         if {want.before.kind, want.after.kind, now.kind} != {"file"}:
             return None
-        base, ours, theirs = (dict(state.ref["file"]) for state in (want.before, want.after, now))  # type: ignore[arg-type]
+        base, ours, theirs = (dict(state.ref["file"]) for state in (want.before, want.after, now))  # type: ignore[arg-type] -- a ref made here, in which that is a mapping
         merged: File = {}
         for key in sorted({*base, *ours, *theirs}):
             here: Any = theirs.get(key)

@@ -82,7 +82,7 @@ async def test_runs_are_found_by_what_they_touched_and_by_when(here: World) -> N
 )
 async def test_wrong_questions_are_refused_with_advice(here: World, wrong: dict[str, object]) -> None:
     with pytest.raises(EngineError) as refused:
-        await queries.list_runs(here.core, ME, **wrong)  # type: ignore[arg-type]
+        await queries.list_runs(here.core, ME, **wrong)  # type: ignore[arg-type] -- wrong arguments are what is tried
     assert refused.value.code == "invalid"
     assert refused.value.advice
 
@@ -250,7 +250,7 @@ async def test_open_items_are_those_of_runs_one_may_see(here: World) -> None:
 
 
 async def test_stats_count_what_failed_and_what_could_be_taken_back(here: World) -> None:
-    assert (await stats(here.core))["actions"]["failure_rate"] is None  # type: ignore[index, call-overload]
+    assert (await stats(here.core))["actions"]["failure_rate"] is None  # type: ignore[index, call-overload] -- JSON
     run = await here.run()
     back = await here.act(run, "notes", "1")
     await here.act(run, "other", "1")

@@ -1,19 +1,18 @@
 """Every sequence of a few acts over a tiny world, then all of it taken back.
 
-`TAKEBACK_STATE_DEPTH` says how long the sequences are (2 every day; 3 takes a minute or two).
+Up to two acts every day; up to three, which takes some minutes, under `make soak`.
 """
 
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable
 
 import pytest
 from tests.server.engine.bench import ALICE
 from tests.state.model import Model
 
-DEPTH = int(os.environ.get("TAKEBACK_STATE_DEPTH", "2"))
+EVERY_DAY, SOAKED = 2, 3
 
 
 def _redo(model: Model) -> None:
@@ -43,17 +42,34 @@ ACTS: dict[str, Callable[[Model], object]] = {
 }
 
 
-@pytest.mark.parametrize("portable", [False, True], ids=["fast", "portable"])
-@pytest.mark.parametrize("first", ACTS)
+engines = pytest.mark.parametrize("portable", [False, True], ids=["fast", "portable"])
+firsts = pytest.mark.parametrize("first", ACTS)
+
+
+@engines
+@firsts
 def test_every_sequence_is_taken_back(first: str, portable: bool) -> None:
+    every_sequence(first, portable, EVERY_DAY)
+
+
+@pytest.mark.soak
+@engines
+@firsts
+def test_every_longer_sequence_is_taken_back(first: str, portable: bool) -> None:
+    every_sequence(first, portable, SOAKED)
+
+
+def every_sequence(first: str, portable: bool, longest: int) -> None:
+    """All that begin with this act."""
     model = Model(portable=portable)
     try:
-        for rest in itertools.product(ACTS, repeat=DEPTH - 1):
-            try:
-                sequence(model, (first, *rest))
-            except BaseException as error:
-                error.add_note(" → ".join((first, *rest)))
-                raise
+        for more in range(longest):
+            for rest in itertools.product(ACTS, repeat=more):
+                try:
+                    sequence(model, (first, *rest))
+                except BaseException as error:
+                    error.add_note(" → ".join((first, *rest)))
+                    raise
         model.all_is_sound()
     finally:
         model.close()

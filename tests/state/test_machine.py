@@ -1,22 +1,31 @@
 """Anything in any order: calls, a person's edits, deaths, rollbacks of every kind, redos, resolutions, collections.
 
-`TAKEBACK_STATE_EXAMPLES` says how many histories of up to 40 steps; under `make soak` they are other ones each time.
+`TAKEBACK_STATE_STEPS` says how many steps in all, in histories of up to 40; every core takes a share (5,000 every day,
+100,000 in CI). Under `make soak` they are a million (`TAKEBACK_STATE_SOAK_STEPS`), and other ones each time.
 """
 
 from __future__ import annotations
 
+import logging
 import os
+import secrets
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from tests.server.engine.bench import ALICE
 from tests.state.model import NAMES, Model
 
-EXAMPLES = int(os.environ.get("TAKEBACK_STATE_EXAMPLES", "50"))
-STEPS = 40
+STEPS = int(os.environ.get("TAKEBACK_STATE_STEPS", "5000"))
+SOAK_STEPS = int(os.environ.get("TAKEBACK_STATE_SOAK_STEPS", "1000000"))
+LONGEST = 40
+AT_ONCE = 50
+"""Histories between two looks at how many steps there have been."""
 
 names = st.sampled_from(NAMES)
 contents = st.sampled_from(["", "x\n", "one\ntwo\nthree\n", "large"])
@@ -26,10 +35,13 @@ class Anything(RuleBasedStateMachine):
     """Rules are what may happen; the model says what then has to be so."""
 
     model: Model
+    done = 0
+    """Steps of all histories in this process: rules that ran, each followed by the invariant."""
 
-    @initialize(portable=st.booleans(), seed=st.integers(0, 1000))
-    def begin(self, portable: bool, seed: int) -> None:
-        self.model = Model(portable=portable, seed=seed)
+    @initialize(portable=st.booleans(), seed=st.integers(0, 1000), threads=st.sampled_from([False] * 15 + [True]))
+    def begin(self, portable: bool, seed: int, threads: bool) -> None:
+        self.model = Model(portable=portable, seed=seed, threads=threads)
+        Anything.done -= 1  # the invariant looks once before the first rule
 
     @rule(name=names, content=contents)
     def write(self, name: str, content: str) -> None:
@@ -119,6 +131,7 @@ class Anything(RuleBasedStateMachine):
     @invariant()
     def nothing_is_left_open(self) -> None:
         if hasattr(self, "model"):
+            Anything.done += 1
             self.model.nothing_is_left_open()
             self.model.nothing_of_a_persons_is_lost()
 
@@ -130,27 +143,59 @@ class Anything(RuleBasedStateMachine):
                 self.model.close()
 
 
-def run(examples: int, *, same: bool) -> None:
-    run_state_machine_as_test(
-        Anything,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=STEPS,
-            deadline=None,
-            derandomize=same,
-            database=None,
-            # a history that fails is shortened where somebody is waiting for it: TAKEBACK_STATE_SHRINK=1
-            phases=[Phase.generate, Phase.shrink] if os.environ.get("TAKEBACK_STATE_SHRINK") else [Phase.generate],
-            print_blob=True,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+def run(steps: int, chance: int) -> None:
+    """At least so many steps; the same `chance`, the same histories."""
+    logging.disable(logging.WARNING)  # what was settled after a death is looked at, not read
+    while Anything.done < steps:
+        seed(chance)(Anything)
+        run_state_machine_as_test(
+            Anything,
+            settings=settings(
+                max_examples=AT_ONCE,
+                stateful_step_count=LONGEST,
+                deadline=None,
+                database=None,
+                # a history that fails is shortened where somebody is waiting for it: TAKEBACK_STATE_SHRINK=1
+                phases=[Phase.generate, Phase.shrink] if os.environ.get("TAKEBACK_STATE_SHRINK") else [Phase.generate],
+                print_blob=True,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+        chance += 1
+    print(Anything.done)
+
+
+def run_on_every_core(steps: int, chance: int) -> int:
+    """A share in a process for each core; how many steps that were in all."""
+    cores = os.cpu_count() or 1
+    shares = [
+        subprocess.Popen(
+            [sys.executable, "-c", f"from {__name__} import run; run({steps // cores + 1}, {chance + 1000 * core})"],
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, "PYTHONPATH": "."},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for core in range(cores)
+    ]
+    done, wrong = 0, ""
+    for share in shares:
+        told = share.communicate()[0]
+        if share.returncode:
+            wrong += told
+        else:
+            done += int(told.split()[-1])
+    assert not wrong, wrong
+    return done
 
 
 def test_whatever_happens_nothing_foreign_is_lost_and_every_report_is_true() -> None:
-    run(EXAMPLES, same=True)
+    assert run_on_every_core(STEPS, 0) >= STEPS
 
 
 @pytest.mark.soak
 def test_whatever_happens_in_other_histories_each_time() -> None:
-    run(max(EXAMPLES, 500), same=False)
+    chance = secrets.randbelow(10**9)
+    print(f"histories from {chance}")
+    assert run_on_every_core(SOAK_STEPS, chance) >= SOAK_STEPS

@@ -105,7 +105,7 @@ async def test_no_call_waits_longer_than_its_bound_for_a_person(engine: Engine, 
 
     lanes = ApprovalLanes(engine, wait_seconds=0.05)
     [*_, extension] = server._extensions  # pyright: ignore[reportPrivateUsage] -- no other way to shorten the wait
-    extension._lanes = lanes  # type: ignore[attr-defined]
+    extension._lanes = lanes  # type: ignore[attr-defined] -- the seam for lanes of one's own
 
     async def never(context: Any, params: ElicitRequestParams) -> ElicitResult:
         await anyio.sleep_forever()

@@ -105,7 +105,7 @@ async def test_a_conflict_is_kept_shown_and_resolved(connect: Connect, workspace
         assert (workspace / "notes.txt").read_text() == "person\n"
         for which, text in (("theirs", "person\n"), ("ours", "one\ntwo\nthree\n"), ("base", "agent\n")):
             read = await client.read_resource(f"takeback://conflicts/{item['conflict_id']}/{which}")
-            assert read.contents[0].text == text  # type: ignore[union-attr]
+            assert read.contents[0].text == text  # type: ignore[union-attr] -- it is a text
         call = {"conflict_id": item["conflict_id"], "choice": "content", "content": "both\n"}
         solved = await client.call_tool("resolve_conflict", call)
     assert not solved.is_error, words(solved)
@@ -190,7 +190,7 @@ async def test_runs_are_read_as_resources_and_ids_are_completed(connect: Connect
         ):
             [content] = (await client.read_resource(uri)).contents
             assert content.mime_type == kind
-            assert content.text  # type: ignore[union-attr]
+            assert content.text  # type: ignore[union-attr] -- it is a text
         template = ResourceTemplateReference(uri="takeback://runs/{run_id}/report")
         offered = await client.complete(template, {"name": "run_id", "value": run[:6]})
         assert offered.completion.values == [run]

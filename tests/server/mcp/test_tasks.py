@@ -19,6 +19,7 @@ from mcp_types import (
     Result,
 )
 from tests.server.mcp.eras import data
+from tests.signs import appeared
 
 from takeback.server.engine.engine import Engine
 from takeback.server.mcp.app import TakebackServer, build_server
@@ -80,7 +81,7 @@ async def until(client: Client, task: str, status: str) -> dict[str, Any]:
 @pytest.fixture
 def tasks(server: TakebackServer) -> TasksExtension:
     """Impatient: whatever may become a task becomes one."""
-    found = [one for one in server._extensions if isinstance(one, TasksExtension)]  # pyright: ignore[reportPrivateUsage]
+    found = [one for one in server._extensions if isinstance(one, TasksExtension)]  # pyright: ignore[reportPrivateUsage] -- the one that is mounted
     [extension] = found
     extension.patience = 0
     return extension
@@ -110,9 +111,7 @@ def present(engine: Engine) -> Any:
 
 
 async def held(gate: Path) -> None:
-    with anyio.fail_after(10):
-        while not (gate / "held").exists():  # noqa: ASYNC110 -- the sign of another task
-            await anyio.sleep(0.005)
+    await appeared(gate / "held")
 
 
 async def test_a_rollback_that_takes_long_is_a_task_with_the_rollbacks_answer(

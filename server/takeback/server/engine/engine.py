@@ -43,6 +43,7 @@ from takeback.server.engine.core import Core
 from takeback.server.engine.garbage import seldom_collected
 from takeback.server.engine.open import Opened, open_core, workspace_name
 from takeback.server.engine.pipeline import Pipeline
+from takeback.server.engine.recovery import Recovery
 from takeback.server.engine.report import failure_report
 from takeback.server.engine.resume import resume_from
 from takeback.server.engine.rollback import Rollbacks, wish_for_redo
@@ -76,20 +77,26 @@ class Engine:
         self._in_flight = 0
         self._closing = False
         self._idle = anyio.Event()
+        self._recovery: Recovery | None = None
 
     @classmethod
-    async def open(cls, settings: Settings, *, recover: bool = True) -> Self:
+    async def open(cls, settings: Settings, *, recover: bool = True, recover_within: float | None = None) -> Self:
         """Open journal, objects and families; settle what an earlier process left in doubt (unless `recover=False`).
 
+        :param recover_within: seconds to wait for that; what takes longer, because a system is away, goes on beside the first
+            calls, as it would beside those of another process. Without it the end is waited for.
         :raises JournalError, ObjectError, TargetError, DefinitionError: the data directory or a family cannot be opened.
         """
         engine = cls(await open_core(settings))
-        if recover:
-            try:
+        try:
+            if recover and recover_within is None:
                 await engine.recover()
-            except BaseException:
-                await engine._opened.close()
-                raise
+            elif recover:
+                engine._recovery = Recovery(engine.recover())
+                await engine._recovery.wait(recover_within)
+        except BaseException:
+            await engine._let_go()
+            raise
         return engine
 
     async def recover(self) -> None:
@@ -111,6 +118,11 @@ class Engine:
         if self._in_flight:
             with anyio.move_on_after(CLOSE_SECONDS):
                 await self._idle.wait()
+        await self._let_go()
+
+    async def _let_go(self) -> None:
+        if self._recovery is not None:
+            await self._recovery.stop()
         await self._opened.close()
 
     @asynccontextmanager

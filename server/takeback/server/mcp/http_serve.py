@@ -75,11 +75,12 @@ async def serve_http(settings: Settings, given_token: str | None = None) -> int:
     doors = doors_of(settings, given_token)
     only_authenticated()
     from takeback.server.engine.engine import Engine
+    from takeback.server.engine.recovery import RECOVERY_SECONDS
 
     http = settings.http
     stop, forced = asyncio.Event(), ForcedEnd()
     with on_signals(stop), _bound(http) as listening:
-        opening = asyncio.ensure_future(Engine.open(settings))
+        opening = asyncio.ensure_future(Engine.open(settings, recover_within=RECOVERY_SECONDS))
         if not await first(opening, stop):
             forced.after(KILL_SECONDS)
             opening.cancel()

@@ -41,6 +41,7 @@ async def serve_stdio(settings: Settings) -> int:
     gc.disable()  # what a start makes stays: to look through it for garbage, again and again, is a tenth of the start
     # Heavy, and needed from the first frame on; a caller that only wants the settings checked does not pay for it.
     from takeback.server.engine.engine import Engine
+    from takeback.server.engine.recovery import RECOVERY_SECONDS
     from takeback.server.mcp.app import build_server
     from takeback.server.mcp.transport import StdioTransport
 
@@ -49,7 +50,7 @@ async def serve_stdio(settings: Settings) -> int:
     answer_bytes = max(limits.frame_bytes, 3 * limits.read_bytes)
     stop, forced = asyncio.Event(), ForcedEnd()
     with on_signals(stop), StdioTransport(limits.frame_bytes, answer_bytes) as transport:
-        opening = asyncio.ensure_future(Engine.open(settings))
+        opening = asyncio.ensure_future(Engine.open(settings, recover_within=RECOVERY_SECONDS))
         if not await first(opening, stop):
             forced.after(KILL_SECONDS)
             opening.cancel()
