@@ -32,7 +32,7 @@ check: $(STAMP)
 bench: $(STAMP)
 	QUICK=$(QUICK) $(BIN)/python benchmarks/_run.py
 
-# Random work, crashes and foreign edits, for as long as one likes.
+# A million random steps, every sequence of up to three acts, and random work for as long as one likes. An hour.
 soak: $(STAMP)
 	$(BIN)/python -m pytest -m soak $(ARGS)
 
@@ -45,17 +45,17 @@ histories: $(STAMP)
 bundle: $(STAMP)
 	$(BIN)/python packaging/bundle.py --out dist
 
-# A death, a power cut, a failing disk at every single call; the everyday tests try every so manieth. Some twenty minutes.
+# A death, a power cut, a failing disk at every single call; the everyday tests try every so manieth. Two hours.
 crash: $(STAMP)
 	TAKEBACK_CRASH_EVERY=$${TAKEBACK_CRASH_EVERY:-1} TAKEBACK_CRASH_KILLS=$${TAKEBACK_CRASH_KILLS:-100} \
 		$(BIN)/python -m pytest tests/crash $(ARGS)
 
 # Links that come and go (20,000 calls, 20,000 swaps under each tool), editors that save in a loop (6,000 saves of each kind on
-# each engine), servers and rollbacks side by side; every day a hundredth of it. Some ten minutes.
+# each engine), servers and rollbacks side by side; every day a hundredth of it. Twenty minutes.
 races: $(STAMP)
 	TAKEBACK_RACES=full $(BIN)/python -m pytest tests/races $(ARGS)
 
-# The engine in thousands of orders that a seed chooses; a third of them end in a death. Twenty minutes.
+# The engine in thousands of orders that a seed chooses; a third of them end in a death. Half an hour.
 schedules: $(STAMP)
 	TAKEBACK_SCHEDULES=$${TAKEBACK_SCHEDULES:-1000} $(BIN)/python -m pytest tests/schedules $(ARGS)
 

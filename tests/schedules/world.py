@@ -220,6 +220,13 @@ async def the_next_process(world: World) -> None:
     """Opens the data directory, finds everything settled, and takes back what stands."""
     world.remember()
     bench = await world.open()
+    for item in await bench.engine.core.journal.find(OpenItem, status="open"):
+        if item.kind == "in_doubt":
+            # nobody but a person can tell whether an announcement was heard; this one has heard it, or not
+            action = await bench.engine.core.journal.get(ActionView, item.action_id)
+            assert action is not None and action.tool == "announce", f"{item.object} could have been looked at"
+            heard = bench.memory.notes("announcement")
+            await bench.engine.resolve_conflict(ALICE, item.id, "theirs" if heard else "ours")
     await world.sound(bench)
     for run in await bench.engine.core.journal.find(RunView):
         with suppress(EngineError):

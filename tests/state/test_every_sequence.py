@@ -18,8 +18,8 @@ EVERY_DAY, SOAKED = 2, 3
 def _redo(model: Model) -> None:
     if model.rollback is not None:
         rollback = model.rollback
+        model.disturbed = True  # what is restored now is what the agent had made
         model.undo(lambda: model.bench.engine.redo(ALICE, rollback))
-        model.disturbed = True
 
 
 ACTS: dict[str, Callable[[Model], object]] = {

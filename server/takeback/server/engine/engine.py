@@ -89,11 +89,11 @@ class Engine:
         """
         engine = cls(await open_core(settings))
         try:
-            if recover and recover_within is None:
-                await engine.recover()
-            elif recover:
+            if recover and recover_within is not None:
                 engine._recovery = Recovery(engine.recover())
                 await engine._recovery.wait(recover_within)
+            elif recover:
+                await engine.recover()
         except BaseException:
             await engine._let_go()
             raise
