@@ -84,6 +84,8 @@ class CallContext:
     """Tell the caller how far it is: done, total, words."""
     seen: dict[tuple[str, str], str] = field(default_factory=lambda: dict[tuple[str, str], str]())
     """A read tool notes here which content digest of (system, object) it showed."""
+    targets: Sequence[Target] = ()
+    """What the tool's own `targets` named, by the time it prepares; empty while nobody has asked."""
 
 
 @dataclass(frozen=True, slots=True)
