@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ async def taken_back(bench: Bench, run: str) -> None:
         assert error.code == "nothing", error
 
 
-# -- what a batch is ------------------------------------------------------------------------------------------------------------
+# -- what a batch is ---------------------------------------------------------------------------------------------------------
 
 
 @ENGINES
@@ -165,7 +166,7 @@ async def test_what_builds_on_one_another_is_taken_back_in_order(folder: Path) -
         await bench.engine.close()
 
 
-# -- stops ----------------------------------------------------------------------------------------------------------------------
+# -- stops -------------------------------------------------------------------------------------------------------------------
 
 
 @ENGINES
@@ -182,10 +183,8 @@ async def test_a_stop_around_each_append_and_visit_is_made_whole_by_the_next_pro
         run = await edited(first)
         reaper = Reaper(n)
         interpose(first.engine.core, reaper)
-        try:
+        with suppress(Died):
             await first.back(run_id=run)
-        except Died:
-            pass
         died = reaper.dead
         try:
             await _next_process(place, portable, run, before, foreign=foreign)
@@ -256,7 +255,7 @@ async def _next_process(place: Path, portable: bool, run: str, before: dict[byte
         await second.engine.close()
 
 
-# -- others at work -------------------------------------------------------------------------------------------------------------
+# -- others at work ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", ["added to", "replaced"])
