@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, cast
 
 from pydantic import JsonValue
@@ -171,6 +172,7 @@ def redact_text(text: str, salt: bytes) -> str:
     return text
 
 
+@lru_cache(maxsize=1024)
 def is_secret_name(name: str) -> bool:
     """Whether a field of this name holds a secret, going by the name alone."""
     words = tuple(word.lower() for word in _WORDS.findall(name))

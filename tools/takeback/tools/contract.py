@@ -87,7 +87,9 @@ class CallContext:
     progress: Callable[[float, float | None, str], Awaitable[None]]
     """Tell the caller how far it is: done, total, words."""
     seen: dict[tuple[str, str], str] = field(default_factory=lambda: dict[tuple[str, str], str]())
-    """A read tool notes here which content digest of (system, object) it showed; an empty one: any part of it."""
+    """A read tool notes here which content digest of (system, object) it showed, or `EVERYTHING`."""
+    targets: Sequence[Target] = ()
+    """What the tool's own `targets` named, by the time it prepares; empty while nobody has asked."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,7 +116,7 @@ class Pipeline:
                 return replayed(check.recorded, work.warnings)
             work.expect[check.view] = check.version
         with anyio.fail_after(work.tool.timeout):
-            work.targets = tuple(await work.tool.targets(work.arguments, work.context))
+            work.targets = work.context.targets = tuple(await work.tool.targets(work.arguments, work.context))
         exclusive = set(work.lock_names())
         shared = {
             object_key(target.system, above)

@@ -20,23 +20,20 @@ from takeback.journal.events import (
     RollbackStarted,
     RunReopened,
     RunSealed,
-    UndoOutcome,
 )
 from takeback.journal.ids import ActionId, RollbackId, RunId
 from takeback.journal.log import JournalBroken, JournalError, Stale, ViewKey
-from takeback.journal.states import altered, trusted
-from takeback.journal.views import ActionView, OpenItem, RollbackView, RunStatus, RunView, StepView
-from takeback.server.engine.answers import EngineError, OpenItemAnswer, RollbackAnswer, StepAnswer
+from takeback.journal.states import trusted
+from takeback.journal.views import ActionView, RollbackView, RunStatus, RunView, StepView
+from takeback.server.engine.answers import EngineError, RollbackAnswer
 from takeback.server.engine.calls import ROLLBACK_IDS, Progress
 from takeback.server.engine.core import Core
 from takeback.server.engine.execute import Executor
 from takeback.server.engine.faults import fault, unwritten
 from takeback.server.engine.gather import make_plan, others_on, rollback_view
 from takeback.server.engine.locks import LockTimeout
-from takeback.server.engine.outcome import Done
-from takeback.server.engine.plan import Decision, Plan, PlanStep
-from takeback.server.engine.queries import open_item_answer
-from takeback.server.engine.report import rollback_report, shown
+from takeback.server.engine.plan import Plan
+from takeback.server.engine.rollback_answers import answered, planned
 from takeback.server.engine.seen import Seen
 from takeback.server.engine.settle import settle
 from takeback.server.engine.shield import shielded
@@ -51,7 +48,7 @@ from takeback.server.engine.wishes import (
     wish_for_redo,
 )
 
-__all__ = ["EXPECTED", "Rollbacks", "wish_for_redo"]
+__all__ = ["Rollbacks", "wish_for_redo"]
 
 log = logging.getLogger(__name__)
 
@@ -59,19 +56,6 @@ RUN_LOCK_SECONDS = 20.0
 REOPEN_ATTEMPTS = 20
 Reopened = Literal["open", "rolled_back", "finished", "failed", "stalled", "contained", "quarantined"]
 """What a run may be once a rollback is over."""
-
-EXPECTED: dict[Decision, UndoOutcome] = {
-    "restore": "restored",
-    "merge": "merged",
-    "already_undone": "already_undone",
-    "compensate": "compensated",
-    "conflict": "conflict",
-    "irreversible": "irreversible",
-    "in_doubt": "failed",
-    "blocked": "skipped",
-    "skip": "skipped",
-}
-"""The outcome word that each decision would end in, for dry runs."""
 
 
 @dataclass(slots=True)
@@ -93,9 +77,9 @@ class Rollbacks:
         if dry_run or plan_digest is not None or wish.needs_digest:
             plan = await self._plan(wish)
             if dry_run:
-                return await self._planned(caller, wish, plan)
+                return await planned(self.core, caller, wish, plan)
             if plan_digest is None:
-                return await self._planned(caller, wish, plan, wish.needs_digest)
+                return await planned(self.core, caller, wish, plan, wish.needs_digest)
             if plan_digest != plan.digest:
                 raise _void(plan)
         if not wish.chosen and not await self._sealed(wish.runs):
@@ -215,7 +199,7 @@ class Rollbacks:
             run_id=touched[0], at=self.core.now(), rollback_id=rollback_id, status=status, retracted=retracted
         )
         await self._reopen(touched, rollback_id, [finished], lambda run: _status_after(run, wish, good))
-        return await self._answer(caller, rollback_id, plan, done, status, retracted, touched)
+        return await answered(self.core, caller, rollback_id, plan, done, status, retracted, touched)
 
     # -- runs: locks, seal, reopen ----------------------------------------------------------------------------------------
 
@@ -365,93 +349,6 @@ class Rollbacks:
         await self._settle_in_flight(touched)
         return await self._execute(rollback_id, plan, wish, touched, view.by, _nobody_watches, view.steps)
 
-    # -- answers ----------------------------------------------------------------------------------------------------------
-
-    async def _planned(self, caller: Caller, wish: Wish, plan: Plan, why: str = "") -> RollbackAnswer:
-        steps = [await self._step_answer(step) for step in sorted(plan.steps, key=_told)]
-        text = rollback_report(self._for_people(steps, plan), "planned", [])
-        if why:
-            text = f"{why}\n\n{text}"
-        return RollbackAnswer(
-            status="planned",
-            plan_digest=plan.digest,
-            run_id=wish.runs[0] if wish.runs else None,
-            steps=steps,
-            other_runs=await self._visible(caller, plan.other_runs),
-            report=text,
-        )
-
-    async def _step_answer(self, step: PlanStep, done: Done | None = None) -> StepAnswer:
-        preview = ""
-        if done is None and step.effects and step.effects[0].system in self.core.systems:
-            system = self.core.systems[step.effects[0].system]
-            try:
-                preview = "; ".join([shown((await system.describe(effect)).title) for effect in step.effects[:3]])
-            except Exception as error:  # third-party code: the plan is no worse for not being described
-                preview = f"it cannot be shown: {fault(error)}"
-        return StepAnswer(
-            action_id=step.action_id,
-            run_id=step.run_id,
-            tool=step.tool,
-            object=step.object,
-            objects=[effect.object for effect in step.wanted],
-            outcome=done.outcome if done else EXPECTED[step.decision],
-            why=done.why if done else step.why,
-            preview=preview,
-        )
-
-    async def _visible(self, caller: Caller, runs: Iterable[RunId]) -> list[str]:
-        """Of these runs, those whose ids the caller may be told."""
-        views = [(run_id, await self.core.journal.get(RunView, run_id)) for run_id in runs]
-        return [run_id for run_id, view in views if view is not None and self.core.may_see(caller, view)]
-
-    async def _answer(
-        self,
-        caller: Caller,
-        rollback_id: RollbackId,
-        plan: Plan,
-        done: Sequence[Done],
-        status: Literal["complete", "partial", "failed"],
-        retracted: Sequence[ActionId],
-        touched: Sequence[RunId],
-    ) -> RollbackAnswer:
-        steps = [await self._step_answer(one.step, one) for one in sorted(done, key=lambda one: _told(one.step))]
-        items: list[OpenItemAnswer] = []
-        for run_id in touched:
-            for item in await self.core.journal.find(OpenItem, run_id=run_id, status="open", oldest_first=True):
-                if item.rollback_id == rollback_id:
-                    items.append(open_item_answer(item))
-        run = await self.core.journal.get(RunView, touched[0])
-        return RollbackAnswer(
-            status=status,
-            rollback_id=rollback_id,
-            plan_digest=plan.digest,
-            run_id=touched[0],
-            run_status=run.status if run else None,
-            steps=steps,
-            retracted=list(retracted),
-            open_items=items,
-            other_runs=await self._visible(caller, plan.other_runs),
-            warnings=list(dict.fromkeys(warning for one in done for warning in one.warnings)),
-            report=rollback_report(self._for_people(steps, plan), status, items),
-        )
-
-    def _for_people(self, steps: Sequence[StepAnswer], plan: Plan) -> list[StepAnswer]:
-        """The same steps with objects as people call them (paths relative to their root)."""
-        names = {
-            effect.object: self.core.display(effect.system, effect.object)
-            for step in plan.steps
-            for effect in step.wanted
-        }
-        return [
-            altered(
-                step,
-                object=names.get(step.object, step.object),
-                objects=[names.get(each, each) for each in step.objects],
-            )
-            for step in steps
-        ]
-
 
 async def _nobody_watches(done: float, total: float | None, words: str) -> None:
     return None
@@ -484,16 +381,6 @@ def _now_or(run: RunView, status_of: Callable[[RunView], Reopened]) -> Reopened:
 def _status_before(run: RunView) -> Reopened:
     before = run.before_seal or "open"
     return "open" if before == "sealed" else before
-
-
-def _told(step: PlanStep) -> int:
-    """Where a step stands among those that people are told of.
-
-    A rollback's are told as they are done. A redo's in the order in which the actions were once done: the steps that it takes
-    back ran side by side, so that the order in which they ended says nothing.
-    """
-    index = step.entry_id.rpartition("/")[2]
-    return -int(index) if "/" in step.entry_id and index.isdigit() else 0
 
 
 def _status_after(run: RunView, wish: Wish, good: bool) -> Reopened:

@@ -52,26 +52,26 @@ async def swap(core: Core, effects: Sequence[Effect], *, pauses: Sequence[float]
 
 async def _try(core: Core, effects: Sequence[Effect], pauses: Sequence[float]) -> Swapped | Drifted:
     system = core.systems[effects[0].system]
-    cause: Exception
+    given_up = GaveUp("it was not tried", RuntimeError())
     for pause in (*pauses, None):
         try:
             return await shielded(lambda: system.swap(effects), seconds=core.settings.limits.step_seconds)
         except TimeoutError as error:
             raise GaveUp("compensation_timeout: it took longer than the bound for one step", error) from error
         except TargetError as error:
-            cause, why = error, str(error)
+            given_up = GaveUp(str(error), error)
             if error.code == DISK_FULL and core.ballast.release():
                 continue
             if not (error.retry or error.code == HALF_DONE) or pause is None:
-                raise GaveUp(why, error) from error
+                raise given_up from error
         except OSError as error:
-            cause, why = error, f"the system failed: {fault(error)}"
+            given_up = GaveUp(f"the system failed: {fault(error)}", error)
             if pause is None:
-                raise GaveUp(why, error) from error
+                raise given_up from error
         except Exception as error:  # third-party code: it may have done it or not, so the world is looked at
             raise GaveUp(f"the system failed: {fault(error)}", error) from error
         await anyio.sleep(pause or 0)
-    raise GaveUp(why, cause)
+    raise given_up
 
 
 async def _there(core: Core, effects: Sequence[Effect]) -> bool | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import stat
+
 from takeback.checkpoints.objects import ObjectError
-from takeback.journal.states import State
+from takeback.journal.states import State, altered
 from takeback.tools.files.basis import rebuilt
 from takeback.tools.files.calls import Dir
 from takeback.tools.files.capture import content_of
@@ -40,6 +42,17 @@ class Reader:
             kind = "a symlink" if found is not None and found.state.kind == "symlink" else "a folder"
             raise refuse("not_a_file", f"{place.shown} is {kind}, not a file.", "Name a file.")
         return found.data, found.state.model_copy(update={"ref": {"at": place.object}})
+
+    def read_small(self, place: Place, limit: int) -> tuple[bytes, State] | None:
+        """The same of a file of at most `limit` bytes; `None`: it is something else."""
+        parent = self.bench.parent(place) if place.parts else None
+        there = self.bench.calls.lstat(parent, place.name) if parent is not None else None
+        if parent is None or there is None or not stat.S_ISREG(there.st_mode) or there.st_size > limit:
+            return None
+        found = self._whole(parent, place, limit)
+        if found.data is None or found.state.kind != "file":
+            return None  # it has become something else since
+        return found.data, altered(found.state, ref={"at": place.object})
 
     def _whole(self, parent: Dir, place: Place, limit: int) -> Measured:
         found = measure(self.bench.calls, parent, place.name, keep=True, read_to=limit)

@@ -11,14 +11,15 @@ import os
 import stat
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import anyio.from_thread
 import anyio.to_thread
 
-from takeback.checkpoints.objects import ObjectError, ObjectStore, QuotaExceeded
+from takeback.checkpoints.objects import SMALL, ObjectError, ObjectStore, QuotaExceeded
 from takeback.journal.states import ABSENT, Effect, State, altered
 from takeback.tools.files.calls import OPEN_READ, Calls, Dir
+from takeback.tools.files.capture import Get, Put
 from takeback.tools.files.choosing import choose_calls
 from takeback.tools.files.drafting import NAME, Draft, Limits
 from takeback.tools.files.fingerprint import Torn
@@ -152,6 +153,12 @@ class FileSystem(TargetSystem):
         :raises Unavailable: it never held still.
         """
         place = self._names.locate(object)
+        try:
+            found = self._at_once(lambda bench: self._reader(bench).read_small(place, min(limit, SMALL)), place.shown)
+        except Unavailable:
+            found = None  # somebody is writing it: to be waited for elsewhere
+        if found is not None:
+            return found
         return await self._in_thread(lambda bench: self._reader(bench).read_file(place, limit), place.shown)
 
     async def open_read(self, object: str) -> int:
@@ -370,22 +377,30 @@ class FileSystem(TargetSystem):
         def put(data: bytes) -> str:
             return anyio.from_thread.run(self._objects.put, data)
 
-        def run() -> T:
-            bench = Workbench(self._calls, self._names, self._trashes, get, put)
-            try:
-                self._names.present()
-                return work(bench)
-            except Torn as error:
-                torn = Unavailable(f"{shown} is being written all the time.", advice="Try again when it is quiet.")
-                torn.code = "changing"
-                raise torn from error
-            except QuotaExceeded as error:
-                raise refuse("quota", str(error), error.advice) from error
-            except OSError as error:
-                raise refusal(error, shown) from error
-            except RecursionError as error:
-                raise too_deep(shown) from error
-            finally:
-                bench.forget()
+        return await anyio.to_thread.run_sync(lambda: self._visit(work, shown, get, put))
 
-        return await anyio.to_thread.run_sync(run)
+    def _at_once(self, work: Callable[[Workbench], T], shown: str) -> T:
+        """The same for a few calls that need no store and flush nothing: a hop to a thread would cost more than they do."""
+        return self._visit(work, shown, _no_store, _no_store)
+
+    def _visit(self, work: Callable[[Workbench], T], shown: str, get: Get, put: Put) -> T:
+        bench = Workbench(self._calls, self._names, self._trashes, get, put)
+        try:
+            self._names.present()
+            return work(bench)
+        except Torn as error:
+            torn = Unavailable(f"{shown} is being written all the time.", advice="Try again when it is quiet.")
+            torn.code = "changing"
+            raise torn from error
+        except QuotaExceeded as error:
+            raise refuse("quota", str(error), error.advice) from error
+        except OSError as error:
+            raise refusal(error, shown) from error
+        except RecursionError as error:
+            raise too_deep(shown) from error
+        finally:
+            bench.forget()
+
+
+def _no_store(given: object) -> NoReturn:
+    raise AssertionError("the store is asked from a thread only")

@@ -162,7 +162,7 @@ class WriteFileTool(FilesTool, ReversibleTool[WriteFile]):
         return [self.target(self.resolved(arguments.path), arguments.expected_digest)]
 
     async def prepare(self, arguments: WriteFile, context: CallContext) -> Prepared:
-        [target] = await self.targets(arguments, context)
+        [target] = context.targets or await self.targets(arguments, context)
         content = _content(arguments)
         with told():
             staged = await self.system.stage_write(target.object, content)
@@ -196,7 +196,7 @@ class EditFileTool(FilesTool, ReversibleTool[EditFile]):
         return [self.target(self.resolved(arguments.path), arguments.expected_digest)]
 
     async def prepare(self, arguments: EditFile, context: CallContext) -> Prepared:
-        [target] = await self.targets(arguments, context)
+        [target] = context.targets or await self.targets(arguments, context)
         edits = [Edit(edit.old_text, edit.new_text, edit.replace_all) for edit in arguments.edits]
         with told():
             content, read = await self.system.read_bytes(target.object, limit=self.read_bytes)
@@ -234,7 +234,7 @@ class MoveFileTool(FilesTool, ReversibleTool[MoveFile]):
         ]
 
     async def prepare(self, arguments: MoveFile, context: CallContext) -> Prepared:
-        source, destination = await self.targets(arguments, context)
+        source, destination = context.targets or await self.targets(arguments, context)
         with told():
             staged = await self.system.stage_move(source.object, destination.object, overwrite=arguments.overwrite)
         return moved(self, "Moved", source.object, destination.object, staged)
@@ -256,7 +256,7 @@ class CopyFileTool(FilesTool, ReversibleTool[CopyFile]):
         ]
 
     async def prepare(self, arguments: CopyFile, context: CallContext) -> Prepared:
-        source, destination = await self.targets(arguments, context)
+        source, destination = context.targets or await self.targets(arguments, context)
         if arguments.expected_digest is not None:  # the source has no effect by which the engine could hold it to that
             with told():
                 [state] = await self.system.look([source.object])
@@ -296,7 +296,7 @@ class DeleteFileTool(FilesTool, ReversibleTool[DeleteFile]):
         return [self.target(self.resolved(arguments.path), arguments.expected_digest)]
 
     async def prepare(self, arguments: DeleteFile, context: CallContext) -> Prepared:
-        [target] = await self.targets(arguments, context)
+        [target] = context.targets or await self.targets(arguments, context)
         with told():
             staged = await self.system.stage_delete(target.object, recursive=arguments.recursive)
         shown, kind = self.shown(target.object), staged.effects[-1].before.kind
@@ -322,7 +322,7 @@ class CreateDirectoryTool(FilesTool, ReversibleTool[CreateDirectory]):
         return [self.target(self.resolved(arguments.path))]
 
     async def prepare(self, arguments: CreateDirectory, context: CallContext) -> Prepared:
-        [target] = await self.targets(arguments, context)
+        [target] = context.targets or await self.targets(arguments, context)
         with told():
             staged = await self.system.stage_directory(target.object)
         shown = self.shown(target.object)

@@ -1,0 +1,133 @@
+"""How a plan or a rollback is answered: each step in a line, what is open, and the whole in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from takeback.journal.events import Caller, UndoOutcome
+from takeback.journal.ids import ActionId, RollbackId, RunId
+from takeback.journal.states import altered
+from takeback.journal.views import OpenItem, RunView
+from takeback.server.engine.answers import OpenItemAnswer, RollbackAnswer, StepAnswer
+from takeback.server.engine.core import Core
+from takeback.server.engine.faults import fault
+from takeback.server.engine.outcome import Done
+from takeback.server.engine.plan import Decision, Plan, PlanStep
+from takeback.server.engine.queries import open_item_answer
+from takeback.server.engine.report import rollback_report, shown
+from takeback.server.engine.wishes import Wish
+
+EXPECTED: dict[Decision, UndoOutcome] = {
+    "restore": "restored",
+    "merge": "merged",
+    "already_undone": "already_undone",
+    "compensate": "compensated",
+    "conflict": "conflict",
+    "irreversible": "irreversible",
+    "in_doubt": "failed",
+    "blocked": "skipped",
+    "skip": "skipped",
+}
+"""The outcome word that each decision would end in, for dry runs."""
+
+
+async def planned(core: Core, caller: Caller, wish: Wish, plan: Plan, why: str = "") -> RollbackAnswer:
+    """What is answered where nothing is done: the plan, step by step.
+
+    :param why: nothing is done though it was asked for.
+    """
+    steps = [await _step_answer(core, step) for step in sorted(plan.steps, key=_told)]
+    text = rollback_report(_for_people(core, steps, plan), "planned", [])
+    if why:
+        text = f"{why}\n\n{text}"
+    return RollbackAnswer(
+        status="planned",
+        plan_digest=plan.digest,
+        run_id=wish.runs[0] if wish.runs else None,
+        steps=steps,
+        other_runs=await _visible(core, caller, plan.other_runs),
+        report=text,
+    )
+
+
+async def _step_answer(core: Core, step: PlanStep, done: Done | None = None) -> StepAnswer:
+    preview = ""
+    if done is None and step.effects and step.effects[0].system in core.systems:
+        system = core.systems[step.effects[0].system]
+        try:
+            preview = "; ".join([shown((await system.describe(effect)).title) for effect in step.effects[:3]])
+        except Exception as error:  # third-party code: the plan is no worse for not being described
+            preview = f"it cannot be shown: {fault(error)}"
+    return StepAnswer(
+        action_id=step.action_id,
+        run_id=step.run_id,
+        tool=step.tool,
+        object=step.object,
+        objects=[effect.object for effect in step.wanted],
+        outcome=done.outcome if done else EXPECTED[step.decision],
+        why=done.why if done else step.why,
+        preview=preview,
+    )
+
+
+async def _visible(core: Core, caller: Caller, runs: Iterable[RunId]) -> list[str]:
+    """Of these runs, those whose ids the caller may be told."""
+    views = [(run_id, await core.journal.get(RunView, run_id)) for run_id in runs]
+    return [run_id for run_id, view in views if view is not None and core.may_see(caller, view)]
+
+
+async def answered(
+    core: Core,
+    caller: Caller,
+    rollback_id: RollbackId,
+    plan: Plan,
+    done: Sequence[Done],
+    status: Literal["complete", "partial", "failed"],
+    retracted: Sequence[ActionId],
+    touched: Sequence[RunId],
+) -> RollbackAnswer:
+    """What is answered once a rollback is over."""
+    steps = [await _step_answer(core, one.step, one) for one in sorted(done, key=lambda one: _told(one.step))]
+    items: list[OpenItemAnswer] = []
+    for run_id in touched:
+        for item in await core.journal.find(OpenItem, run_id=run_id, status="open", oldest_first=True):
+            if item.rollback_id == rollback_id:
+                items.append(open_item_answer(item))
+    run = await core.journal.get(RunView, touched[0])
+    return RollbackAnswer(
+        status=status,
+        rollback_id=rollback_id,
+        plan_digest=plan.digest,
+        run_id=touched[0],
+        run_status=run.status if run else None,
+        steps=steps,
+        retracted=list(retracted),
+        open_items=items,
+        other_runs=await _visible(core, caller, plan.other_runs),
+        warnings=list(dict.fromkeys(warning for one in done for warning in one.warnings)),
+        report=rollback_report(_for_people(core, steps, plan), status, items),
+    )
+
+
+def _for_people(core: Core, steps: Sequence[StepAnswer], plan: Plan) -> list[StepAnswer]:
+    """The same steps with objects as people call them (paths relative to their root)."""
+    names = {effect.object: core.display(effect.system, effect.object) for step in plan.steps for effect in step.wanted}
+    return [
+        altered(
+            step,
+            object=names.get(step.object, step.object),
+            objects=[names.get(each, each) for each in step.objects],
+        )
+        for step in steps
+    ]
+
+
+def _told(step: PlanStep) -> int:
+    """Where a step stands among those that people are told of.
+
+    A rollback's are told as they are done. A redo's in the order in which the actions were once done: the steps that it takes
+    back ran side by side, so that the order in which they ended says nothing.
+    """
+    index = step.entry_id.rpartition("/")[2]
+    return -int(index) if "/" in step.entry_id and index.isdigit() else 0
