@@ -41,7 +41,7 @@ def encode(value: object) -> JsonValue:
         return value
     if isinstance(value, float):
         return {"real": value.hex()}
-    if isinstance(value, bytes | bytearray | memoryview):
+    if isinstance(value, bytes | bytearray):
         return {"base64": base64.b64encode(value).decode("ascii")}
     raise TypeError(f"a {type(value).__name__} cannot be kept")
 

@@ -228,7 +228,8 @@ class _Change:
 def _direction(effect: Effect) -> tuple[str, str]:
     """The image that leads from one side of the effect to the other, and to which side of it."""
     before, after = effect.before.ref, effect.after.ref
-    if before.get("image") != after.get("image") or {before.get("side"), after.get("side")} != {"before", "after"}:
+    sides = (before.get("side"), after.get("side"))
+    if before.get("image") != after.get("image") or sides not in (("before", "after"), ("after", "before")):
         raise Refused("The two states are not sides of one image.", advice="Roll back again.")
     return str(after["image"]), str(after["side"])
 
