@@ -23,7 +23,7 @@ from takeback.tools.database.port import Bounds, Changed, Samples
 from takeback.tools.database.rows import AS_OBJECTS, SHOWN, encode
 from takeback.tools.database.sqlite import cells
 from takeback.tools.database.sqlite.cells import SAME, Change, Op, TableHead, project
-from takeback.tools.database.sqlite.changes import change_of
+from takeback.tools.database.sqlite.changes import change_of, head_of
 from takeback.tools.database.sqlite.guard import Guard
 from takeback.tools.database.sqlite.images import Moved, RowsImage
 from takeback.tools.database.sqlite.looking import CACHED
@@ -212,7 +212,9 @@ class RowCapture:
                 captured.unkept = _too_much(self.bounds)
             else:
                 captured.image = RowsImage(
-                    changeset, {name: list(moved.values()) for name, moved in self._moved.items()}
+                    changeset,
+                    {name: list(moved.values()) for name, moved in self._moved.items()},
+                    {name: head_of(self._info(name)).key for name in counts},
                 )
         return captured
 

@@ -43,7 +43,7 @@ class DatabaseFile:
         :param data: takeback's own folder.
         :param shown: the file for people.
         """
-        self._find, self._data, self.shown = find, data, shown
+        self._find, self._data, self.shown = find, os.path.realpath(data), shown
 
     def check(self) -> tuple[str, os.stat_result]:
         """The path, and what lies there.
@@ -64,7 +64,7 @@ class DatabaseFile:
         return path, there
 
     def _not_ours(self, path: str, there: os.stat_result) -> None:
-        data = os.path.realpath(self._data)
+        data = self._data
         ours = path == data or path.startswith(data + os.sep)
         if not ours and there.st_nlink > 1:
             ours = any((file.st_dev, file.st_ino) == (there.st_dev, there.st_ino) for file in _files_in(data))
@@ -74,8 +74,8 @@ class DatabaseFile:
     def connect(self, *, write: bool, cached: int = 0) -> apsw.Connection:
         """A fresh connection.
 
-        :param cached: statements that are kept ready; none where a session is going to be attached (one that was prepared
-            before would bypass it).
+        :param cached: statements that are kept ready: our own, never a caller's (one that was prepared before a session is
+            attached would bypass it).
         :param write: whether it has to be writable; otherwise it is opened read-only where nothing else is possible.
         :raises Refused, Unavailable: it cannot be opened, or is no database.
         """
@@ -107,12 +107,10 @@ class DatabaseFile:
         return connection
 
     def _still(self, connection: apsw.Connection, before: os.stat_result) -> None:
-        # opened == what lies at the path == what the walk finds, now and before
-        _, now = self.check()
+        # opened == what lies at the path by now == what the walk finds, as it did before
         moved = _moved(connection)
-        _, again = self.check()
-        inodes = {(each.st_dev, each.st_ino) for each in (before, now, again)}
-        if len(inodes) > 1 or moved:
+        _, now = self.check()
+        if moved or (before.st_dev, before.st_ino) != (now.st_dev, now.st_ino):
             raise _refused(
                 "moved",
                 f"{self.shown} was replaced while it was being opened.",
