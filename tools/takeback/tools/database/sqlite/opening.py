@@ -19,12 +19,26 @@ from typing import Final
 import apsw
 
 from takeback.tools.contract import ToolError
+from takeback.tools.database.held import Inode, hold, release
 from takeback.tools.database.sqlite.refusals import target_error
 from takeback.tools.system import Refused, TargetError
 
 BUSY_MS: Final = 3_000
 """How long another process's transaction is waited for."""
 _FCNTL_MOVED: Final = apsw.SQLITE_FCNTL_HAS_MOVED
+
+
+class Writer(apsw.Connection):
+    """A connection that writes, known to the rest of the process until it is closed."""
+
+    held: Inode | None = None
+
+    def close(self, force: bool = False) -> None:
+        """Let go of the file."""
+        super().close(force)
+        if self.held is not None:
+            release(self.held)
+            self.held = None
 
 
 class Absent(Refused):
@@ -81,11 +95,14 @@ class DatabaseFile:
         """
         path, there = self.check()
         flags = apsw.SQLITE_OPEN_NOFOLLOW
+        connection: apsw.Connection
         try:
-            if not write and not os.access(path, os.W_OK):
-                connection = apsw.Connection(path, flags=flags | apsw.SQLITE_OPEN_READONLY, statementcachesize=cached)
+            if write:
+                connection = writer = Writer(path, flags=flags | apsw.SQLITE_OPEN_READWRITE, statementcachesize=cached)
+                writer.held = hold(there)
             else:
-                connection = apsw.Connection(path, flags=flags | apsw.SQLITE_OPEN_READWRITE, statementcachesize=cached)
+                way = apsw.SQLITE_OPEN_READWRITE if os.access(path, os.W_OK) else apsw.SQLITE_OPEN_READONLY
+                connection = apsw.Connection(path, flags=flags | way, statementcachesize=cached)
         except apsw.Error as error:
             raise target_error(error) from error
         try:

@@ -94,8 +94,8 @@ def _by_looking(connection: apsw.Connection, wanted: Sequence[Wanted], images: I
 
 def _many_alone(connection: apsw.Connection, wanted: Sequence[Wanted], images: Images) -> bool:
     """Whether it is all about one image of many rows, in tables that SQLite can compare by itself, cell by cell."""
-    ids = {each.effect.after.ref.get("image") for each in wanted}
-    image = images.get(str(next(iter(ids)))) if len(ids) == 1 else None
+    ids = {str(each.effect.after.ref.get("image")) for each in wanted}
+    image = images.get(next(iter(ids))) if len(ids) == 1 else None
     if image is None or len(image.changeset) < _LARGE or any(image.moved.values()):
         return False
     schema = Schema(connection)
@@ -243,7 +243,9 @@ class _Change:
         except apsw.AbortError as error:
             raise Hindered(_reason(reasons)) from error
         except apsw.ConstraintError as error:
-            raise Hindered("another row holds a value by now that has to be unique") from error
+            raise Hindered(
+                _reason(reasons) if reasons else "another row holds a value by now that has to be unique"
+            ) from error
 
     def _place(self, table: TableInfo, places: Sequence[tuple[tuple[JsonValue, ...], int]]) -> None:
         # all of them step aside first, so that none is in another's way
