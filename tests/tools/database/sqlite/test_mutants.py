@@ -17,7 +17,7 @@ from tests.tools.database.sqlite.outside import Outside, difference
 
 from takeback.journal.events import Caller
 from takeback.journal.views import ActionView
-from takeback.tools.database.sqlite import capture, execution, guard, looking, merging, restoring, swapping, whole
+from takeback.tools.database.sqlite import capture, execution, guard, merging, restoring, swapping, whole
 from takeback.tools.database.sqlite.cells import SAME, Change, Op
 from takeback.tools.system import Drifted
 
@@ -134,7 +134,6 @@ MUTANTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "NULL in a key overlooked": with_other(capture.RowCapture, "_check_key", nothing),
     "DDL taken for rows": with_other(guard, "DDL", {}),
     "their cells overwritten": with_other(merging, "_update", overwriting),
-    "no sides told apart": with_other(looking.Entry, "sides", lambda _: (False, True)),
 }
 
 
@@ -177,6 +176,22 @@ async def test_without_the_comparison_somebody_elses_row_would_be_lost(
         swapped = await bench.engine.core.systems["database"].swap([effect.reversed() for effect in action.effects])
         assert isinstance(swapped, Drifted) is not mutant
         assert outside.run(db, "SELECT v FROM keyed WHERE k = 'k1'") == theirs
+
+
+@pytest.mark.parametrize("mutant", [False, True], ids=["kept", "lost by a mutant"])
+async def test_among_many_rows_sqlite_itself_finds_theirs(
+    bench: Bench, db: Path, outside: Outside, monkeypatch: pytest.MonkeyPatch, mutant: bool
+) -> None:
+    await act(bench, await bench.start(), MANY)
+    ours = await act(bench, await bench.start(), "UPDATE log SET new = 'ours and long enough to be many bytes'")
+    [action] = [a for a in await actions(bench) if a.id == ours]
+    outside.run(db, "UPDATE log SET new = 'theirs' WHERE rowid = 5")
+    if mutant:
+        instead = {"SQLITE_CHANGESET_ABORT": apsw.SQLITE_CHANGESET_REPLACE}
+        monkeypatch.setattr(swapping, "apsw", Other(apsw, **instead))
+    swapped = await bench.engine.core.systems["database"].swap([effect.reversed() for effect in action.effects])
+    assert isinstance(swapped, Drifted) is not mutant
+    assert outside.run(db, "SELECT new FROM log WHERE rowid = 5") == [[5 if mutant else "theirs"]]
 
 
 async def actions(bench: Bench) -> list[Any]:
