@@ -29,7 +29,7 @@ from takeback.server.settings import LimitSettings, ToolSettings
 
 FIRST = int(os.environ.get("TAKEBACK_SQL_FIRST", "0"))
 """The seed to begin with, for looking at one history."""
-HISTORIES = int(os.environ.get("TAKEBACK_SQL_HISTORIES", "150"))
+HISTORIES = int(os.environ.get("TAKEBACK_SQL_HISTORIES", "100"))
 
 
 @pytest.fixture

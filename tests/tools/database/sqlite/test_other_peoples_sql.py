@@ -15,7 +15,7 @@ from tests.tools.database.sqlite.outside import Outside, difference
 AT_ONCE = 500
 OURS = re.compile(r"\s*(BEGIN|COMMIT|END|PRAGMA|VACUUM)\b", re.IGNORECASE)
 """What a call does itself, or what is refused: how the database is stored, and transactions."""
-STATEMENTS = 9000
+STATEMENTS = 4000
 
 
 def script_of(folder: Path) -> list[str]:
