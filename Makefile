@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check bench soak histories bundle crash races schedules clean
+.PHONY: demo test check bench soak histories bundle crash races schedules sql-histories clean
 
 # pyright runs on node: the machine's own, else one from a wheel.
 NODE := $(if $(shell command -v node),,'pyright[nodejs]')
@@ -35,6 +35,11 @@ bench: $(STAMP)
 # A million random steps, every sequence of up to three acts, and random work for as long as one likes. An hour.
 soak: $(STAMP)
 	$(BIN)/python -m pytest -m soak $(ARGS)
+
+# Random histories of SQL statements on SQLite, taken back and compared by another program; with others writing. Half an hour.
+sql-histories: $(STAMP)
+	TAKEBACK_SQL_HISTORIES=$${TAKEBACK_SQL_HISTORIES:-3000} \
+		$(BIN)/python -m pytest tests/server/engine/test_sqlite_histories.py $(ARGS)
 
 # Random histories of files on both engines, taken back and compared bit for bit; with foreign edits in between. Five minutes.
 histories: $(STAMP)

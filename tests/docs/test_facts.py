@@ -14,6 +14,7 @@ from takeback.server.cli.app import app
 from takeback.server.cli.codes import ExitCode
 from takeback.server.cli.serve import TAKEN
 from takeback.server.settings import load
+from takeback.tools.database.sqlite.guard import KINDS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -94,3 +95,9 @@ def test_the_shell_lines_of_the_pages_can_be_split_into_words():
 
 def test_the_readme_can_be_read_in_one_sitting():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 160
+
+
+def test_the_kinds_of_statements_are_those_that_sqlites_guard_knows():
+    words = {"rows": "row by row", "database": "as a whole", "refused": "refused"}
+    told = rows(ROOT / "docs" / "sqlite.md", "What is put back, and how")
+    assert told == [[kind, words[tier], why] for kind, tier, why in KINDS]

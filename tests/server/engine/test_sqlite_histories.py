@@ -29,7 +29,7 @@ from takeback.server.settings import LimitSettings, ToolSettings
 
 FIRST = int(os.environ.get("TAKEBACK_SQL_FIRST", "0"))
 """The seed to begin with, for looking at one history."""
-HISTORIES = int(os.environ.get("TAKEBACK_SQL_HISTORIES", "60"))
+HISTORIES = int(os.environ.get("TAKEBACK_SQL_HISTORIES", "100"))
 
 
 @pytest.fixture
@@ -197,7 +197,7 @@ async def test_what_others_wrote_in_between_always_survives(folder: Path, outsid
 
 def marks_in(told: dict[str, Any]) -> set[str]:
     """What somebody else wrote, as it stands in a dump."""
-    pattern = re.compile("7468656972732[0-9a-f]*")  # "theirs " in hexadecimal
+    pattern = re.compile("74686569727320(?:3[0-9])+")  # "theirs " in hexadecimal
     return set(pattern.findall(json.dumps({key: told[key] for key in told if key.startswith("table ")})))
 
 

@@ -116,8 +116,10 @@ class Outside:
 
     def __exit__(self, *_: object) -> None:
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.close()
         self._process.wait(10)
+        self._process.stdout.close()
 
     def _ask(self, verb: str, *arguments: Any) -> Any:
         assert self._process.stdin is not None

@@ -41,7 +41,7 @@ def encode(value: object) -> JsonValue:
         return value
     if isinstance(value, float):
         return {"real": value.hex()}
-    if isinstance(value, bytes | bytearray | memoryview):
+    if isinstance(value, bytes | bytearray):
         return {"base64": base64.b64encode(value).decode("ascii")}
     raise TypeError(f"a {type(value).__name__} cannot be kept")
 
@@ -219,10 +219,13 @@ def from_json(content: bytes) -> dict[str, JsonValue]:
     row: Any = json.loads(content.decode("utf-8"))
     if not isinstance(row, dict):
         raise ValueError("it is not a JSON object")
-    columns = cast("dict[str, JsonValue]", row)
-    for value in columns.values():
-        decode(value)
-    return columns
+    return {column: _spelled(value) for column, value in cast("dict[str, JsonValue]", row).items()}
+
+
+def _spelled(value: JsonValue) -> JsonValue:
+    # numbers as people write them, in the one spelling that fingerprints are taken over
+    raw = value if isinstance(value, float) else decode(value)
+    return encode(raw) if isinstance(raw, float) else value
 
 
 def reversed_effects(effects: Sequence[Effect]) -> tuple[Effect, ...]:

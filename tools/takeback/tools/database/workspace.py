@@ -13,6 +13,7 @@ from typing import Final
 
 import anyio.to_thread
 
+from takeback.tools.database.held import is_held
 from takeback.tools.files.choosing import choose_calls
 from takeback.tools.files.paths import RESERVED, Names
 from takeback.tools.system import Refused
@@ -104,6 +105,8 @@ class Workspace:
 def _is_sqlite(path: str) -> bool:
     """Whether the file says so itself; an empty one becomes a database with its first table."""
     try:
+        if is_held(os.lstat(path)):
+            return True  # and opening it would cost its writer the lock
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     except OSError:
         return False

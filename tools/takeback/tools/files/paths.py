@@ -176,7 +176,10 @@ class Names:
         if not place.parts:
             return os.lstat(place.root.path)
         with self._reach(place) as folder:
-            return None if folder is None else self._calls.lstat(folder, place.name)
+            try:
+                return None if folder is None else self._calls.lstat(folder, place.name)
+            except OSError as error:
+                raise refusal(error, place.shown) from error
 
     def child(self, place: Place, name: bytes) -> str:
         """The id of something in the folder."""

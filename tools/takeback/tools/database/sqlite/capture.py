@@ -20,10 +20,10 @@ from pydantic import JsonValue
 from takeback.tools.contract import ToolError
 from takeback.tools.database.names import key_text
 from takeback.tools.database.port import Bounds, Changed, Samples
-from takeback.tools.database.rows import AS_OBJECTS, SHOWN, encode
-from takeback.tools.database.sqlite import cells
-from takeback.tools.database.sqlite.cells import SAME, Change, Op, TableHead, project
-from takeback.tools.database.sqlite.changes import change_of
+from takeback.tools.database.rows import AS_OBJECTS, SHOWN
+from takeback.tools.database.sqlite import cells, surveying
+from takeback.tools.database.sqlite.cells import Change, Op, project
+from takeback.tools.database.sqlite.changes import change_of, head_of
 from takeback.tools.database.sqlite.guard import Guard
 from takeback.tools.database.sqlite.images import Moved, RowsImage
 from takeback.tools.database.sqlite.looking import CACHED
@@ -212,7 +212,9 @@ class RowCapture:
                 captured.unkept = _too_much(self.bounds)
             else:
                 captured.image = RowsImage(
-                    changeset, {name: list(moved.values()) for name, moved in self._moved.items()}
+                    changeset,
+                    {name: list(moved.values()) for name, moved in self._moved.items()},
+                    {name: head_of(self._info(name)).key for name in counts},
                 )
         return captured
 
@@ -228,7 +230,7 @@ class RowCapture:
                     first.append(change)
                 ops[change.op] = ops.get(change.op, 0) + 1
             return found, first
-        return survey(changeset)
+        return surveying.survey(changeset)
 
     def _changed(self, counts: dict[str, dict[Op, int]]) -> list[Changed]:
         shown: list[Changed] = []
@@ -236,7 +238,7 @@ class RowCapture:
         for name, ops in counts.items():
             table = self.schema.table(name)
             if table is not None and table.shadow:
-                inside[owner_of(self.connection, name)] = None
+                inside[surveying.owner_of(self.connection, name)] = None
                 continue
             shown.append(
                 Changed(
@@ -349,50 +351,6 @@ class RowCapture:
                 if was != rowid:
                     self._moved[name][key_text(key)] = Moved(key, was, rowid)
                     self._alone.setdefault(name, []).append(self._moved[name][key_text(key)])
-
-
-def survey(changeset: bytes) -> tuple[dict[str, dict[Op, int]], list[Change]]:
-    """The same for a large changeset, without reading what is in it."""
-    counts: dict[tuple[str, int], int] = {}
-    shown: dict[str, int] = {}
-    first: list[Change] = []
-    for change in apsw.Changeset.iter(changeset):
-        place = (change.name, change.opcode)
-        counts[place] = counts.get(place, 0) + 1
-        if shown.get(change.name, 0) < SHOWN:
-            shown[change.name] = shown.get(change.name, 0) + 1
-            try:
-                first.append(_change_of(change))
-            except UnicodeDecodeError:
-                continue  # what is not Unicode is not shown
-    found: dict[str, dict[Op, int]] = {}
-    for (name, op), count in counts.items():
-        found.setdefault(name, {})[Op(op)] = count
-    return found, first
-
-
-def _change_of(change: apsw.TableChange) -> Change:
-    head = TableHead(change.name, tuple(int(index in change.pk_columns) for index in range(change.column_count)))
-
-    def told(values: tuple[object, ...] | None) -> tuple[cells.Cell, ...]:
-        return tuple(SAME if value is apsw.no_change else encode(value) for value in values or ())
-
-    return Change(head, Op(change.opcode), told(change.old), told(change.new))
-
-
-def owner_of(connection: apsw.Connection, shadow: str) -> str:
-    """The virtual table that a shadow table belongs to."""
-    at = shadow.rfind("_")
-    while at > 0:
-        owner = shadow[:at]
-        if list(
-            connection.execute(
-                "SELECT 1 FROM pragma_table_list WHERE schema = 'main' AND type = 'virtual' AND name = ?", (owner,)
-            )
-        ):
-            return owner
-        at = shadow.rfind("_", 0, at)
-    return shadow
 
 
 def _samples(rows: Iterable[RowChange]) -> Samples:

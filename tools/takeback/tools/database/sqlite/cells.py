@@ -121,37 +121,6 @@ def write(changes: Iterable[Change]) -> bytes:
     return bytes(out)
 
 
-def count(data: bytes) -> dict[str, dict[Op, int]]:
-    """How many rows of each table came, went and changed. Decodes nothing."""
-    found: dict[str, dict[Op, int]] = {}
-    at, end, columns = 0, len(data), 0
-    counts: dict[Op, int] = {}
-    while at < end:
-        kind = data[at]
-        if kind == 0x54:
-            columns, at = _varint(data, at + 1)
-            at += columns
-            stop = data.index(0, at)
-            counts = found.setdefault(data[at:stop].decode("utf-8"), {})
-            at = stop + 1
-            continue
-        counts[Op(kind)] = counts.get(Op(kind), 0) + 1
-        at += 2
-        for _ in range(columns * (2 if kind == Op.UPDATE else 1)):
-            cell = data[at]
-            at += 1
-            if cell in (1, 2):
-                at += 8
-            elif cell in (3, 4):
-                size = data[at]
-                if size < 0x80:
-                    at += 1 + size
-                else:
-                    size, at = _varint(data, at)
-                    at += size
-    return found
-
-
 def _record(data: bytes, at: int, columns: int) -> tuple[Cells, int]:
     cells: list[Cell] = []
     for _ in range(columns):

@@ -12,7 +12,6 @@ import apsw
 
 from takeback.checkpoints.objects import ObjectError, ObjectStore
 from takeback.journal.states import ABSENT, Effect, State
-from takeback.tools.contract import ToolError
 from takeback.tools.database import names, rows
 from takeback.tools.database.port import Bounds, Database, Description, Execution, Rows, Statement
 from takeback.tools.database.rows import Row
@@ -34,8 +33,6 @@ from takeback.tools.database.workspace import Workspace
 from takeback.tools.system import Clash, Drifted, Merged, Preview, Refused, Swapped, TargetError
 
 T = TypeVar("T")
-SECONDS = 600.0
-"""A bound for the verbs that have none of their own; whoever calls them cancels them earlier."""
 
 
 class SqliteDatabase(Database):
@@ -288,6 +285,3 @@ def _is_row(effect: Effect) -> bool:
 
 def _nothing() -> None:
     return None
-
-
-__all__ = ["SqliteDatabase", "ToolError"]

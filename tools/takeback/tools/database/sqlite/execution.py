@@ -18,6 +18,7 @@ from takeback.tools.database.sqlite import whole
 from takeback.tools.database.sqlite.capture import Captured, CounterChange, Escalate, RowCapture
 from takeback.tools.database.sqlite.guard import Guard
 from takeback.tools.database.sqlite.images import store_bytes, store_rows
+from takeback.tools.database.sqlite.looking import CACHED
 from takeback.tools.database.sqlite.opening import DatabaseFile
 from takeback.tools.database.sqlite.reading import named
 from takeback.tools.database.sqlite.refusals import bare, tool_error
@@ -53,7 +54,7 @@ class Runner:
 
         :raises ToolError: refused, failed or too slow; nothing has changed.
         """
-        connection = self.file.connect(write=True)
+        connection = self.file.connect(write=True, cached=CACHED)
         try:
             try:
                 return self._by_rows(connection)

@@ -38,14 +38,17 @@ class RowsImage:
     changeset: bytes
     moved: Mapping[str, Sequence[Moved]] = field(default_factory=lambda: dict[str, Sequence[Moved]]())
     """By table."""
+    tables: Mapping[str, Sequence[int]] = field(default_factory=lambda: dict[str, Sequence[int]]())
+    """The tables it tells of, and per column its place in the key (`TableHead`)."""
 
     def to_bytes(self) -> bytes:
         """For the object store."""
-        head = {
+        moved = {
             table: [[list(each.key), each.before, each.after] for each in moved]
             for table, moved in self.moved.items()
             if moved
         }
+        head = {"moved": moved, "tables": {table: list(places) for table, places in self.tables.items()}}
         text = json.dumps(head, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
         return b"".join((_MAGIC, len(text).to_bytes(8, "big"), text, self.changeset))
 
@@ -62,9 +65,9 @@ class RowsImage:
         head = json.loads(data[start : start + size])
         moved = {
             table: [Moved(tuple(key), before, after) for key, before, after in entries]
-            for table, entries in head.items()
+            for table, entries in head["moved"].items()
         }
-        return cls(data[start + size :], moved)
+        return cls(data[start + size :], moved, {table: tuple(places) for table, places in head["tables"].items()})
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from takeback.tools.database.names import key_text
 from takeback.tools.database.rows import Row
 from takeback.tools.database.sqlite import cells
 from takeback.tools.database.sqlite.cells import SAME, Cell, Change, Op
+from takeback.tools.database.sqlite.changes import head_of
 from takeback.tools.database.sqlite.images import Moved, RowsImage
 from takeback.tools.database.sqlite.looking import Entry, Images, Looker
 from takeback.tools.database.sqlite.schema import TableInfo, quoted
@@ -140,7 +141,8 @@ def _rows(
             else:
                 now = entry.lies if isinstance(entry.lies, int) else None
                 moved.append(Moved(entry.key, now, None if made.op is Op.DELETE else now))
-    return RowsImage(cells.write(changes), {info.name: moved} if moved else {})
+    places = {info.name: head_of(info).key}
+    return RowsImage(cells.write(changes), {info.name: moved} if moved else {}, places)
 
 
 def _lay(entry: Entry) -> int | None:

@@ -19,12 +19,26 @@ from typing import Final
 import apsw
 
 from takeback.tools.contract import ToolError
+from takeback.tools.database.held import Inode, hold, release
 from takeback.tools.database.sqlite.refusals import target_error
 from takeback.tools.system import Refused, TargetError
 
 BUSY_MS: Final = 3_000
 """How long another process's transaction is waited for."""
 _FCNTL_MOVED: Final = apsw.SQLITE_FCNTL_HAS_MOVED
+
+
+class Writer(apsw.Connection):
+    """A connection that writes, known to the rest of the process until it is closed."""
+
+    held: Inode | None = None
+
+    def close(self, force: bool = False) -> None:
+        """Let go of the file."""
+        super().close(force)
+        if self.held is not None:
+            release(self.held)
+            self.held = None
 
 
 class Absent(Refused):
@@ -43,7 +57,7 @@ class DatabaseFile:
         :param data: takeback's own folder.
         :param shown: the file for people.
         """
-        self._find, self._data, self.shown = find, data, shown
+        self._find, self._data, self.shown = find, os.path.realpath(data), shown
 
     def check(self) -> tuple[str, os.stat_result]:
         """The path, and what lies there.
@@ -64,7 +78,7 @@ class DatabaseFile:
         return path, there
 
     def _not_ours(self, path: str, there: os.stat_result) -> None:
-        data = os.path.realpath(self._data)
+        data = self._data
         ours = path == data or path.startswith(data + os.sep)
         if not ours and there.st_nlink > 1:
             ours = any((file.st_dev, file.st_ino) == (there.st_dev, there.st_ino) for file in _files_in(data))
@@ -74,18 +88,21 @@ class DatabaseFile:
     def connect(self, *, write: bool, cached: int = 0) -> apsw.Connection:
         """A fresh connection.
 
-        :param cached: statements that are kept ready; none where a session is going to be attached (one that was prepared
-            before would bypass it).
+        :param cached: statements that are kept ready: our own, never a caller's (one that was prepared before a session is
+            attached would bypass it).
         :param write: whether it has to be writable; otherwise it is opened read-only where nothing else is possible.
         :raises Refused, Unavailable: it cannot be opened, or is no database.
         """
         path, there = self.check()
         flags = apsw.SQLITE_OPEN_NOFOLLOW
+        connection: apsw.Connection
         try:
-            if not write and not os.access(path, os.W_OK):
-                connection = apsw.Connection(path, flags=flags | apsw.SQLITE_OPEN_READONLY, statementcachesize=cached)
+            if write:
+                connection = writer = Writer(path, flags=flags | apsw.SQLITE_OPEN_READWRITE, statementcachesize=cached)
+                writer.held = hold(there)
             else:
-                connection = apsw.Connection(path, flags=flags | apsw.SQLITE_OPEN_READWRITE, statementcachesize=cached)
+                way = apsw.SQLITE_OPEN_READWRITE if os.access(path, os.W_OK) else apsw.SQLITE_OPEN_READONLY
+                connection = apsw.Connection(path, flags=flags | way, statementcachesize=cached)
         except apsw.Error as error:
             raise target_error(error) from error
         try:
@@ -107,12 +124,10 @@ class DatabaseFile:
         return connection
 
     def _still(self, connection: apsw.Connection, before: os.stat_result) -> None:
-        # opened == what lies at the path == what the walk finds, now and before
-        _, now = self.check()
+        # opened == what lies at the path by now == what the walk finds, as it did before
         moved = _moved(connection)
-        _, again = self.check()
-        inodes = {(each.st_dev, each.st_ino) for each in (before, now, again)}
-        if len(inodes) > 1 or moved:
+        _, now = self.check()
+        if moved or (before.st_dev, before.st_ino) != (now.st_dev, now.st_ino):
             raise _refused(
                 "moved",
                 f"{self.shown} was replaced while it was being opened.",

@@ -17,13 +17,15 @@ from takeback.tools.database.names import key_text
 from takeback.tools.database.rows import Row, digest_of
 from takeback.tools.database.sqlite import cells
 from takeback.tools.database.sqlite.cells import Change
-from takeback.tools.database.sqlite.changes import Hindered, change_of
+from takeback.tools.database.sqlite.changes import Hindered, change_of, head_of
 from takeback.tools.database.sqlite.images import RowsImage
 from takeback.tools.database.sqlite.looking import Found, Images, Looker
 from takeback.tools.database.sqlite.reading import Reader, counters, put_counter
 from takeback.tools.database.sqlite.schema import Schema, TableInfo, quoted
 from takeback.tools.system import Refused
 
+_LARGE = 4 * 1024
+"""Bytes of a changeset from which on SQLite itself compares it, row by row in one go."""
 _PARKED = -(2**62)
 """From here down rowids wait that are about to change."""
 
@@ -57,29 +59,67 @@ def swap(connection: apsw.Connection, wanted: Sequence[Wanted], images: Images) 
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_FKEY, 1)
     connection.execute("BEGIN IMMEDIATE")
     try:
-        present = look_all(connection, wanted, images)
-        if all(same(found, each.effect.after) for found, each in zip(present, wanted, strict=True)):
-            return Outcome(done=True, already=True, present=present)
-        if not all(same(found, each.effect.before) for found, each in zip(present, wanted, strict=True)):
-            return Outcome(done=False, present=present, why="somebody else has changed it since")
-        try:
-            _Change(connection, wanted, images).make()
-        except Hindered as error:
-            return Outcome(done=False, present=present, why=str(error))
-        back = look_all(connection, wanted, images)
-        wrong = [
-            each.effect.object for found, each in zip(back, wanted, strict=True) if not same(found, each.effect.after)
-        ]
-        if wrong:
-            raise Refused(
-                f"What was put back was read back and found different, so nothing was changed: {wrong[0]}.",
-                advice="Look at the table with describe_database, and put the row right by hand.",
-            )
-        connection.execute("COMMIT")
-        return Outcome(done=True, present=present)
+        if _many_alone(connection, wanted, images):
+            if _by_applying(connection, wanted, images):
+                connection.execute("COMMIT")
+                return Outcome(done=True)
+            connection.execute("ROLLBACK")  # which row is in the way is found by looking at each
+            connection.execute("BEGIN IMMEDIATE")
+        return _by_looking(connection, wanted, images)
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
+
+
+def _by_looking(connection: apsw.Connection, wanted: Sequence[Wanted], images: Images) -> Outcome:
+    present = look_all(connection, wanted, images)
+    if all(same(found, each.effect.after) for found, each in zip(present, wanted, strict=True)):
+        return Outcome(done=True, already=True, present=present)
+    if not all(same(found, each.effect.before) for found, each in zip(present, wanted, strict=True)):
+        return Outcome(done=False, present=present, why="somebody else has changed it since")
+    try:
+        _Change(connection, wanted, images).make()
+    except Hindered as error:
+        return Outcome(done=False, present=present, why=str(error))
+    back = look_all(connection, wanted, images)
+    wrong = [each.effect.object for found, each in zip(back, wanted, strict=True) if not same(found, each.effect.after)]
+    if wrong:
+        raise Refused(
+            f"What was put back was read back and found different, so nothing was changed: {wrong[0]}.",
+            advice="Look at the table with describe_database, and put the row right by hand.",
+        )
+    connection.execute("COMMIT")
+    return Outcome(done=True, present=present)
+
+
+def _many_alone(connection: apsw.Connection, wanted: Sequence[Wanted], images: Images) -> bool:
+    """Whether it is all about one image of many rows, in tables that SQLite can compare by itself, cell by cell."""
+    ids = {str(each.effect.after.ref.get("image")) for each in wanted}
+    image = images.get(next(iter(ids))) if len(ids) == 1 else None
+    if image is None or len(image.changeset) < _LARGE or any(image.moved.values()):
+        return False
+    schema = Schema(connection)
+    for each in wanted:
+        name = names.parse(each.effect.object)
+        info = schema.table(name.table or "")
+        places = None if info is None else image.tables.get(info.name)
+        if info is None or name.key is not None or places is None or tuple(places) != head_of(info).key:
+            return False  # SQLite passes over tables that are not what they were
+    return True
+
+
+def _by_applying(connection: apsw.Connection, wanted: Sequence[Wanted], images: Images) -> bool:
+    """Let SQLite compare each cell while it changes it, and read all of it back by trying the way there once more."""
+    try:
+        _Change(connection, wanted, images).make()
+        connection.execute("SAVEPOINT back")
+        there = [Wanted(each.effect.reversed()) for each in wanted]
+        _Change(connection, there, images).make()
+        connection.execute("ROLLBACK TO back")
+        connection.execute("RELEASE back")
+    except Hindered:
+        return False
+    return True
 
 
 def look_all(connection: apsw.Connection, wanted: Sequence[Wanted], images: Images) -> tuple[Found, ...]:
@@ -203,7 +243,9 @@ class _Change:
         except apsw.AbortError as error:
             raise Hindered(_reason(reasons)) from error
         except apsw.ConstraintError as error:
-            raise Hindered("another row holds a value by now that has to be unique") from error
+            raise Hindered(
+                _reason(reasons) if reasons else "another row holds a value by now that has to be unique"
+            ) from error
 
     def _place(self, table: TableInfo, places: Sequence[tuple[tuple[JsonValue, ...], int]]) -> None:
         # all of them step aside first, so that none is in another's way
@@ -228,7 +270,8 @@ class _Change:
 def _direction(effect: Effect) -> tuple[str, str]:
     """The image that leads from one side of the effect to the other, and to which side of it."""
     before, after = effect.before.ref, effect.after.ref
-    if before.get("image") != after.get("image") or {before.get("side"), after.get("side")} != {"before", "after"}:
+    sides = (before.get("side"), after.get("side"))
+    if before.get("image") != after.get("image") or sides not in (("before", "after"), ("after", "before")):
         raise Refused("The two states are not sides of one image.", advice="Roll back again.")
     return str(after["image"]), str(after["side"])
 
