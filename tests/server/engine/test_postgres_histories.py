@@ -90,7 +90,11 @@ async def test_random_histories_are_taken_back_cell_by_cell(tmp_path: Path, worl
                 after = dump(connection)
                 assert without(after, drawn) == without(before, drawn), (seed, difference(before, after))
                 if chance.random() < 0.3:
-                    redone = await bench.engine.redo(ALICE, str(answer.rollback_id))
+                    try:
+                        redone = await bench.engine.redo(ALICE, str(answer.rollback_id))
+                    except EngineError as error:
+                        assert error.code == "nothing" and without(done, drawn) == without(before, drawn)
+                        continue
                     assert redone.status == "complete", (seed, redone.report)
                     again = dump(connection)
                     assert without(again, drawn) == without(done, drawn), (seed, "redo", difference(done, again))

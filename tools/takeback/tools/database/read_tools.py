@@ -75,7 +75,8 @@ class ListDatabasesTool(DatabaseTool, ReadTool[ListDatabases]):
             )
             for name, its in self.settings.items()
         ]
-        files, truncated = await self.workspace.sqlite_files()
+        with told():
+            files, truncated = await self.workspace.sqlite_files()
         known += [KnownDatabase(database=path, kind="sqlite", configured=False) for path in files]
         return Databases(databases=known, truncated=truncated)
 

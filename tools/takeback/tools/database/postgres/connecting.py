@@ -47,6 +47,7 @@ class Connections:
     def __init__(self, name: str, settings: DatabaseSettings) -> None:
         self.name, self.settings = name, settings
         self._idle: list[Connection] = []
+        self._taken: list[Connection] = []
         self._lock = threading.Lock()
         self._closed = False
 
@@ -69,14 +70,22 @@ class Connections:
             with self._lock:
                 kept = self._idle.pop() if self._idle else None
             if kept is None:
-                return watch.add(self._open())
+                return watch.add(self._note(self._open()))
             with contextlib.suppress(ServerFailure, Lost):
                 kept.run("SELECT 1")  # a server that was restarted meanwhile is noticed here
-                return watch.add(kept)
+                return watch.add(self._note(kept))
             kept.close()
+
+    def _note(self, connection: Connection) -> Connection:
+        with self._lock:
+            self._taken.append(connection)
+        return connection
 
     def give(self, connection: Connection) -> None:
         """The work is over: an open transaction is left, and nothing of the session stays."""
+        with self._lock:
+            if connection in self._taken:
+                self._taken.remove(connection)
         connection.rollback()
         if connection.cancelled or self._closed or not connection.idle:
             connection.close()
@@ -94,11 +103,12 @@ class Connections:
             connection.close()
 
     def close(self) -> None:
-        """Let go of all that are idle."""
+        """Let go of all; what is still open on one is rolled back by the server."""
         with self._lock:
-            idle, self._idle = self._idle, []
+            left = [*self._idle, *self._taken]
+            self._idle, self._taken = [], []
             self._closed = True
-        for connection in idle:
+        for connection in left:
             connection.close()
 
     def _open(self) -> Connection:

@@ -249,7 +249,8 @@ def _count(connection: Connection, want: Want, now: Found) -> Found | None:
     shall = (str(want.effect.after.ref.get("value")), bool(want.effect.after.ref.get("called")))
     schema, name = catalog.unqualified(str((want.asked.name.key or ("",))[0]))
     step = sequences.direction(connection, now.oid)
-    back = (int(shall[0]) - int(now.sequence[0])) * step < 0
+    # what was set back on purpose is set back again, whatever rows there are
+    back = (int(shall[0]) - int(now.sequence[0])) * step < 0 and not want.effect.after.ref.get("back")
     if back and sequences.in_use(connection, now.oid, shall, now.sequence):
         return replace(now, in_use=True)
     if not sequences.set_back(connection, schema, name, now.sequence, shall):
