@@ -110,8 +110,8 @@ class QueryDatabaseTool(DatabaseTool, ReadTool[QueryDatabase]):
 
     async def run(self, arguments: QueryDatabase, context: CallContext) -> QueryResult:
         id = self.id_of(arguments.database)
-        rows = await self.opened(id).query(
-            statement(arguments.sql, arguments.parameters), self.bounds(id, rows=arguments.limit)
-        )
-        context.seen[(self.system.name, id)] = EVERYTHING
+        with told():
+            rows = await self.opened(id).query(
+                statement(arguments.sql, arguments.parameters), self.bounds(id, rows=arguments.limit)
+            )
         return QueryResult(database=self.shown(id), columns=rows.columns, rows=rows.rows, truncated=rows.truncated)

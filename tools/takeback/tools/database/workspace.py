@@ -60,13 +60,7 @@ class Workspace:
                 f"There is no database {path!r}, and no workspace in which a file could be named.",
                 advice="Call list_databases to see which there are.",
             )
-        try:
-            return FILES + self.names.resolve(path).object
-        except OSError as error:
-            raise Refused(
-                f"There is no database of that name, and no file could have it ({error.strerror}).",
-                advice="Call list_databases to see which there are.",
-            ) from error
+        return FILES + self.names.resolve(path).object
 
     def file_of(self, id: str) -> str | None:
         """The file that a database is, as the file tools call it; `None` for configured databases."""

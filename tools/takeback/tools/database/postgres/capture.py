@@ -21,7 +21,7 @@ from takeback.tools.database.postgres.reading import Budget, TooMuch, whole
 from takeback.tools.database.postgres.snapshot import Snapshot, change_of, difference, observe
 from takeback.tools.database.postgres.texts import bound
 from takeback.tools.database.postgres.threads import Watch
-from takeback.tools.database.postgres.traces import Traces, traces
+from takeback.tools.database.postgres.traces import Traces, mark, traces
 from takeback.tools.database.postgres.triggers import Unseen
 
 SCHEMA_KINDS = frozenset({"table", "drop", "truncate", "schema"})
@@ -96,7 +96,7 @@ class Attempt:
             answers = self._statements()
             self._capture()
             # a transaction that has no number has changed nothing that COMMIT would keep
-            xid = self.acting.value("SELECT pg_catalog.pg_current_xact_id_if_assigned()::text")
+            xid = mark(self.acting)
             done = True
             return Opened(self.connections, self.acting, answers, self.captured, xid)
         finally:
