@@ -114,4 +114,5 @@ class QueryDatabaseTool(DatabaseTool, ReadTool[QueryDatabase]):
             rows = await self.opened(id).query(
                 statement(arguments.sql, arguments.parameters), self.bounds(id, rows=arguments.limit)
             )
+        context.seen[(self.system.name, id)] = EVERYTHING
         return QueryResult(database=self.shown(id), columns=rows.columns, rows=rows.rows, truncated=rows.truncated)
