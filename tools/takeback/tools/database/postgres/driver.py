@@ -175,6 +175,9 @@ class Connection:
         self._check()
         try:
             send()
+            while self._raw.flush():  # what does not fit into the socket yet waits in libpq
+                if _wait(self._raw.socket, writing=True):
+                    self._raw.consume_input()
         except self._errors() as error:
             raise self._failure(None) from error
 
@@ -258,14 +261,15 @@ class Connection:
         return Answer(columns, types, rows, counted)
 
 
-def _wait(fd: int) -> None:
+def _wait(fd: int, *, writing: bool = False) -> bool:
+    """Wait until there is something to read, or room to write; whether there is something to read."""
     # poll knows no limit of descriptors, and is not everywhere
     if hasattr(select, "poll"):
         poll = select.poll()
-        poll.register(fd, select.POLLIN)
-        poll.poll()
-    else:
-        select.select([fd], [], [])
+        poll.register(fd, select.POLLIN | (select.POLLOUT if writing else 0))
+        return any(event & ~select.POLLOUT for _, event in poll.poll())
+    readable, _, _ = select.select([fd], [fd] if writing else [], [])
+    return bool(readable)
 
 
 def _bytes(value: str | None) -> bytes | None:
