@@ -62,31 +62,52 @@ async def main() -> None:
 
             say(f"  {changed} rows …")
             taken: dict[str, list[float]] = {"plain": [], "snapshot": [], "triggers": [], "undo": []}
+            effects: list[tuple[object, ...]] = []
             for _ in range(ROUNDS if changed < 10_000 else 3):
                 taken["plain"].append(await timed(alone))
                 for way, database in opened.items():
 
-                    async def seen(database: PostgresDatabase = database, text: str = text) -> None:
+                    async def seen(
+                        database: PostgresDatabase = database,
+                        text: str = text,
+                        effects: list[tuple[object, ...]] = effects,
+                    ) -> None:
                         execution = await database.execute([Statement(text)], BOUNDS)
                         await objects.put_blobs(execution.blobs)
                         effects.append(await execution.commit())
 
-                    effects: list[tuple[object, ...]] = []
                     taken[way].append(await timed(seen))
 
-                    async def undo(database: PostgresDatabase = database) -> None:
-                        answer = await database.swap(reversed_effects(effects[0]))  # type: ignore[arg-type]  # of effects
+                    async def undo(
+                        database: PostgresDatabase = database, effects: list[tuple[object, ...]] = effects
+                    ) -> None:
+                        answer = await database.swap(reversed_effects(effects[-1]))  # type: ignore[arg-type]  # of effects
                         assert isinstance(answer, Swapped)
 
                     taken["undo"].append(await timed(undo))
             base = median(taken["plain"])
             rows += [
-                Row(f"PostgreSQL UPDATE of {changed:,} of {ROWS:,} rows, seen by {way}", median(taken[way]), "ms", base, "the plain UPDATE", goal)
+                Row(
+                    f"PostgreSQL UPDATE of {changed:,} of {ROWS:,} rows, seen by {way}",
+                    median(taken[way]),
+                    "ms",
+                    base,
+                    "the plain UPDATE",
+                    goal,
+                )
                 for way, goal in (("snapshot", 60 if changed == 1 else 20), ("triggers", 40 if changed == 1 else 10))
             ]
             if changed == CHANGED[-1]:
                 rows.append(
-                    Row("PostgreSQL undo, compared and read back", 1000 * changed / median(taken["undo"]), "rows/s", None, "", 20_000, at_least=True)
+                    Row(
+                        "PostgreSQL undo, compared and read back",
+                        1000 * changed / median(taken["undo"]),
+                        "rows/s",
+                        None,
+                        "",
+                        20_000,
+                        at_least=True,
+                    )
                 )
         for database in opened.values():
             await database.close()

@@ -105,7 +105,9 @@ class TestExecuteSql(DatabaseConformance):
             shop[1].execute("update ruled set v = 'theirs' where id = 1")
             shop[1].execute("insert into totals values (2, 77) on conflict (customer) do update set orders = 77")
             shop[1].execute("insert into ruled values (9, 'theirs') on conflict (id) do update set v = 'theirs'")
-            count = "select count(*) from ruled where v = 'theirs' union all select count(*) from totals where orders = 77"
+            count = (
+                "select count(*) from ruled where v = 'theirs' union all select count(*) from totals where orders = 77"
+            )
             return lambda: shop[1].execute(count).fetchall() == [(2,), (1,)]
 
         return World(lambda: rows_of(shop[1]), foreign_edit=edit)

@@ -29,7 +29,9 @@ async def test_each_line_of_the_table_is_true(line: Class, tmp_path: Path) -> No
     running = server(18)
     name = fresh(running)
     with psycopg.connect(running.url(name), autocommit=True) as person:
-        person.execute("create table t (id int primary key, v text); create table keyless (v text); create sequence counter")
+        person.execute(
+            "create table t (id int primary key, v text); create table keyless (v text); create sequence counter"
+        )
         person.execute("insert into t values (1, 'a'); insert into keyless values ('a'), ('a')")
         person.execute("create materialized view m as select * from keyless")
         if "CASCADE" in line.example:

@@ -329,9 +329,7 @@ async def test_a_server_that_dies_in_the_middle_leaves_either_all_of_it_or_nothi
             assert standing == (1 if changed else 0), runs
             if changed:
                 plan = await act(client, "rollback_run", run_id=runs["runs"][0]["run_id"], dry_run=True)
-                await act(
-                    client, "rollback_run", run_id=runs["runs"][0]["run_id"], plan_digest=plan["plan_digest"]
-                )
+                await act(client, "rollback_run", run_id=runs["runs"][0]["run_id"], plan_digest=plan["plan_digest"])
         assert shop.dump() == before
 
 

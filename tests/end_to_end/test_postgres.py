@@ -72,18 +72,30 @@ def psql(shop: tuple[Server, str], text: str) -> str:
 
 
 async def test_an_agent_a_person_and_a_server_that_dies(tmp_path: Path, shop: tuple[Server, str]) -> None:
-    everything = "select (select string_agg(c::text, ';' order by id) from customers c), (select string_agg(o::text, ';' order by id) from orders o)"
+    everything = (
+        "select (select string_agg(c::text, ';' order by id) from customers c),"
+        " (select string_agg(o::text, ';' order by id) from orders o)"
+    )
     before = psql(shop, everything)
     async with chat(tmp_path, shop) as client:
         run = (await act(client, "start_run", goal="Close the shop"))["run_id"]
         shown = await act(client, "describe_database", database="shop")
         assert {table["name"] for table in shown["tables"]} == {"customers", "orders"}
-        gone = await act(client, "execute_sql", database="shop", sql="delete from customers where id = $1", parameters=[1], run_id=run)
+        gone = await act(
+            client,
+            "execute_sql",
+            database="shop",
+            sql="delete from customers where id = $1",
+            parameters=[1],
+            run_id=run,
+        )
         assert gone["reversibility"] == "reversible"
         assert {t["table"]: t["deleted"] for t in gone["result"]["tables"]} == {"customers": 1, "orders": 2}
         await act(client, "execute_sql", database="shop", sql="update orders set status = 'closed'", run_id=run)
         await act(client, "execute_sql", database="shop", sql="update customers set city = 'Manchester'", run_id=run)
-        psql(shop, "update orders set status = 'by hand' where id = 3; update customers set name = 'Turing' where id = 2")
+        psql(
+            shop, "update orders set status = 'by hand' where id = 3; update customers set name = 'Turing' where id = 2"
+        )
         shop[0].kill()
         shop[0].start()
         plan = await act(client, "rollback_run", run_id=run, dry_run=True)

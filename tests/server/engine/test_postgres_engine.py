@@ -73,20 +73,20 @@ async def test_a_run_is_taken_back_around_what_a_person_did(shop: Shop) -> None:
     run = await bench.start()
     for text in (
         "update ruled set v = 'ours' where id in (1, 2)",
-        "update odd set t = 'ours' where \"Ünï \"\"code\" = 4",
+        'update odd set t = \'ours\' where "Ünï ""code" = 4',
         "insert into loose values (8, 'ours')",
         "delete from parts where id = 1",
     ):
         assert (await sql(bench, run, text)).status == "applied"
     shop.sql("update ruled set v = 'theirs' where id = 1")
-    shop.sql("update odd set _t = 'theirs' where \"Ünï \"\"code\" = 4")
+    shop.sql('update odd set _t = \'theirs\' where "Ünï ""code" = 4')
     shop.sql("insert into loose values (8, 'ours')")
     answer = await bench.back(run_id=run)
     outcomes = {step.object: step.outcome for step in answer.steps}
     assert answer.status == "partial"
     assert sorted(outcomes.values()) == ["conflict", "merged", "merged", "restored"]
     assert shop.sql("select v from ruled where id in (1, 2) order by id") == [("theirs",), ("ours",)]
-    assert shop.sql("select t, _t from odd where \"Ünï \"\"code\" = 4") == [(None, "theirs")]
+    assert shop.sql('select t, _t from odd where "Ünï ""code" = 4') == [(None, "theirs")]
     assert shop.sql("select count(*) from loose where b = 'ours'") == [(1,)]
     [item] = await bench.engine.open_items(ALICE, run_id=run)
     resolved = await bench.engine.resolve_conflict(ALICE, str(item.conflict_id), "ours")
@@ -198,7 +198,7 @@ async def test_what_others_did_after_a_death_does_not_hide_that_it_happened(shop
     run = await bench.start()
     reaper = Reaper(2)  # dies when the outcome is to be written
     interpose(bench.engine.core, reaper)
-    with pytest.raises(BaseException):  # noqa: B017, PT011 -- a death is no error of any class
+    with pytest.raises(BaseException):  # noqa: B017 -- a death is no error of any class
         await sql(bench, run, "update ruled set v = 'ours', id = 50 where id = 1")
     await _kill(bench)
     there = shop.sql("select v from ruled where id = 50")
@@ -310,5 +310,3 @@ async def test_idle_connections_survive_a_restart_of_the_server(durable: Server,
     assert (await bench.back(run_id=run)).status == "complete"
     await bench.engine.close()
     drop(durable, name)
-
-

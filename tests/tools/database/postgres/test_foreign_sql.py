@@ -22,7 +22,13 @@ from takeback.tools.system import Swapped
 def hash_of(shop: Shop) -> str:
     """Over everything that pg_dump writes."""
     told = subprocess.run(
-        [str(shop.server.bin / "pg_dump"), "--restrict-key=x", "-N", "takeback_graveyard*", shop.server.url(shop.name, "postgres")],
+        [
+            str(shop.server.bin / "pg_dump"),
+            "--restrict-key=x",
+            "-N",
+            "takeback_graveyard*",
+            shop.server.url(shop.name, "postgres"),
+        ],
         capture_output=True,
         check=False,
     )
@@ -42,6 +48,10 @@ def pgbench(version: int) -> Path:
         if (folder / "pgbench").exists():
             return folder / "pgbench"
     pytest.fail("there is no pgbench")
+
+
+def filled(script: str, values: dict[str, int]) -> str:
+    return re.sub(r":(\w+)", lambda found: str(values[found[1]]), script)
 
 
 async def test_pgbench_transactions_are_taken_back(shop: Shop, version: int) -> None:
@@ -64,7 +74,7 @@ async def test_pgbench_transactions_are_taken_back(shop: Shop, version: int) -> 
             "tid": chance.randrange(1, 11),
             "delta": chance.randrange(-5000, 5001),
         }
-        done.append(await shop.do(database, *(re.sub(r":(\w+)", lambda m: str(values[m[1]]), each) for each in statements)))
+        done.append(await shop.do(database, *(filled(each, values) for each in statements)))
     assert hash_of(shop) != before
     for effects in reversed(done):
         assert isinstance(await shop.undo(database, effects), Swapped)

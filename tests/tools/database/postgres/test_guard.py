@@ -68,7 +68,7 @@ NEVER = [
     "/* open",
     "select pg_notify('a', 'b')",
     "select pg_catalog . pg_notify('a', 'b')",
-    'select "pg_notify"(\'a\', \'b\')',
+    "select \"pg_notify\"('a', 'b')",
     "select U&\"pg\\005fnotify\"('a', 'b')",
     "select pg_advisory_lock(1)",
     "select pg_try_advisory_xact_lock(1)",
@@ -124,7 +124,9 @@ async def test_what_is_never_run_changes_nothing(newest: Shop, text: str) -> Non
 
 @pytest.mark.parametrize("text", NOT_READS)
 async def test_nothing_that_writes_gets_through_a_query(shop: Shop, text: str) -> None:
-    shop.sql("create or replace function writer() returns int language sql volatile as 'delete from orders returning 1'")
+    shop.sql(
+        "create or replace function writer() returns int language sql volatile as 'delete from orders returning 1'"
+    )
     database = shop.open()
     before = shop.dump()
     with pytest.raises(ToolError) as refused:
@@ -198,7 +200,9 @@ async def test_a_superuser_is_refused_unless_the_configuration_insists(newest: S
     assert await newest.open(user="postgres", superuser=True).query(Statement("select 1"), BOUNDS)
 
 
-async def test_a_server_that_is_not_there_is_said_in_one_sentence(newest: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_that_is_not_there_is_said_in_one_sentence(
+    newest: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from takeback.tools.database.postgres.database import PostgresDatabase
     from takeback.tools.database.settings import DatabaseSettings
 
@@ -234,7 +238,10 @@ async def test_a_cancelled_caller_stops_the_statement_at_the_server(newest: Shop
 
     database = newest.open()
     before = newest.dump()
-    busy = "select count(*) from pg_stat_activity where query like '%pg_sleep(31)%' and pid <> pg_backend_pid()" " and state = 'active'"
+    busy = (
+        "select count(*) from pg_stat_activity where query like '%pg_sleep(31)%' and pid <> pg_backend_pid()"
+        " and state = 'active'"
+    )
 
     async def run() -> None:
         await database.execute([Statement("update ruled set v = 'x' where pg_sleep(31) is not null")], BOUNDS)

@@ -11,7 +11,9 @@ from takeback.tools.system import Swapped
 
 async def test_many_rows_and_large_values_are_taken_back(newest: Shop) -> None:
     newest.sql("create table big (id int primary key, v text, raw bytea)")
-    newest.sql("insert into big select i, 'value ' || i, decode(repeat('00ff', i % 50), 'hex') from generate_series(1, 30000) i")
+    newest.sql(
+        "insert into big select i, 'value ' || i, decode(repeat('00ff', i % 50), 'hex') from generate_series(1, 30000) i"
+    )
     newest.sql("insert into big values (0, repeat('ü\"\\', 1000000), null)")
     database = newest.open()
     before = newest.dump()

@@ -85,7 +85,7 @@ async def between(shop: Shop, database: PostgresDatabase, ours: str, theirs: str
     async with anyio.create_task_group() as group:
         group.start_soon(act)
         while shop.sql(asleep) == [(0,)]:
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
         shop.sql(theirs)
     return tuple(effects)
 
@@ -123,7 +123,11 @@ def no_insert(connection: Connection, work: Any) -> None:
 MUTANTS: dict[str, tuple[Any, str, Any]] = {
     "rows are removed and not put back": (writing, "replace", no_insert),
     "foreign keys are not checked": (references, "check", nothing),
-    "triggers run while rows are put back": (inverse, "begin", lambda c, *, seconds_ms, quiet: _begin(c, seconds_ms=seconds_ms, quiet=False)),
+    "triggers run while rows are put back": (
+        inverse,
+        "begin",
+        lambda c, *, seconds_ms, quiet: _begin(c, seconds_ms=seconds_ms, quiet=False),
+    ),
     "what was there before is not seen": (snapshot, "_OLD", "false"),
     "what is new is not seen": (snapshot, "_NEW", "({first} < 0)"),
     "locked rows count as changed": (snapshot, "_seen", lambda *_: set()),
@@ -152,7 +156,6 @@ async def test_the_code_as_it_is_passes(newest: Shop) -> None:
 async def test_a_mutant_dies(newest: Shop, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     where, attribute, instead = MUTANTS[name]
     monkeypatch.setattr(where, attribute, instead)
-    with pytest.raises(BaseException) as died:  # noqa: PT011 -- whatever shows that it is wrong
+    with pytest.raises(BaseException) as died:
         await scenario(newest)
     assert not isinstance(died.value, KeyboardInterrupt)
-

@@ -47,8 +47,8 @@ async def test_both_ways_see_the_same_under_concurrent_writers(shop: Shop) -> No
                         f"insert into loose values ({chance.randrange(3)}, 'theirs')",
                         "delete from loose where ctid = (select ctid from loose where b = 'theirs' limit 1)",
                         f"insert into odd values ({chance.randrange(1000, 9000)}, 't') on conflict do nothing",
-                        f"delete from odd where \"Ünï \"\"code\" = {chance.randrange(1000, 9000)}",
-                        f"insert into orders (customer) select min(id) from customers",
+                        f'delete from odd where "Ünï ""code" = {chance.randrange(1000, 9000)}',
+                        "insert into orders (customer) select min(id) from customers",
                     ]
                 )
                 try:

@@ -419,7 +419,7 @@ def run(connections: Connections, statements: Sequence[Statement], bounds: Bound
 
     :raises ToolError: refused, failed or too slow; nothing has changed.
     """
-    kinds = [guard.kind_of(statement.sql) for statement in statements]
+    kinds: list[guard.Kind] = [guard.kind_of(statement.sql) for statement in statements]
     plan = Plan(statements, kinds, by_triggers=False)
     method = connections.settings.capture
     if method != "snapshot" and not SCHEMA_KINDS.intersection(kinds):

@@ -18,8 +18,8 @@ from takeback.tools.database.postgres.failures import CommitUnknown, Lost, Serve
 from takeback.tools.database.postgres.guard import check_query
 from takeback.tools.database.postgres.inverse import Drift, Swap, Want
 from takeback.tools.database.postgres.texts import bound, shown
-from takeback.tools.database.postgres.traces import mark
 from takeback.tools.database.postgres.threads import Watch, in_thread
+from takeback.tools.database.postgres.traces import mark
 from takeback.tools.database.settings import DatabaseSettings
 from takeback.tools.system import Clash, Drifted, Merged, Preview, Refused, Swapped, TargetError, Unavailable
 

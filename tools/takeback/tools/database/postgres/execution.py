@@ -125,14 +125,18 @@ def status(connections: Connections, xid: str) -> bool:
     except ServerFailure as error:
         if error.code != "22023":
             raise as_target(error, f"Transaction {number} cannot be looked up") from error
-        return False  # the server came back from a crash without it: a number that it has yet to give was never committed
+        return (
+            False  # the server came back from a crash without it: a number that it has yet to give was never committed
+        )
     match said:
         case "committed":
             return True
         case "aborted":
             return False
         case "in progress":
-            raise Unavailable(f"Transaction {number} is still at work at the server.", advice="Try again a little later.")
+            raise Unavailable(
+                f"Transaction {number} is still at work at the server.", advice="Try again a little later."
+            )
         case _:
             raise TargetError(
                 f"Transaction {number} is too old: the server has forgotten what became of it.",

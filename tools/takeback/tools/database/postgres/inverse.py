@@ -107,7 +107,8 @@ def swap(connection: Connection, wants: Sequence[Want], *, quiet: bool, graveyar
     for index, (now, want) in enumerate(zip(found, wants, strict=True)):
         if want.asked.what == "sequence" and (drift := _count(connection, want, now)) is not None:
             if awake:
-                warnings += (f"The counter {names.key_text(want.asked.name.key or ())} stays where it is: putting back drew numbers from it.",)
+                counter = names.key_text(want.asked.name.key or ())
+                warnings += (f"The counter {counter} stays where it is: putting back drew numbers from it.",)
                 continue
             return Drift((*found[:index], drift, *found[index + 1 :]), "others draw numbers from the counter")
     after = look(connection, asks)
@@ -208,7 +209,7 @@ def _recount(connection: Connection, work: TableWork, want: Want, now: Found) ->
 def _line(info: TableInfo, row: Row | None) -> Line | None:
     if row is None:
         return None
-    if row.keys() != {column.name for column in info.stored}:
+    if set(row) != {column.name for column in info.stored}:
         raise _Changed("the columns of the table are not what they were")
     return tuple(None if (value := row[column.name]) is None else str(value) for column in info.stored)
 
