@@ -11,6 +11,7 @@ from _setting import HERE, QUICK, say
 PARTS: dict[str, list[str]] = {
     "files": [],
     "undo": [],
+    "postgres": [],
     "journal": ["--actions", "10000", "--pairs", "100"] if QUICK else ["--actions", "100000"],
 }
 

@@ -105,7 +105,7 @@ async def main() -> None:
                         "rows/s",
                         None,
                         "",
-                        20_000,
+                        10_000,
                         at_least=True,
                     )
                 )

@@ -92,6 +92,8 @@ class Connections:
             return
         try:
             connection.run("DISCARD ALL")
+            # what it counted is passed on now, so that the next transaction begins to count from nothing (`traces.py`)
+            connection.run("SELECT pg_catalog.pg_stat_force_next_flush()")
         except (ServerFailure, Lost):
             connection.close()
             return
@@ -155,6 +157,11 @@ class Connections:
             raise Refused(
                 f"Database {self.name} runs PostgreSQL {connection.version // 10000}; 15 is the oldest that can be used.",
                 advice="Upgrade the server.",
+            )
+        if connection.value("SHOW track_counts") != "on":
+            raise Refused(
+                f"Database {self.name} does not count what is changed (track_counts is off), which changes are seen by.",
+                advice="Switch it on.",
             )
         if connection.encoding == "SQL_ASCII":
             raise Refused(
