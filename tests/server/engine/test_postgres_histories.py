@@ -58,7 +58,9 @@ async def act(
     texts = [statement(chance) for _ in range(chance.choice((1, 1, 1, 3)))]
     given: dict[str, Any] = {"sql": texts[0]} if len(texts) == 1 else {"statements": [{"sql": text} for text in texts]}
     answer = await bench.call("execute_sql", run, database="shop", **given)
-    assert answer.status in ("applied", "failed"), (texts, answer)  # all of them can be taken back
+    # all of them can be taken back, but for dropping a table that the same call changes
+    several = len(texts) > 1 and any(text.startswith("drop table") for text in texts)
+    assert answer.status in ("applied", "failed") or several, (texts, answer.question)
     if answer.status != "applied":
         assert answer.error is not None and answer.error.code not in ("target_error",), (texts, answer.error)
         after = counters(dump(connection))
@@ -140,7 +142,9 @@ def person(connection: psycopg.Connection[Any], chance: random.Random) -> str | 
         return None
 
 
-async def test_what_somebody_else_wrote_in_between_survives_histories(tmp_path: Path, world: tuple[Server, str]) -> None:
+async def test_what_somebody_else_wrote_in_between_survives_histories(
+    tmp_path: Path, world: tuple[Server, str]
+) -> None:
     running, name = world
     bench = await open_bench(tmp_path, running, name)
     try:

@@ -9,7 +9,12 @@ from takeback.tools.system import Swapped
 
 async def test_what_a_connection_did_before_is_not_blamed_on_the_next_statement(shop: Shop) -> None:
     database = shop.open()
-    for text in ("insert into audit (what) values ('x')", "drop table optional", "create table fresh (id int)", "truncate loose"):
+    for text in (
+        "insert into audit (what) values ('x')",
+        "drop table optional",
+        "create table fresh (id int)",
+        "truncate loose",
+    ):
         effects = await shop.do(database, text)
         assert isinstance(await shop.undo(database, effects), Swapped)
         execution = await shop.run(database, "update ruled set v = 'x' where id = 1")
