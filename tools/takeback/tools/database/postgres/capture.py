@@ -14,7 +14,7 @@ from takeback.tools.database.port import Bounds, Statement
 from takeback.tools.database.postgres import catalog, graveyard, guard, sequences, snapshot, triggers
 from takeback.tools.database.postgres.catalog import TableInfo
 from takeback.tools.database.postgres.changes import Captured, TableTurn
-from takeback.tools.database.postgres.connecting import Connections, fix
+from takeback.tools.database.postgres.connecting import Connections, fix, unfix
 from takeback.tools.database.postgres.driver import Answer, Connection, Line, array
 from takeback.tools.database.postgres.failures import Lost, ServerFailure, told
 from takeback.tools.database.postgres.reading import Budget, TooMuch, whole
@@ -201,6 +201,7 @@ class Attempt:
         if gentle is None:
             return False
         text, cascades = gentle
+        earlier = len(self.buried)
         acting.run("SAVEPOINT _takeback_bury")
         try:
             busy = traces(acting)
@@ -212,11 +213,12 @@ class Attempt:
             infos = catalog.tables(acting, [info.oid for info in found])
             for info in infos.values():
                 self.buried.append(graveyard.bury(acting, info, self.connections.settings.graveyard, fingerprint=False))
+            unfix(acting)
             return True
         except graveyard.CannotWait as error:
             acting.run("ROLLBACK TO SAVEPOINT _takeback_bury")
             self.captured.lasting.append(f"what it drops cannot wait: {error}")
-            self.buried.clear()
+            del self.buried[earlier:]
             return False
         except ServerFailure as error:
             acting.run("ROLLBACK TO SAVEPOINT _takeback_bury")

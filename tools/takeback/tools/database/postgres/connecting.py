@@ -181,6 +181,12 @@ def fix(connection: Connection, *, seconds_ms: int = 0, lock_ms: int = LOCK_MS) 
     )
 
 
+def unfix(connection: Connection) -> None:
+    """Give the open transaction the settings back that the role usually has."""
+    for name, _ in FIXED:
+        connection.run(f"SET LOCAL {name} TO DEFAULT")
+
+
 def _password(name: str) -> str | None:
     """The password that the system's keyring has for the database; else libpq looks where it always looks."""
     try:
