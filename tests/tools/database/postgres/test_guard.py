@@ -263,3 +263,40 @@ async def test_names_are_not_values(newest: Shop) -> None:
         await database.query(Statement("select $1::text", ["a\0b"]), BOUNDS)
     with pytest.raises(ToolError):
         await database.query(Statement("select $1 || $2", ["a"]), BOUNDS)
+
+
+async def test_a_missing_driver_is_said_with_what_to_install(newest: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(ToolError) as refused:
+        await newest.open().query(Statement("select 1"), BOUNDS)
+    assert "takeback[postgres]" in refused.value.advice
+
+
+async def test_a_password_comes_from_the_keyring(newest: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    import keyring
+    from keyring.backend import KeyringBackend
+
+    asked: list[tuple[str, str]] = []
+
+    class Kept(KeyringBackend):
+        priority = 1  # type: ignore[assignment]  # a property there
+
+        def get_password(self, service: str, username: str) -> str | None:
+            asked.append((service, username))
+            return "from the keyring"
+
+        def set_password(self, service: str, username: str, password: str) -> None:
+            raise AssertionError
+
+        def delete_password(self, service: str, username: str) -> None:
+            raise AssertionError
+
+    earlier = keyring.get_keyring()
+    keyring.set_keyring(Kept())
+    try:
+        assert await newest.open().query(Statement("select 1"), BOUNDS)
+    finally:
+        keyring.set_keyring(earlier)
+    assert asked == [("takeback", "database/shop")]

@@ -335,7 +335,9 @@ async def test_rows_are_named_by_their_key(newest: Shop) -> None:
 async def test_what_comes_after_a_dropped_table_in_the_same_call_finds_its_tables(shop: Shop) -> None:
     database = shop.open()
     before = shop.dump()
-    effects = await shop.do(database, "drop table optional", "update loose set b = 'y'", "insert into tree values (9, 1, 'x')")
+    effects = await shop.do(
+        database, "drop table optional", "update loose set b = 'y'", "insert into tree values (9, 1, 'x')"
+    )
     assert shop.sql("select count(*) from loose where b = 'y'") == [(9,)]
     assert isinstance(await shop.undo(database, effects), Swapped)
     assert difference(before, shop.dump()) == ""
