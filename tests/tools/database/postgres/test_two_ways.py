@@ -14,12 +14,12 @@ from tests.tools.database.postgres.world import difference, statement
 
 from takeback.tools.contract import ToolError
 from takeback.tools.database.postgres import catalog, guard, snapshot, triggers
-from takeback.tools.database.postgres.capture import SCHEMA_KINDS
 from takeback.tools.database.postgres.changes import TableChange
 from takeback.tools.database.postgres.connecting import fix
 from takeback.tools.database.postgres.failures import ServerFailure
 from takeback.tools.database.postgres.preparing import prepare, unprepare
 from takeback.tools.database.postgres.reading import Budget
+from takeback.tools.database.postgres.rehearsal import SCHEMA_KINDS
 from takeback.tools.database.postgres.threads import Watch
 from takeback.tools.database.postgres.traces import traces
 from takeback.tools.system import Swapped
