@@ -46,6 +46,11 @@ histories: $(STAMP)
 	TAKEBACK_HISTORIES=$${TAKEBACK_HISTORIES:-2000} TAKEBACK_ENGINE_HISTORIES=$${TAKEBACK_ENGINE_HISTORIES:-500} \
 		$(BIN)/python -m pytest tests/tools/files_system/test_histories.py tests/server/engine/test_file_histories.py $(ARGS)
 
+# Random histories of SQL statements on real databases, taken back and compared cell by cell. Half an hour.
+sql-histories: $(STAMP)
+	TAKEBACK_SQL_HISTORIES=$${TAKEBACK_SQL_HISTORIES:-3000} \
+		$(BIN)/python -m pytest -k histories tests/tools/database tests/server/engine $(ARGS)
+
 # What Claude Desktop installs with a double click.
 bundle: $(STAMP)
 	$(BIN)/python packaging/bundle.py --out dist

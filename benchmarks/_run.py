@@ -12,6 +12,7 @@ PARTS: dict[str, list[str]] = {
     "files": [],
     "undo": [],
     "sqlite": [],
+    "postgres": [],
     "journal": ["--actions", "10000", "--pairs", "100"] if QUICK else ["--actions", "100000"],
 }
 

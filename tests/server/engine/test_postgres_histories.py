@@ -18,6 +18,7 @@ from tests.server.engine.bench import ALICE, Bench, settings_for
 from tests.tools.database.postgres.world import build, difference, dump, statement
 
 from takeback.server.engine.answers import EngineError
+from takeback.server.engine.calls import Call
 from takeback.server.engine.engine import Engine
 from takeback.server.settings import ToolSettings
 from takeback.tools.database.settings import DatabaseSettings
@@ -57,12 +58,26 @@ async def act(
     texts = [statement(chance) for _ in range(chance.choice((1, 1, 1, 3)))]
     given: dict[str, Any] = {"sql": texts[0]} if len(texts) == 1 else {"statements": [{"sql": text} for text in texts]}
     answer = await bench.call("execute_sql", run, database="shop", **given)
-    assert answer.status in ("applied", "failed", "pending_approval"), (texts, answer)
+    # all of them can be taken back, but for dropping a table that the same call changes
+    several = len(texts) > 1 and any(text.startswith("drop table") for text in texts)
+    assert answer.status in ("applied", "failed") or several, (texts, answer.question)
     if answer.status != "applied":
         assert answer.error is not None and answer.error.code not in ("target_error",), (texts, answer.error)
         after = counters(dump(connection))
         drawn |= {name for name in {*before, *after} if before.get(name) != after.get(name)}
     return answer.status == "applied"
+
+
+def crowded(connection: psycopg.Connection[Any]) -> set[str]:
+    """Counters that would hand out numbers that rows have already, left so by failed calls of earlier histories. Those that a
+    call moved are not set back while such rows are there: somebody may have drawn them."""
+    found: set[str] = set()
+    for table in ("audit", "customers", "orders"):
+        name = f"{table}_id_seq"
+        query = f"select coalesce(max(t.id), 0) > (select last_value from {name}) from {table} t"
+        if connection.execute(query.encode()).fetchall() == [(True,)]:
+            found.add(f"counter {name}")
+    return found
 
 
 def without(told: dict[str, Any], drawn: set[str]) -> dict[str, Any]:
@@ -76,7 +91,7 @@ async def test_random_histories_are_taken_back_cell_by_cell(tmp_path: Path, worl
         with psycopg.connect(running.url(name), autocommit=True) as connection:
             for seed in range(FIRST, FIRST + HISTORIES):
                 chance = random.Random(f"{seed}")
-                drawn: set[str] = set()
+                drawn = crowded(connection)
                 before = dump(connection)
                 run = await bench.start(str(seed))
                 did = [await act(bench, run, connection, chance, drawn) for _ in range(chance.randrange(1, 8))]
@@ -90,7 +105,11 @@ async def test_random_histories_are_taken_back_cell_by_cell(tmp_path: Path, worl
                 after = dump(connection)
                 assert without(after, drawn) == without(before, drawn), (seed, difference(before, after))
                 if chance.random() < 0.3:
-                    redone = await bench.engine.redo(ALICE, str(answer.rollback_id))
+                    try:
+                        redone = await bench.engine.redo(ALICE, str(answer.rollback_id))
+                    except EngineError as error:
+                        assert error.code == "nothing" and without(done, drawn) == without(before, drawn)
+                        continue
                     assert redone.status == "complete", (seed, redone.report)
                     again = dump(connection)
                     assert without(again, drawn) == without(done, drawn), (seed, "redo", difference(done, again))
@@ -98,5 +117,62 @@ async def test_random_histories_are_taken_back_cell_by_cell(tmp_path: Path, worl
                     assert answer.status == "complete", (seed, answer.report)
                     final = dump(connection)
                     assert without(final, drawn) == without(before, drawn), (seed, difference(before, final))
+    finally:
+        await bench.engine.close()
+
+
+def person(connection: psycopg.Connection[Any], chance: random.Random) -> str | None:
+    """Somebody else writes something of their own; the mark by which it is found again."""
+    number = chance.randrange(10**9)
+    mark, at = f"by-a-person-{number}", chance.randrange(1, 16)
+    text = chance.choice(
+        [
+            f"insert into ruled values ({1000 + number}, '{mark}')",
+            f"insert into loose values ({at % 3}, '{mark}')",
+            f"update items set what = '{mark}' where line = {at}",
+            f"update customers set meta = to_jsonb('{mark}'::text) where id = {at % 7}",
+            f"update orders set note = '{mark}' where id = {at}",
+            f"insert into orders (customer, note) select min(id), '{mark}' from customers having count(*) > 0",
+            f"insert into parts select {1000 + number % 10**6}, '{mark}', 1",
+        ]
+    )
+    try:
+        return mark if connection.execute(text.encode()).rowcount > 0 else None
+    except psycopg.Error:
+        return None
+
+
+async def test_what_somebody_else_wrote_in_between_survives_histories(
+    tmp_path: Path, world: tuple[Server, str]
+) -> None:
+    running, name = world
+    bench = await open_bench(tmp_path, running, name)
+    try:
+        with psycopg.connect(running.url(name), autocommit=True) as connection:
+            for seed in range(FIRST, FIRST + max(1, HISTORIES // 2)):
+                chance = random.Random(f"foreign {seed}")
+                run = await bench.start(str(seed))
+                marks: list[str] = []
+                for _ in range(chance.randrange(2, 8)):
+                    await act(bench, run, connection, chance, set())
+                    # who reads in between sees what others wrote, and is let go on
+                    look = {"database": "shop", "sql": "select 1"}
+                    await bench.engine.read(Call(tool="query_database", arguments=look, caller=ALICE))
+                    if chance.random() < 0.4 and (mark := person(connection, chance)) is not None:
+                        marks.append(mark)
+                there = [mark for mark in marks if mark in str(dump(connection))]
+                try:
+                    answer = await bench.back(run_id=run)
+                except EngineError as error:
+                    assert error.code == "nothing"
+                    continue
+                now = str(dump(connection))
+                for mark in there:
+                    assert mark in now, (seed, mark, answer.report)
+                if answer.status == "complete":
+                    for mark in marks:
+                        assert mark in now, (seed, "complete, yet lost", mark, answer.report)
+                for step in answer.steps:
+                    assert step.outcome != "failed", (seed, step)
     finally:
         await bench.engine.close()

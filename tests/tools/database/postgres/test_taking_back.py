@@ -330,3 +330,14 @@ async def test_rows_are_named_by_their_key(newest: Shop) -> None:
     assert {effect.object for effect in effects} == {"shop//parts_a/1,b", "shop//ruled/2"}
     told = await rows.row_of(effects[0].before, newest.objects)
     assert told == {"id": "1", "kind": "b", "v": "1"}
+
+
+async def test_what_comes_after_a_dropped_table_in_the_same_call_finds_its_tables(shop: Shop) -> None:
+    database = shop.open()
+    before = shop.dump()
+    effects = await shop.do(
+        database, "drop table optional", "update loose set b = 'y'", "insert into tree values (9, 1, 'x')"
+    )
+    assert shop.sql("select count(*) from loose where b = 'y'") == [(9,)]
+    assert isinstance(await shop.undo(database, effects), Swapped)
+    assert difference(before, shop.dump()) == ""

@@ -75,7 +75,8 @@ class ListDatabasesTool(DatabaseTool, ReadTool[ListDatabases]):
             )
             for name, its in self.settings.items()
         ]
-        files, truncated = await self.workspace.sqlite_files()
+        with told():
+            files, truncated = await self.workspace.sqlite_files()
         known += [KnownDatabase(database=path, kind="sqlite", configured=False) for path in files]
         return Databases(databases=known, truncated=truncated)
 
@@ -109,8 +110,9 @@ class QueryDatabaseTool(DatabaseTool, ReadTool[QueryDatabase]):
 
     async def run(self, arguments: QueryDatabase, context: CallContext) -> QueryResult:
         id = self.id_of(arguments.database)
-        rows = await self.opened(id).query(
-            statement(arguments.sql, arguments.parameters), self.bounds(id, rows=arguments.limit)
-        )
+        with told():
+            rows = await self.opened(id).query(
+                statement(arguments.sql, arguments.parameters), self.bounds(id, rows=arguments.limit)
+            )
         context.seen[(self.system.name, id)] = EVERYTHING
         return QueryResult(database=self.shown(id), columns=rows.columns, rows=rows.rows, truncated=rows.truncated)

@@ -63,7 +63,10 @@ class DatabaseTool:
 
     def shown(self, id: str) -> str:
         """What the caller calls it."""
-        return id if id in self.settings else self.workspace.shown(id)
+        if id in self.settings:
+            return id
+        with told():
+            return self.workspace.shown(id)
 
     def settings_of(self, id: str) -> DatabaseSettings:
         """Its settings; those of a file in the workspace are the defaults."""
@@ -98,8 +101,14 @@ def statement(sql: str, parameters: list[JsonValue] | dict[str, JsonValue] | Non
 
 @contextmanager
 def told() -> Generator[None]:
-    """Refusals of the system as refusals of the tool."""
+    """Refusals of the system as refusals of the tool; names that the machine's files cannot have."""
     try:
         yield
     except (TargetError, ObjectError) as error:
         raise ToolError(str(error), advice=error.advice, code=getattr(error, "code", "storage")) from error
+    except OSError as error:
+        raise ToolError(
+            f"There is no database of that name, and no file could have it ({error.strerror}).",
+            advice="Call list_databases to see which there are.",
+            code="not_found",
+        ) from error

@@ -7,24 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from takeback.tools.contract import ToolError
 from takeback.tools.database.port import Bounds, Statement
 from takeback.tools.database.postgres import catalog, graveyard, guard, sequences, snapshot, triggers
 from takeback.tools.database.postgres.catalog import TableInfo
 from takeback.tools.database.postgres.changes import Captured, TableTurn
-from takeback.tools.database.postgres.connecting import Connections, fix
+from takeback.tools.database.postgres.connecting import Connections, fix, unfix
 from takeback.tools.database.postgres.driver import Answer, Connection, Line, array
 from takeback.tools.database.postgres.failures import Lost, ServerFailure, told
 from takeback.tools.database.postgres.reading import Budget, TooMuch, whole
+from takeback.tools.database.postgres.rehearsal import SCHEMA_KINDS, Plan, rehearse
 from takeback.tools.database.postgres.snapshot import Snapshot, change_of, difference, observe
 from takeback.tools.database.postgres.texts import bound
 from takeback.tools.database.postgres.threads import Watch
-from takeback.tools.database.postgres.traces import Traces, traces
+from takeback.tools.database.postgres.traces import Traces, mark, traces
 from takeback.tools.database.postgres.triggers import Unseen
 
-SCHEMA_KINDS = frozenset({"table", "drop", "truncate", "schema"})
 EXPLAINED = frozenset(
     {
         "pg_class", "pg_attribute", "pg_type", "pg_depend", "pg_shdepend", "pg_constraint", "pg_index", "pg_attrdef",
@@ -36,22 +36,6 @@ EXPLAINED = frozenset(
 
 class Rehearse(Exception):
     """The statements change the schema, which has to be looked at before they run."""
-
-
-@dataclass(slots=True)
-class Plan:
-    """What is known before the attempt."""
-
-    statements: Sequence[Statement]
-    kinds: Sequence[guard.Kind]
-    by_triggers: bool
-    rehearsed: bool = False
-    truncated: list[int] = field(default_factory=lambda: list[int]())
-    """Tables that will be emptied at once, as the rehearsal showed."""
-    definitions: dict[int, str] = field(default_factory=lambda: dict[int, str]())
-    """Fingerprints of the definitions that may change, as they were."""
-    counters: dict[int, sequences.Value] | None = None
-    """Where the counters stood before the first attempt."""
 
 
 @dataclass(slots=True)
@@ -96,7 +80,7 @@ class Attempt:
             answers = self._statements()
             self._capture()
             # a transaction that has no number has changed nothing that COMMIT would keep
-            xid = self.acting.value("SELECT pg_catalog.pg_current_xact_id_if_assigned()::text")
+            xid = mark(self.acting)
             done = True
             return Opened(self.connections, self.acting, answers, self.captured, xid)
         finally:
@@ -201,6 +185,7 @@ class Attempt:
         if gentle is None:
             return False
         text, cascades = gentle
+        earlier = len(self.buried)
         acting.run("SAVEPOINT _takeback_bury")
         try:
             busy = traces(acting)
@@ -212,11 +197,12 @@ class Attempt:
             infos = catalog.tables(acting, [info.oid for info in found])
             for info in infos.values():
                 self.buried.append(graveyard.bury(acting, info, self.connections.settings.graveyard, fingerprint=False))
+            unfix(acting)
             return True
         except graveyard.CannotWait as error:
             acting.run("ROLLBACK TO SAVEPOINT _takeback_bury")
             self.captured.lasting.append(f"what it drops cannot wait: {error}")
-            self.buried.clear()
+            del self.buried[earlier:]
             return False
         except ServerFailure as error:
             acting.run("ROLLBACK TO SAVEPOINT _takeback_bury")
@@ -372,54 +358,12 @@ class Attempt:
             captured.lasting.append("it changes the schema in a way that cannot be put back")
 
 
-def rehearse(connections: Connections, plan: Plan, bounds: Bounds, watch: Watch) -> None:
-    """Run the statements and take them back at once, to learn which tables to look at before they run.
-
-    :raises ServerFailure, Lost, ToolError: they do not run.
-    """
-    plan.rehearsed = True
-    with connections.use(watch) as connection:
-        if plan.counters is None:
-            plan.counters = sequences.values(connection, sequences.readable(connection))
-        connection.run("BEGIN")
-        connection.run("SAVEPOINT _takeback_rehearsal")
-        for statement in plan.statements:
-            connection.run(f"SET LOCAL statement_timeout = {watch.left_ms()}")
-            connection.run("SET LOCAL lock_timeout = 10000")
-            connection.first(
-                statement.sql, bound(connection, statement), rows=bounds.returned_rows, size=bounds.returned_bytes
-            )
-        found = traces(connection)
-        fix(connection, seconds_ms=watch.left_ms())
-        files = _files(connection, found.strong)
-        definitions = {oid: catalog.definition(connection, oid) for oid in files}
-        connection.run("ROLLBACK TO SAVEPOINT _takeback_rehearsal")
-        fix(connection, seconds_ms=watch.left_ms())
-        there = catalog.tables(connection, found.strong | found.gone)
-        plan.definitions = {oid: catalog.definition(connection, oid) for oid in there}
-        earlier = _files(connection, found.strong)
-        plan.truncated = [
-            oid
-            for oid, file in earlier.items()
-            if files.get(oid, file) != file and there[oid].kind == "r" and definitions.get(oid) == plan.definitions[oid]
-        ]
-
-
-def _files(connection: Connection, oids: set[int]) -> dict[int, str]:
-    return {
-        int(oid or 0): file or ""
-        for oid, file in connection.rows(
-            "SELECT oid, relfilenode FROM pg_catalog.pg_class WHERE oid = ANY($1::oid[])", [array(map(str, oids))]
-        )
-    }
-
-
 def run(connections: Connections, statements: Sequence[Statement], bounds: Bounds, watch: Watch) -> Opened:
     """Run statements until they stand, or are refused.
 
     :raises ToolError: refused, failed or too slow; nothing has changed.
     """
-    kinds = [guard.kind_of(statement.sql) for statement in statements]
+    kinds: list[guard.Kind] = [guard.kind_of(statement.sql) for statement in statements]
     plan = Plan(statements, kinds, by_triggers=False)
     method = connections.settings.capture
     if method != "snapshot" and not SCHEMA_KINDS.intersection(kinds):

@@ -56,6 +56,8 @@ class SequenceChange:
     before: tuple[str, bool]
     """Last value, and whether it has been handed out."""
     after: tuple[str, bool]
+    back: bool = False
+    """Whether it was set to hand out again what it had handed out."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,7 @@ class Connections:
     def __init__(self, name: str, settings: DatabaseSettings) -> None:
         self.name, self.settings = name, settings
         self._idle: list[Connection] = []
+        self._taken: list[Connection] = []
         self._lock = threading.Lock()
         self._closed = False
 
@@ -69,20 +70,30 @@ class Connections:
             with self._lock:
                 kept = self._idle.pop() if self._idle else None
             if kept is None:
-                return watch.add(self._open())
+                return watch.add(self._note(self._open()))
             with contextlib.suppress(ServerFailure, Lost):
                 kept.run("SELECT 1")  # a server that was restarted meanwhile is noticed here
-                return watch.add(kept)
+                return watch.add(self._note(kept))
             kept.close()
+
+    def _note(self, connection: Connection) -> Connection:
+        with self._lock:
+            self._taken.append(connection)
+        return connection
 
     def give(self, connection: Connection) -> None:
         """The work is over: an open transaction is left, and nothing of the session stays."""
+        with self._lock:
+            if connection in self._taken:
+                self._taken.remove(connection)
         connection.rollback()
         if connection.cancelled or self._closed or not connection.idle:
             connection.close()
             return
         try:
             connection.run("DISCARD ALL")
+            # what it counted is passed on now, so that the next transaction begins to count from nothing (`traces.py`)
+            connection.run("SELECT pg_catalog.pg_stat_force_next_flush()")
         except (ServerFailure, Lost):
             connection.close()
             return
@@ -94,11 +105,12 @@ class Connections:
             connection.close()
 
     def close(self) -> None:
-        """Let go of all that are idle."""
+        """Let go of all; what is still open on one is rolled back by the server."""
         with self._lock:
-            idle, self._idle = self._idle, []
+            left = [*self._idle, *self._taken]
+            self._idle, self._taken = [], []
             self._closed = True
-        for connection in idle:
+        for connection in left:
             connection.close()
 
     def _open(self) -> Connection:
@@ -146,6 +158,11 @@ class Connections:
                 f"Database {self.name} runs PostgreSQL {connection.version // 10000}; 15 is the oldest that can be used.",
                 advice="Upgrade the server.",
             )
+        if connection.value("SHOW track_counts") != "on":
+            raise Refused(
+                f"Database {self.name} does not count what is changed (track_counts is off), which changes are seen by.",
+                advice="Switch it on.",
+            )
         if connection.encoding == "SQL_ASCII":
             raise Refused(
                 f"Database {self.name} has no character encoding (SQL_ASCII), so its texts cannot be read safely.",
@@ -162,6 +179,12 @@ def fix(connection: Connection, *, seconds_ms: int = 0, lock_ms: int = LOCK_MS) 
         f"{_FIX}, pg_catalog.set_config('statement_timeout', $1, true), pg_catalog.set_config('lock_timeout', $2, true)",
         [str(seconds_ms), str(lock_ms)],
     )
+
+
+def unfix(connection: Connection) -> None:
+    """Give the open transaction the settings back that the role usually has."""
+    for name, _ in FIXED:
+        connection.run(f"SET LOCAL {name} TO DEFAULT")
 
 
 def _password(name: str) -> str | None:

@@ -19,6 +19,7 @@ from takeback.tools.database.postgres.guard import check_query
 from takeback.tools.database.postgres.inverse import Drift, Swap, Want
 from takeback.tools.database.postgres.texts import bound, shown
 from takeback.tools.database.postgres.threads import Watch, in_thread
+from takeback.tools.database.postgres.traces import mark
 from takeback.tools.database.settings import DatabaseSettings
 from takeback.tools.system import Clash, Drifted, Merged, Preview, Refused, Swapped, TargetError, Unavailable
 
@@ -175,7 +176,7 @@ class PostgresDatabase(Database):
                 outcome = inverse.swap(connection, wants, quiet=quiet, graveyard_name=self.settings.graveyard)
                 if isinstance(outcome, Drift) or outcome.already:
                     return outcome
-                xid = connection.value("SELECT pg_catalog.pg_current_xact_id_if_assigned()::text")
+                xid = mark(connection)
                 try:
                     connection.run("COMMIT")
                 except Lost:

@@ -8,7 +8,8 @@ into threads (`threads.py`).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+import select
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -87,11 +88,8 @@ class Connection:
         :raises ServerFailure: the server refused it.
         :raises Lost: the connection is gone; nobody knows what came of it.
         """
-        self._check()
-        try:
-            result = self._raw.exec_params(sql.encode(), [_bytes(value) for value in parameters])
-        except self._errors() as error:
-            raise self._failure(None) from error
+        self._send(lambda: self._raw.send_query_params(sql.encode(), [_bytes(value) for value in parameters]))
+        result = self._only()
         self._settle(result)
         return self._answer(result)
 
@@ -113,21 +111,14 @@ class Connection:
 
         :param size: bytes of values after which no more are taken.
         """
-        self._check()
-        try:
-            self._raw.send_query_params(sql.encode(), [_bytes(value) for value in parameters])
-            self._raw.set_single_row_mode()
-        except self._errors() as error:
-            raise self._failure(None) from error
+        self._send(lambda: self._raw.send_query_params(sql.encode(), [_bytes(value) for value in parameters]))
+        self._raw.set_single_row_mode()
         kept: list[Line] = []
         answer: Answer | None = None
         failed: ServerFailure | None = None
         taken, truncated, changed = 0, False, None
         while True:
-            try:
-                result = self._raw.get_result()
-            except self._errors() as error:
-                raise self._failure(None) from error
+            result = self._next()
             if result is None:
                 break
             if result.status not in (
@@ -154,9 +145,10 @@ class Connection:
 
     def parameter_types(self, sql: str) -> tuple[int, ...]:
         """Object ids of the types that a statement's placeholders have."""
-        self._check()
-        self._settle(self._raw.prepare(b"", sql.encode()))
-        described = self._raw.describe_prepared(b"")
+        self._send(lambda: self._raw.send_prepare(b"", sql.encode()))
+        self._settle(self._only())
+        self._send(lambda: self._raw.send_describe_prepared(b""))
+        described = self._only()
         self._settle(described)
         return tuple(described.param_type(index) for index in range(described.nparams))
 
@@ -176,6 +168,40 @@ class Connection:
         """Let go of it."""
         with contextlib.suppress(Exception):  # closing what is broken already is no failure
             self._owner.close()
+
+    # -- sending and waiting -----------------------------------------------------------------------------------------------
+
+    def _send(self, send: Callable[[], None]) -> None:
+        self._check()
+        try:
+            send()
+            while self._raw.flush():  # what does not fit into the socket yet waits in libpq
+                if _wait(self._raw.socket, writing=True):
+                    self._raw.consume_input()
+        except self._errors() as error:
+            raise self._failure(None) from error
+
+    def _next(self) -> pq.abc.PGresult | None:
+        """The next result. Waits on the socket: a call of libpq that waits would keep all other threads waiting too."""
+        try:
+            while self._raw.is_busy():
+                _wait(self._raw.socket)
+                self._raw.consume_input()
+            return self._raw.get_result()
+        except self._errors() as error:
+            raise self._failure(None) from error
+
+    def _only(self) -> pq.abc.PGresult:
+        """The last result of what was sent; those before it say less."""
+        last: pq.abc.PGresult | None = None
+        copying = (self._pq.ExecStatus.COPY_IN, self._pq.ExecStatus.COPY_OUT, self._pq.ExecStatus.COPY_BOTH)
+        while (result := self._next()) is not None:
+            last = result
+            if result.status in copying:
+                break
+        if last is None:
+            raise Lost("The connection to the database was lost.")
+        return last
 
     # -- what libpq says ---------------------------------------------------------------------------------------------------
 
@@ -233,6 +259,17 @@ class Connection:
         ]
         counted = result.command_tuples
         return Answer(columns, types, rows, counted)
+
+
+def _wait(fd: int, *, writing: bool = False) -> bool:
+    """Wait until there is something to read, or room to write; whether there is something to read."""
+    # poll knows no limit of descriptors, and is not everywhere
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(fd, select.POLLIN | (select.POLLOUT if writing else 0))
+        return any(event & ~select.POLLOUT for _, event in poll.poll())
+    readable, _, _ = select.select([fd], [fd] if writing else [], [])
+    return bool(readable)
 
 
 def _bytes(value: str | None) -> bytes | None:

@@ -89,7 +89,7 @@ async def tell(id: str, captured: Captured, xid: str, *, silent: bool, objects: 
                 system=names.SYSTEM,
                 object=names.sequence(id, sequence.shown),
                 before=sequence_state(sequence.before),
-                after=sequence_state(sequence.after, xid=xid),
+                after=sequence_state(sequence.after, xid=xid, back=sequence.back),
             )
         )
         told.changed.append(

@@ -13,7 +13,7 @@ from takeback.tools.database.postgres.capture import Opened
 from takeback.tools.database.postgres.connecting import Connections
 from takeback.tools.database.postgres.driver import Answer
 from takeback.tools.database.postgres.effects import Told
-from takeback.tools.database.postgres.failures import CommitUnknown, Lost, ServerFailure, told
+from takeback.tools.database.postgres.failures import CommitUnknown, Lost, ServerFailure, as_target, told
 from takeback.tools.database.postgres.texts import shown
 from takeback.tools.database.postgres.threads import Watch, in_thread
 from takeback.tools.system import TargetError, Unavailable
@@ -111,25 +111,34 @@ def status(connections: Connections, xid: str) -> bool:
     :raises Unavailable: it is still at work, or the server is out of reach.
     :raises TargetError: the server does not know any more.
     """
+    number, _, server = xid.partition("@")
     try:
         with connections.use(Watch()) as connection:
-            said = connection.value("SELECT coalesce(pg_catalog.pg_xact_status($1::xid8), 'forgotten')", [xid])
+            if connection.value("SELECT system_identifier FROM pg_catalog.pg_control_system()") != server:
+                raise TargetError(
+                    f"Transaction {number} was run by another server than this one.",
+                    advice="Look whether the change is there, then settle it by hand.",
+                )
+            said = connection.value("SELECT coalesce(pg_catalog.pg_xact_status($1::xid8), 'forgotten')", [number])
     except Lost as error:
         raise Unavailable("The connection to the database was lost.", advice="Try again.") from error
     except ServerFailure as error:
-        raise TargetError(
-            f"The server does not know transaction {xid}: it is not the server that ran it, or an earlier copy of it.",
-            advice="Look whether the change is there, then settle it by hand.",
-        ) from error
+        if error.code != "22023":
+            raise as_target(error, f"Transaction {number} cannot be looked up") from error
+        return (
+            False  # the server came back from a crash without it: a number that it has yet to give was never committed
+        )
     match said:
         case "committed":
             return True
         case "aborted":
             return False
         case "in progress":
-            raise Unavailable(f"Transaction {xid} is still at work at the server.", advice="Try again a little later.")
+            raise Unavailable(
+                f"Transaction {number} is still at work at the server.", advice="Try again a little later."
+            )
         case _:
             raise TargetError(
-                f"Transaction {xid} is too old: the server has forgotten what became of it.",
+                f"Transaction {number} is too old: the server has forgotten what became of it.",
                 advice="Look whether the change is there, then settle it by hand.",
             )

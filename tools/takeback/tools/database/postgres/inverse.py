@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pydantic import JsonValue
 
 from takeback.journal.states import Effect, State
+from takeback.tools.database import names
 from takeback.tools.database.postgres import catalog, graveyard, reading, references, sequences, writing
 from takeback.tools.database.postgres.catalog import TableInfo
 from takeback.tools.database.postgres.connecting import fix
@@ -102,13 +103,17 @@ def swap(connection: Connection, wants: Sequence[Want], *, quiet: bool, graveyar
         if error.code in ("42P07", "42P06", "42710"):
             return Drift(tuple(found), "something else has the name of what would be put back")
         raise
+    awake = any(now.info is not None and (now.info.loud or (now.info.noisy and not quiet)) for now in found)
     for index, (now, want) in enumerate(zip(found, wants, strict=True)):
         if want.asked.what == "sequence" and (drift := _count(connection, want, now)) is not None:
+            if awake:
+                counter = names.key_text(want.asked.name.key or ())
+                warnings += (f"The counter {counter} stays where it is: putting back drew numbers from it.",)
+                continue
             return Drift((*found[:index], drift, *found[index + 1 :]), "others draw numbers from the counter")
     after = look(connection, asks)
     wrong = [want for want, now in zip(wants, after, strict=True) if now.digest != want.effect.after.digest]
-    loud = any(now.info is not None and now.info.loud for now in found)
-    if wrong and quiet and not loud:
+    if wrong and not awake:
         raise Refused(
             f"{', '.join(want.effect.object for want in wrong[:3])} did not read back as it was put back, so nothing was done.",
             advice="Look at the table's types, constraints and rules; then settle it by hand.",
@@ -204,7 +209,7 @@ def _recount(connection: Connection, work: TableWork, want: Want, now: Found) ->
 def _line(info: TableInfo, row: Row | None) -> Line | None:
     if row is None:
         return None
-    if row.keys() != {column.name for column in info.stored}:
+    if set(row) != {column.name for column in info.stored}:
         raise _Changed("the columns of the table are not what they were")
     return tuple(None if (value := row[column.name]) is None else str(value) for column in info.stored)
 
@@ -249,7 +254,8 @@ def _count(connection: Connection, want: Want, now: Found) -> Found | None:
     shall = (str(want.effect.after.ref.get("value")), bool(want.effect.after.ref.get("called")))
     schema, name = catalog.unqualified(str((want.asked.name.key or ("",))[0]))
     step = sequences.direction(connection, now.oid)
-    back = (int(shall[0]) - int(now.sequence[0])) * step < 0
+    # what was set back on purpose is set back again, whatever rows there are
+    back = (int(shall[0]) - int(now.sequence[0])) * step < 0 and not want.effect.after.ref.get("back")
     if back and sequences.in_use(connection, now.oid, shall, now.sequence):
         return replace(now, in_use=True)
     if not sequences.set_back(connection, schema, name, now.sequence, shall):

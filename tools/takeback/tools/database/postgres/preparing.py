@@ -1,7 +1,7 @@
 """`takeback db prepare` and `unprepare`: install and remove the triggers that write down what changes (`triggers.py`).
 
 What is installed: a schema `takeback` with a log and its functions, and a trigger on each table that the role owns. They sleep
-unless a transaction of takeback wakes them, and write down each changed row as one text. (Emptying a table at once is seen otherwise.)
+unless a transaction of takeback wakes them, and write down each changed row as one text. TRUNCATE is seen otherwise.
 """
 
 from __future__ import annotations

@@ -61,7 +61,8 @@ def moved(
         elif not _ours(connection, oid, after):
             stay.append(f"The counter {shown} stays where it is: others use it at the same time.")
         else:
-            changes.append(SequenceChange(oid, shown, before[oid], after))
+            back = (int(after[0]) - int(before[oid][0])) * direction(connection, oid) < 0
+            changes.append(SequenceChange(oid, shown, before[oid], after, back))
     stay += [
         f"The counter with id {oid} stays where it is: the role may not read it." for oid in touched if oid not in which
     ]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import anyio
 import anyio.to_thread
@@ -13,6 +14,15 @@ import anyio.to_thread
 from takeback.tools.database.postgres.driver import Connection
 
 T = TypeVar("T")
+
+
+@runtime_checkable
+class Droppable(Protocol):
+    """What holds something open until it is dropped."""
+
+    def drop(self) -> None:
+        """Let go of it."""
+        ...
 
 
 class Watch:
@@ -43,25 +53,24 @@ class Watch:
 
 async def in_thread(work: Callable[[], T], watch: Watch) -> T:
     """Run in a thread. Cancelled, it is stopped at the server, its end is waited for, and then the cancellation goes on."""
-    cancelled: asyncio.CancelledError | None = None
-    # the scope keeps anyio's repeated cancellation away, the loop a plain `task.cancel()`
     task = asyncio.ensure_future(anyio.to_thread.run_sync(work))
-    with anyio.CancelScope(shield=True):
-        while not task.done():
-            try:
-                await asyncio.wait([task])
-            except asyncio.CancelledError as error:
-                cancelled = error
-                await anyio.to_thread.run_sync(watch.stop)
-    if cancelled is not None:
-        if task.exception() is None:
-            leave(task.result())
-        raise cancelled
+    try:
+        await asyncio.wait([task])
+    except asyncio.CancelledError:
+        # from here on the scope keeps anyio's repeated cancellation away, the loop a plain `task.cancel()`
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(watch.stop)
+            while not task.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([task])
+            if task.exception() is None:
+                await anyio.to_thread.run_sync(leave, task.result())
+        raise
     return task.result()
 
 
 def leave(result: object) -> None:
     """What was prepared for somebody who is not there any more is dropped."""
-    drop = getattr(result, "drop", None)
-    if callable(drop):
-        drop()
+    for each in result if isinstance(result, tuple) else (result,):  # pyright: ignore[reportUnknownVariableType] -- of anything
+        if isinstance(each, Droppable):
+            each.drop()

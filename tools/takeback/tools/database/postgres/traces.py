@@ -52,6 +52,14 @@ class Traces:
     """Catalogs of this database that were written to."""
 
 
+def mark(connection: Connection) -> str:
+    """By what the open transaction can be found again: its number, and the server that gave it. Empty if it has none."""
+    return connection.value(
+        "SELECT pg_catalog.pg_current_xact_id_if_assigned()::text || '@'"
+        " || (SELECT system_identifier FROM pg_catalog.pg_control_system())"
+    )
+
+
 def traces(connection: Connection) -> Traces:
     """What the open transaction has changed, or may have."""
     found = Traces()
