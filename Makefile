@@ -36,11 +36,6 @@ bench: $(STAMP)
 soak: $(STAMP)
 	$(BIN)/python -m pytest -m soak $(ARGS)
 
-# Random histories of SQL statements on SQLite, taken back and compared by another program; with others writing. Half an hour.
-sql-histories: $(STAMP)
-	TAKEBACK_SQL_HISTORIES=$${TAKEBACK_SQL_HISTORIES:-3000} \
-		$(BIN)/python -m pytest tests/server/engine/test_sqlite_histories.py $(ARGS)
-
 # Random histories of files on both engines, taken back and compared bit for bit; with foreign edits in between. Five minutes.
 histories: $(STAMP)
 	TAKEBACK_HISTORIES=$${TAKEBACK_HISTORIES:-2000} TAKEBACK_ENGINE_HISTORIES=$${TAKEBACK_ENGINE_HISTORIES:-500} \
@@ -49,7 +44,7 @@ histories: $(STAMP)
 # Random histories of SQL statements on real databases, taken back and compared cell by cell. Half an hour.
 sql-histories: $(STAMP)
 	TAKEBACK_SQL_HISTORIES=$${TAKEBACK_SQL_HISTORIES:-3000} \
-		$(BIN)/python -m pytest -k histories tests/tools/database tests/server/engine $(ARGS)
+		$(BIN)/python -m pytest tests/server/engine/test_sqlite_histories.py tests/server/engine/test_postgres_histories.py $(ARGS)
 
 # What Claude Desktop installs with a double click.
 bundle: $(STAMP)

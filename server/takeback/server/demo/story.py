@@ -152,7 +152,7 @@ async def _chapters(story: Story, client: Any) -> None:
         ),
     )
 
-    story.chapter("1. An agent works. In between, a person edits the same file.")
+    story.chapter("1. An agent works. In between, a person changes the same things.")
     started = await _call(client, "start_run", goal="Publish the third-quarter report", steps=list(STEPS))
     run_id = started["run_id"]
     for number, (step, tool, arguments) in enumerate(TASK, 1):

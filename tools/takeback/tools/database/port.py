@@ -17,14 +17,24 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, WithJsonSchema
 
 from takeback.checkpoints.objects import ObjectStore
 from takeback.journal.states import Effect, Reversibility, State
 from takeback.tools.database.rows import Row
 from takeback.tools.system import Clash, Drifted, Merged, Preview, Swapped
+
+_PLAIN: list[dict[str, Any]] = [
+    {"type": "string"},
+    {"type": "number"},
+    {"type": "boolean"},
+    {"type": "null"},
+    {"type": "object", "additionalProperties": True},
+]
+Cell = Annotated[JsonValue, WithJsonSchema({"anyOf": [*_PLAIN, {"type": "array", "items": {"anyOf": _PLAIN}}]})]
+"""A value as JSON has it. Said in full, because some clients take no schema that accepts everything."""
 
 Parameters = Sequence[JsonValue] | Mapping[str, JsonValue]
 """Values for a statement's placeholders, by place or by name: the driver binds them, nothing is put into the text."""
@@ -89,7 +99,7 @@ class Rows(Facts):
     """Rows that a statement returned."""
 
     columns: list[str]
-    rows: list[list[JsonValue]] = Field(
+    rows: list[list[Cell]] = Field(
         description="Values; bytes as {base64: …}, what JSON cannot say (large numbers, times) as text."
     )
     truncated: bool = Field(default=False, description="Whether there are more than were asked for.")

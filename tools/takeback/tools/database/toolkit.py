@@ -10,7 +10,7 @@ from pydantic import Field, JsonValue
 
 from takeback.checkpoints.objects import ObjectError
 from takeback.tools.contract import Target, ToolError
-from takeback.tools.database.port import Bounds, Database, Parameters, Statement
+from takeback.tools.database.port import Bounds, Cell, Database, Parameters, Statement
 from takeback.tools.database.settings import DatabaseSettings
 from takeback.tools.database.system import DatabaseSystem
 from takeback.tools.database.workspace import Workspace
@@ -26,7 +26,7 @@ DatabaseName = Annotated[
 ]
 Sql = Annotated[str, Field(min_length=1, max_length=1_000_000, description="One statement; values as placeholders.")]
 Values = Annotated[
-    list[JsonValue] | dict[str, JsonValue] | None,
+    list[Cell] | dict[str, Cell] | None,
     Field(
         description="Values for placeholders: a list for ? (SQLite) or $1 (PostgreSQL), an object for :name (SQLite)."
     ),
