@@ -13,8 +13,8 @@ from typing import Final
 
 import anyio.to_thread
 
-from takeback.tools.database.held import is_held
 from takeback.tools.files.choosing import choose_calls
+from takeback.tools.files.held import close
 from takeback.tools.files.paths import RESERVED, Names
 from takeback.tools.system import Refused
 
@@ -105,8 +105,6 @@ class Workspace:
 def _is_sqlite(path: str) -> bool:
     """Whether the file says so itself; an empty one becomes a database with its first table."""
     try:
-        if is_held(os.lstat(path)):
-            return True  # and opening it would cost its writer the lock
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     except OSError:
         return False
@@ -115,4 +113,4 @@ def _is_sqlite(path: str) -> bool:
     except OSError:
         return False
     finally:
-        os.close(fd)
+        close(fd)

@@ -10,6 +10,7 @@ import stat
 
 from takeback.tools.files.calls import OPEN_NEW, OPEN_READ, Calls, Dir, Xattrs
 from takeback.tools.files.capture import extents
+from takeback.tools.files.held import close
 from takeback.tools.files.paths import RESERVED
 from takeback.tools.files.refusals import refuse
 
@@ -63,7 +64,7 @@ def _copy_file(calls: Calls, source: Dir, name: bytes, target: Dir, new_name: by
         finally:
             os.close(new)
     finally:
-        os.close(old)
+        close(old)
 
 
 def _copy_range(calls: Calls, old: int, new: int, offset: int, length: int) -> None:

@@ -24,6 +24,7 @@ from blake3 import blake3
 
 from takeback.journal.states import ABSENT, State
 from takeback.tools.files.calls import OPEN_READ, Calls, Dir, Xattrs, disk_bytes
+from takeback.tools.files.held import close
 from takeback.tools.files.refusals import refuse
 
 HASHED: Final = 8 * 1024 * 1024
@@ -170,7 +171,7 @@ def _file(calls: Calls, d: Dir, name: bytes, *, keep: bool) -> Measured | None:
         data, content = _read(fd, before.st_size, keep=keep)
         after = os.fstat(fd)
     finally:
-        os.close(fd)
+        close(fd)
     if not _unchanged(before, after):
         return None
     state = State(digest=file_digest(after, xattrs, content), kind="file", content=content, size=after.st_size)

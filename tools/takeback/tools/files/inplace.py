@@ -22,6 +22,7 @@ from takeback.journal.states import Effect, State
 from takeback.tools.files.calls import OPEN_NEW, OPEN_READ, OPEN_WRITE, Calls, Dir
 from takeback.tools.files.capture import Get, Image, blocks_of, content_of, file_image, number, xattrs_of
 from takeback.tools.files.fingerprint import Torn, measure, way_of
+from takeback.tools.files.held import close
 from takeback.tools.files.paths import Place
 from takeback.tools.files.steps import Standing, Step
 from takeback.tools.files.workbench import CannotGoBack, Drift, Workbench
@@ -73,7 +74,7 @@ class InPlace(Step):
         try:
             image, names = file_image(fd, os.fstat(fd), calls.xattrs_of(fd), self._bench.put)
         finally:
-            os.close(fd)
+            close(fd)
         before = self._effect.before
         return before.model_copy(update={"objects": names, "ref": {**before.ref, "image": image}})
 
@@ -109,7 +110,7 @@ class InPlace(Step):
                 return
             self._leave(calls, fd, parent, present, wanted)
         finally:
-            os.close(fd)
+            close(fd)
         raise Drift(f"{self._place.shown} was changed by somebody else in the same instant.")
 
     def _write_to(self, calls: Calls, fd: int, parent: Dir, present: State, image: Image, note: Note) -> None:
@@ -267,7 +268,7 @@ def _mend_one(bench: Workbench, object_id: str, before: Image, after: Image) -> 
     try:
         write_over(bench.calls, fd, parent, place, before, bench.get)
     finally:
-        os.close(fd)
+        close(fd)
 
 
 def _half(data: bytes, old: bytes, new: bytes) -> bool:

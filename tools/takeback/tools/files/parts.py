@@ -49,7 +49,7 @@ def stream_part(fd: int, offset: int, limit: int, *, most: int) -> Part:
     :raises NotText: it is binary, or in another encoding.
     :raises ToolError: the first line is too long by itself.
     """
-    with os.fdopen(os.dup(fd), "rb") as raw:
+    with os.fdopen(fd, "rb", closefd=False) as raw:
         raw.seek(0)
         head = raw.read(_HEAD)
         if looks_binary(head):

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 
 from takeback.journal.states import State
 from takeback.tools.contract import Arguments, CallContext, ReadTool, Result, ToolError
+from takeback.tools.files.held import close
 from takeback.tools.files.parts import Part, looks_binary, part_of, stream_part
 from takeback.tools.files.staged import FileInfo
 from takeback.tools.files.text import NotText, decode
@@ -210,7 +211,7 @@ class ReadFileTool(FilesTool, ReadTool[ReadFile]):
         except NotText as error:
             raise _no_lines(shown, error) from error
         finally:
-            os.close(fd)
+            close(fd)
         return self._answer(arguments, context, object_id, state, part, size)
 
     def _answer(

@@ -39,6 +39,7 @@ from takeback.tools.files.fingerprint import (
     planned_digest,
     way_of,
 )
+from takeback.tools.files.held import close
 from takeback.tools.files.inherit import inherit
 from takeback.tools.files.paths import Place
 from takeback.tools.files.reading import standing
@@ -301,7 +302,7 @@ class Stager(Drafter):
         try:
             old, old_names = file_image(fd, before.stat, before.xattrs, put)
         finally:
-            os.close(fd)
+            close(fd)
         now = measure(self._calls, parent, place.name)
         if not now.state.same(before.state):
             raise refuse("changing", f"{place.shown} was being written while it was read.", "Try again.")

@@ -23,6 +23,7 @@ from takeback.tools.files.capture import Get, Put
 from takeback.tools.files.choosing import choose_calls
 from takeback.tools.files.drafting import NAME, Draft, Limits
 from takeback.tools.files.fingerprint import Torn
+from takeback.tools.files.held import close
 from takeback.tools.files.inplace import NOTES, mend
 from takeback.tools.files.listing import entries_of, info_of
 from takeback.tools.files.paths import Names, Place
@@ -174,7 +175,7 @@ class FileSystem(TargetSystem):
                 raise refuse("not_found", f"{place.shown} does not exist.", "List its folder to see what is there.")
             fd = bench.calls.open_file(parent, place.name, OPEN_READ)
             if not stat.S_ISREG(os.fstat(fd).st_mode):
-                os.close(fd)
+                close(fd)
                 raise refuse("not_a_file", f"{place.shown} is not a regular file.", "Name a file.")
             return fd
 

@@ -13,14 +13,15 @@ import ctypes
 import os
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import apsw
 
 from takeback.tools.contract import ToolError
-from takeback.tools.database.held import Inode, hold, release
 from takeback.tools.database.sqlite.refusals import target_error
+from takeback.tools.files.held import Inode, hold, release
 from takeback.tools.system import Refused, TargetError
 
 BUSY_MS: Final = 3_000
@@ -28,17 +29,17 @@ BUSY_MS: Final = 3_000
 _FCNTL_MOVED: Final = apsw.SQLITE_FCNTL_HAS_MOVED
 
 
-class Writer(apsw.Connection):
-    """A connection that writes, known to the rest of the process until it is closed."""
+class Connection(apsw.Connection):
+    """A connection that the file tools of this process know of until it is closed, so that they cost it no lock."""
 
-    held: Inode | None = None
+    held: tuple[Inode, ...] = ()
 
     def close(self, force: bool = False) -> None:
         """Let go of the file."""
         super().close(force)
-        if self.held is not None:
-            release(self.held)
-            self.held = None
+        inodes, self.held = self.held, ()
+        for inode in inodes:
+            release(inode)
 
 
 class Absent(Refused):
@@ -95,16 +96,12 @@ class DatabaseFile:
         """
         path, there = self.check()
         flags = apsw.SQLITE_OPEN_NOFOLLOW
-        connection: apsw.Connection
+        way = apsw.SQLITE_OPEN_READWRITE if write or os.access(path, os.W_OK) else apsw.SQLITE_OPEN_READONLY
         try:
-            if write:
-                connection = writer = Writer(path, flags=flags | apsw.SQLITE_OPEN_READWRITE, statementcachesize=cached)
-                writer.held = hold(there)
-            else:
-                way = apsw.SQLITE_OPEN_READWRITE if os.access(path, os.W_OK) else apsw.SQLITE_OPEN_READONLY
-                connection = apsw.Connection(path, flags=flags | way, statementcachesize=cached)
+            connection = Connection(path, flags=flags | way, statementcachesize=cached)
         except apsw.Error as error:
             raise target_error(error) from error
+        connection.held = (hold(there),)  # SQLite takes no lock before its first statement
         try:
             connection.set_busy_timeout(BUSY_MS)
             if write and connection.readonly("main"):
@@ -114,6 +111,8 @@ class DatabaseFile:
                     "Make the file and its folder writable, or only query it.",
                 )
             list(connection.execute("PRAGMA schema_version"))
+            with suppress(FileNotFoundError):  # with a write-ahead log the locks are on this one
+                connection.held += (hold(os.lstat(f"{path}-shm")),)
             self._still(connection, there)
         except apsw.Error as error:
             connection.close()
