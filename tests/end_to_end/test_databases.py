@@ -308,7 +308,7 @@ async def test_databases_are_listed_and_described(tmp_path, shop):
 
 
 async def test_a_server_that_dies_in_the_middle_leaves_either_all_of_it_or_nothing_and_knows_which(tmp_path, shop):
-    for delay in range(6):
+    for delay in (0, 1, 2, 4):
         before = shop.dump()
         server = await anyio.open_process(
             [sys.executable, "-m", "takeback", "serve", "--workspace", str(tmp_path / "site")],

@@ -72,7 +72,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     empty.mkdir()
     for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME", "CLAUDE_CONFIG_DIR", "APPDATA", "LOCALAPPDATA"):
         monkeypatch.delenv(name, raising=False)
-    for name in ("TAKEBACK_DATA", "TAKEBACK_CONFIG"):
+    for name in [name for name in os.environ if name.startswith("TAKEBACK_")]:  # also those that measure the tests
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("USERPROFILE", str(home))
