@@ -140,6 +140,18 @@ async def test_what_a_person_changed_in_another_column_stays_and_in_the_same_one
         assert shop.do("SELECT status FROM orders WHERE id = 2") == [("open",)]
 
 
+async def test_a_row_on_which_a_person_has_built_stays_and_the_report_says_what_stands_in_the_way(tmp_path, shop):
+    async with chat(tmp_path) as client:
+        done = await sql(client, "INSERT INTO customers VALUES (9, 'New')")
+        shop.do("INSERT INTO orders (customer, status) VALUES (9, 'theirs')")
+        back = await act(client, "rollback_run", actions=[done["action_id"]])
+        assert [step["outcome"] for step in back["steps"]] == ["conflict"]
+        assert "foreign key" in back["steps"][0]["why"]
+        assert "hold still" not in back["report"]
+    assert shop.do("SELECT count(*) FROM customers WHERE id = 9") == [(1,)]
+    assert shop.do("SELECT status FROM orders WHERE customer = 9") == [("theirs",)]
+
+
 async def test_a_conflict_can_be_settled_with_a_row_that_a_person_writes(tmp_path, shop):
     async with chat(tmp_path) as client:
         done = await sql(client, "UPDATE orders SET status = 'shipped' WHERE id = 1")
