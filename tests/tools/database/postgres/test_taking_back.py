@@ -341,3 +341,13 @@ async def test_what_comes_after_a_dropped_table_in_the_same_call_finds_its_table
     assert shop.sql("select count(*) from loose where b = 'y'") == [(9,)]
     assert isinstance(await shop.undo(database, effects), Swapped)
     assert difference(before, shop.dump()) == ""
+
+
+async def test_a_dropped_table_comes_back_before_its_foreign_keys_do(shop: Shop) -> None:
+    """What they refer to was emptied by the same call, and is put back in between."""
+    database = shop.open()
+    before = shop.dump()
+    effects = await shop.do(database, "drop table optional", "truncate customers cascade")
+    assert shop.sql("select count(*) from customers") == [(0,)]
+    assert isinstance(await shop.undo(database, effects), Swapped)
+    assert difference(before, shop.dump()) == ""

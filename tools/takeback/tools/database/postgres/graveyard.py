@@ -139,25 +139,32 @@ def foreign_keys(connection: Connection, info: TableInfo) -> list[tuple[str, str
     return [(name or "", definition or "") for name, definition in rows]
 
 
-def exhume(connection: Connection, oid: int, schema: str, keys: Collection[str]) -> TableInfo:
-    """Move a table back.
+def exhume(connection: Connection, oid: int, schema: str) -> None:
+    """Move a table back. Its foreign keys come back with `bind`, when the rows that they refer to are there again.
 
     :raises CannotWait: it is not there any more.
-    :raises ServerFailure: something else has its name, or what it refers to is gone.
+    :raises ServerFailure: something else has its name.
     """
     info = catalog.tables(connection, [oid]).get(oid)
     if info is None:
         raise CannotWait("it does not wait anywhere any more: somebody removed it for good")
     grave = info.schema
     connection.run(f"ALTER TABLE {info.sql} SET SCHEMA {identifier(schema)}")
-    for statement in keys:
-        connection.run(statement)
     if grave.endswith(f"_{oid}"):
         try:
             with savepoint(connection, "_takeback_grave"):
                 connection.run(f"DROP SCHEMA {identifier(grave)}")
         except ServerFailure:
             pass  # somebody put something else there; it is an empty room otherwise, and stays
+
+
+def bind(connection: Connection, oid: int, keys: Collection[str]) -> TableInfo:
+    """Give a table that was moved back its foreign keys again.
+
+    :raises ServerFailure: what it refers to is gone.
+    """
+    for statement in keys:
+        connection.run(statement)
     return catalog.tables(connection, [oid])[oid]
 
 

@@ -5,7 +5,7 @@ Blocking: runs in a thread.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from pydantic import JsonValue
@@ -88,12 +88,13 @@ def swap(connection: Connection, wants: Sequence[Want], *, quiet: bool, graveyar
             return Drift(tuple(found), _drifted(want, now))
     refs: dict[str, dict[str, JsonValue]] = {}
     try:
-        _return_tables(connection, wants, refs)
+        _return_tables(connection, wants)
         work = _work(connection, wants, found)
         # checks, generated columns and triggers may call functions by the names that the role usually finds them under
         connection.run("SET LOCAL search_path TO DEFAULT")
         warnings = _write(connection, work, quiet=quiet)
         connection.run("SET LOCAL search_path = pg_catalog, pg_temp")
+        _bind_tables(connection, wants, refs)
         _leave_tables(connection, wants, found, refs, graveyard_name)
     except (LostRace, references.Dangling, graveyard.CannotWait, _Changed) as error:
         return Drift(tuple(found), f"{error}")
@@ -266,15 +267,25 @@ def _count(connection: Connection, want: Want, now: Found) -> Found | None:
 # -- tables ----------------------------------------------------------------------------------------------------------------
 
 
-def _return_tables(connection: Connection, wants: Sequence[Want], refs: dict[str, dict[str, JsonValue]]) -> None:
+def _returning(wants: Sequence[Want]) -> Iterator[tuple[Want, int]]:
+    # the tables that come back, with their numbers
     for want in wants:
-        state = want.effect.after
-        if want.asked.what != "table" or state.absent:
-            continue
+        if want.asked.what == "table" and not want.effect.after.absent:
+            yield want, int(str(want.effect.after.ref.get("oid", 0)))
+
+
+def _return_tables(connection: Connection, wants: Sequence[Want]) -> None:
+    for want, oid in _returning(wants):
         schema, _ = catalog.unqualified(want.asked.name.table or "")
-        oid = int(str(state.ref.get("oid", 0)))
+        graveyard.exhume(connection, oid, schema)
+
+
+def _bind_tables(connection: Connection, wants: Sequence[Want], refs: dict[str, dict[str, JsonValue]]) -> None:
+    # after the rows: the same act may have emptied what the table refers to
+    for want, oid in _returning(wants):
+        state = want.effect.after
         keys = state.ref.get("keys")
-        info = graveyard.exhume(connection, oid, schema, [str(each) for each in keys] if isinstance(keys, list) else [])
+        info = graveyard.bind(connection, oid, [str(each) for each in keys] if isinstance(keys, list) else [])
         if catalog.definition(connection, oid) != state.digest.removeprefix("table:"):
             raise _Changed("the table was altered while it waited")
         refs[want.effect.object] = {**state.ref, "content": graveyard.content(connection, info)}
