@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 
+import mcp.client.stdio  # noqa: F401 -- it takes hold of standard error when it is imported, and that must not be a test's
 import pytest
 
 from takeback.server.cli.terminal import Terminal
