@@ -28,7 +28,7 @@ check: $(STAMP)
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
 	$(BIN)/lint-imports
 
-# What it costs, beside what one would use instead (docs/speed.md). QUICK=1: two minutes instead of ten.
+# What it costs, beside what one would use instead (docs/speed.md). QUICK=1: less of everything.
 bench: $(STAMP)
 	QUICK=$(QUICK) $(BIN)/python benchmarks/_run.py
 

@@ -76,6 +76,8 @@ async def _put_back(core: Core, ledger: Ledger, index: int, step: PlanStep, acti
     try:
         swapped = await swap(core, effects, pauses=core.retry_pauses)
     except GaveUp as error:
+        if error.there:
+            return Done(step, "compensated", f"the system reported a failure ({error}), but it was read back as wanted")
         return ledger.open(step, "failed", str(error))
     if isinstance(swapped, Drifted):
         return ledger.open(step, "conflict", swapped.why, present=swapped.present)
