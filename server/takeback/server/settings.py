@@ -18,6 +18,8 @@ import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
+from takeback.tools.calendar.settings import CalendarSettings
+from takeback.tools.calendar.settings import check_names as check_calendar_names
 from takeback.tools.database.settings import DatabaseSettings, check_names
 
 APP = "takeback"
@@ -125,6 +127,10 @@ class Settings(BaseModel):
     databases: dict[str, DatabaseSettings] = Field(
         default_factory=dict, description="Per name, a database: its url, and how it is used ([databases.NAME])."
     )
+    calendars: dict[str, CalendarSettings] = Field(
+        default_factory=dict,
+        description="Per name, a calendar: a folder, or a CalDAV address ([calendars.NAME]).",
+    )
     data: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir(APP)), description="The data directory.")
     key_file: Path | None = Field(
         default=None, description="The chain's key; by default below the user's configuration folder."
@@ -138,6 +144,11 @@ class Settings(BaseModel):
     @classmethod
     def _named(cls, databases: dict[str, DatabaseSettings]) -> dict[str, DatabaseSettings]:
         return check_names(databases)
+
+    @field_validator("calendars")
+    @classmethod
+    def _calendars_named(cls, calendars: dict[str, CalendarSettings]) -> dict[str, CalendarSettings]:
+        return check_calendar_names(calendars)
 
     @field_validator("data")
     @classmethod

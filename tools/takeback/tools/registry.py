@@ -19,6 +19,7 @@ from typing import ClassVar, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from takeback.checkpoints.objects import ObjectStore
+from takeback.tools.calendar.settings import CalendarSettings
 from takeback.tools.contract import AnyTool
 from takeback.tools.database.settings import DatabaseSettings
 from takeback.tools.definition import DefinitionError, check_family_name, check_tool
@@ -61,6 +62,8 @@ class Services:
     """Do without Linux's own file calls even where they exist."""
     databases: Mapping[str, DatabaseSettings] = field(default_factory=dict[str, DatabaseSettings])
     """`[databases.NAME]`, by name."""
+    calendars: Mapping[str, CalendarSettings] = field(default_factory=dict[str, CalendarSettings])
+    """`[calendars.NAME]`, by name."""
 
 
 class NoSettings(BaseModel):

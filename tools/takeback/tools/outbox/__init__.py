@@ -1,0 +1,1 @@
+"""The outbox: what waits for its release, and can be called back until then."""

@@ -1,0 +1,85 @@
+"""The port of the outbox: messages are objects of the target system `outbox`, and holding one is an effect like any other.
+
+Creating a held message is the effect `absent → held`. Taking it back inside its window is the reversed swap, a compare-and-set,
+so that exactly one of the sender and the rollback wins. What went out cannot be swapped back: it has drifted to `sent`, and is
+made up for by a correction that a person agrees to.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from takeback.checkpoints.objects import ObjectStore
+from takeback.journal.states import Effect, Frozen
+
+SYSTEM = "outbox"
+"""Name of the target system; object ids are the ids of messages."""
+
+
+class Outgoing(Frozen):
+    """Something that shall leave this machine when its time has come. Immutable; its final bytes are an object in the store."""
+
+    carrier: str
+    """Who delivers it: the name of a `Carrier`, such as `mail:work`."""
+    content: str
+    """Name of the final bytes in the object store."""
+    size: int
+    sender: str
+    recipients: tuple[str, ...]
+    subject: str
+    """For people; already decoded."""
+    reference: str
+    """What it is found by on the other side: the Message-ID."""
+    memo: JsonValue = None
+    """Whatever else the carrier needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """It went out."""
+
+    detail: str
+    """One sentence for people: "taken by mail.example.org for 2 recipients"."""
+
+
+class NotSent(Exception):
+    """Proven: it did not go out. `again` says whether a later attempt may succeed."""
+
+    def __init__(self, message: str, *, again: bool) -> None:
+        super().__init__(message)
+        self.again = again
+
+
+class Carrier(ABC):
+    """Brings messages out. Any other exception than `NotSent` means that nobody knows whether it went out."""
+
+    name: str
+    local: bool = False
+    """It delivers on this machine alone, and every answer says so."""
+
+    @abstractmethod
+    async def deliver(self, message: Outgoing, content: bytes) -> Delivered:
+        """Send the bytes exactly as they are.
+
+        :raises NotSent: it did not go out.
+        """
+
+    async def happened(self, message: Outgoing) -> bool | None:
+        """Did it go out? Looks at the other side (the Sent folder); `None` if nobody can say."""
+        return None
+
+
+class Outbox(ABC):
+    """What tools see of the outbox (`Services.outbox`)."""
+
+    @abstractmethod
+    async def hold(self, messages: Sequence[tuple[Outgoing, float]], objects: ObjectStore) -> Sequence[Effect]:
+        """Prepare holding each message for so many seconds: effects `absent → held` for `Prepared.effects`, to be made by
+        `swap` of the system. The window begins with the swap. Nothing is visible before it.
+
+        :raises Refused: a window is longer or shorter than the settings allow.
+        """
