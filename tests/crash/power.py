@@ -115,10 +115,14 @@ def _unmake_content(change: Change, root: Path, grave: Path) -> None:
         return
     mode = os.lstat(path).st_mode
     os.chmod(path, 0o600)
+    size = change.size
+    if change.op == "w":
+        # a write makes no file shorter: without it, a file that was cut afterwards is not longer again
+        size = min(size, os.lstat(path).st_size)
     with open(path, "r+b") as file:
         file.seek(change.offset)
         file.write(change.data)
-        file.truncate(change.size)
+        file.truncate(size)
     os.chmod(path, mode & 0o7777)
     os.utime(path, ns=change.times)
 

@@ -111,7 +111,7 @@ static void attributes(struct record *r, const struct stat *s) {
 }
 static void note_data(int fd, int64_t offset, int64_t length) {
     struct stat s;
-    struct record r = {.kind = 'D'};
+    struct record r = {.kind = 'D', .op = length == INT64_MAX ? 't' : 'w'}; /* cut, or written over */
     if (fstat(fd, &s) || !S_ISREG(s.st_mode)) return;
     attributes(&r, &s);
     r.inode[0] = s.st_ino;
