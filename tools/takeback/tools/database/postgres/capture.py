@@ -13,7 +13,7 @@ from takeback.tools.contract import ToolError
 from takeback.tools.database.port import Bounds, Statement
 from takeback.tools.database.postgres import catalog, graveyard, guard, sequences, snapshot, triggers
 from takeback.tools.database.postgres.catalog import TableInfo
-from takeback.tools.database.postgres.changes import Captured, TableTurn
+from takeback.tools.database.postgres.changes import Captured, SequenceChange, TableTurn
 from takeback.tools.database.postgres.connecting import Connections, fix, unfix
 from takeback.tools.database.postgres.driver import Answer, Connection, Line, array
 from takeback.tools.database.postgres.failures import Lost, ServerFailure, told
@@ -67,6 +67,7 @@ class Attempt:
         self.acting = connections.take(watch)
         self.observing: Connection | None = None
         self.snapshot: Snapshot | None = None
+        self.positions: dict[int, sequences.Value] = {}
         self.emptied: dict[int, list[Line]] = {}
         self.buried: list[TableTurn] = []
 
@@ -93,11 +94,10 @@ class Attempt:
 
     def _begin(self) -> str:
         acting, plan = self.acting, self.plan
-        which = sequences.readable(acting)
-        self.which = which
-        if plan.counters is None:
-            plan.counters = sequences.values(acting, which)
+        self.which = sequences.readable(acting)
         if plan.by_triggers:
+            if plan.counters is None:
+                plan.counters = sequences.values(acting, self.which)
             acting.run("BEGIN")
             triggers.wake(acting)
             return snapshot.virtual(acting)
@@ -112,6 +112,14 @@ class Attempt:
         self.observing = self.connections.take(self.watch)
         observe(self.observing, self.snapshot)
         fix(self.observing, seconds_ms=self.watch.left_ms())
+        # after the snapshot: whoever drew a number before has moved the counter, so what lies beyond it is nobody's
+        self.observing.run("SAVEPOINT _takeback_positions")
+        self.positions = sequences.values(self.observing, self.which)
+        self.observing.run(
+            "ROLLBACK TO SAVEPOINT _takeback_positions"
+        )  # TRUNCATE … RESTART IDENTITY needs the counters alone
+        if plan.counters is None:
+            plan.counters = self.positions
         return self.snapshot.transaction
 
     def _named(self, oids: Sequence[int]) -> list[TableInfo]:
@@ -227,7 +235,8 @@ class Attempt:
         buried = {turn.info.oid for turn in self.buried}
         counters = self._counters(found, made.keys() | buried)
         moved, stay = sequences.moved(acting, self.plan.counters or {}, self.which, counters)
-        captured.sequences, captured.warnings = moved, [*captured.warnings, *stay]
+        captured.sequences = [self._holding(change, found.exclusive | self.emptied.keys()) for change in moved]
+        captured.warnings += stay
         captured.turns += self.buried
         tables = [
             infos[oid]
@@ -257,6 +266,13 @@ class Attempt:
             )
         }
         return {oid for oid in found.sequences if oid not in own}
+
+    def _holding(self, change: SequenceChange, locked: set[int]) -> SequenceChange:
+        # triggers show no moment before: then a counter whose numbers rows have stays where it is
+        position = self.positions.get(change.oid)
+        if change.back or position is None or self.observing is None:
+            return change
+        return sequences.holding(self.observing, change, position, locked)
 
     def _rows(self, info: TableInfo, *, hidden: bool) -> None:
         captured = self.captured

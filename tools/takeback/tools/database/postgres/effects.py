@@ -88,7 +88,7 @@ async def tell(id: str, captured: Captured, xid: str, *, silent: bool, objects: 
             Effect(
                 system=names.SYSTEM,
                 object=names.sequence(id, sequence.shown),
-                before=sequence_state(sequence.before),
+                before=sequence_state(sequence.before, **({"held": list(sequence.held)} if sequence.held else {})),
                 after=sequence_state(sequence.after, xid=xid, back=sequence.back),
             )
         )

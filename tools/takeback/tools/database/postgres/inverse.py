@@ -256,12 +256,17 @@ def _count(connection: Connection, want: Want, now: Found) -> Found | None:
     schema, name = catalog.unqualified(str((want.asked.name.key or ("",))[0]))
     step = sequences.direction(connection, now.oid)
     # what was set back on purpose is set back again, whatever rows there are
-    back = (int(shall[0]) - int(now.sequence[0])) * step < 0 and not want.effect.after.ref.get("back")
-    if back and sequences.in_use(connection, now.oid, shall, now.sequence):
+    back = sequences.backwards(now.sequence, shall, step) and not want.effect.after.ref.get("back")
+    if back and sequences.in_use(connection, now.oid, shall, now.sequence, _held(want.effect.after)):
         return replace(now, in_use=True)
     if not sequences.set_back(connection, schema, name, now.sequence, shall):
         return replace(now, in_use=True)
     return None
+
+
+def _held(state: State) -> list[int]:
+    held = state.ref.get("held")
+    return [each for each in held if isinstance(each, int)] if isinstance(held, list) else []
 
 
 # -- tables ----------------------------------------------------------------------------------------------------------------
@@ -336,6 +341,10 @@ def _nobody_refers(connection: Connection, info: TableInfo) -> None:
 def with_refs(effect: Effect, state: State, refs: dict[str, dict[str, JsonValue]]) -> Effect:
     """The effect as read back, with the references under which both sides can be found from now on."""
     ref = refs.get(effect.object)
+    if state.kind == "sequence" and state.digest == effect.after.digest:
+        # what is known of the counter holds as well when it is moved there once more
+        known = {name: value for name, value in effect.after.ref.items() if name in ("back", "held")}
+        state = state.model_copy(update={"ref": {**known, **state.ref}})
     if ref is None:
         return effect.model_copy(update={"after": state})
     if effect.after.absent:
