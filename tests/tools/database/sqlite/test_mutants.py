@@ -137,16 +137,11 @@ MUTANTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def one_mode(request: pytest.FixtureRequest) -> None:
-    if "delete" in request.node.name and "a_mutant_is" in request.node.name:
-        pytest.skip("once is enough")
-
-
 async def test_the_story_holds(bench: Bench, db: Path, outside: Outside) -> None:
     await check(bench, db, outside)
 
 
+@pytest.mark.parametrize("db", ["wal"], indirect=True)  # once is enough
 @pytest.mark.parametrize("name", MUTANTS)
 async def test_a_mutant_is_caught(
     bench: Bench, db: Path, outside: Outside, monkeypatch: pytest.MonkeyPatch, name: str
