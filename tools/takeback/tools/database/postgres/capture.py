@@ -17,6 +17,7 @@ from takeback.tools.database.postgres.changes import Captured, SequenceChange, T
 from takeback.tools.database.postgres.connecting import Connections, fix, unfix
 from takeback.tools.database.postgres.driver import Answer, Connection, Line, array
 from takeback.tools.database.postgres.failures import Lost, ServerFailure, told
+from takeback.tools.database.postgres.graveyard import Yard
 from takeback.tools.database.postgres.reading import Budget, TooMuch, whole
 from takeback.tools.database.postgres.rehearsal import SCHEMA_KINDS, Plan, rehearse
 from takeback.tools.database.postgres.snapshot import Snapshot, change_of, difference, observe
@@ -60,8 +61,8 @@ class Opened:
 class Attempt:
     """One attempt."""
 
-    def __init__(self, connections: Connections, plan: Plan, bounds: Bounds, watch: Watch) -> None:
-        self.connections, self.plan, self.bounds, self.watch = connections, plan, bounds, watch
+    def __init__(self, connections: Connections, yard: Yard, plan: Plan, bounds: Bounds, watch: Watch) -> None:
+        self.connections, self.yard, self.plan, self.bounds, self.watch = connections, yard, plan, bounds, watch
         self.budget = Budget(bounds.capture_rows, bounds.capture_bytes)
         self.captured = Captured()
         self.acting = connections.take(watch)
@@ -204,7 +205,7 @@ class Attempt:
             fix(acting, seconds_ms=self.watch.left_ms())
             infos = catalog.tables(acting, [info.oid for info in found])
             for info in infos.values():
-                self.buried.append(graveyard.bury(acting, info, self.connections.settings.graveyard, fingerprint=False))
+                self.buried.append(graveyard.bury(acting, info, self.yard, fingerprint=False))
             unfix(acting)
             return True
         except graveyard.CannotWait as error:
@@ -364,7 +365,7 @@ class Attempt:
         for info in made.values():
             try:
                 graveyard.check(acting, info)
-                grave, _ = graveyard.grave_for(acting, info, self.connections.settings.graveyard)
+                grave, _ = graveyard.grave_for(acting, info, self.yard)
             except graveyard.CannotWait as error:
                 captured.lasting.append(f"{info.shown}, which it makes, could not be moved aside: {error}")
                 continue
@@ -374,9 +375,10 @@ class Attempt:
             captured.lasting.append("it changes the schema in a way that cannot be put back")
 
 
-def run(connections: Connections, statements: Sequence[Statement], bounds: Bounds, watch: Watch) -> Opened:
+def run(connections: Connections, yard: Yard, statements: Sequence[Statement], bounds: Bounds, watch: Watch) -> Opened:
     """Run statements until they stand, or are refused.
 
+    :param yard: where tables wait that they drop.
     :raises ToolError: refused, failed or too slow; nothing has changed.
     """
     kinds: list[guard.Kind] = [guard.kind_of(statement.sql) for statement in statements]
@@ -395,7 +397,7 @@ def run(connections: Connections, statements: Sequence[Statement], bounds: Bound
         try:
             if not plan.rehearsed and SCHEMA_KINDS.intersection(kinds):
                 rehearse(connections, plan, bounds, watch)
-            return Attempt(connections, plan, bounds, watch).run()
+            return Attempt(connections, yard, plan, bounds, watch).run()
         except Rehearse:
             plan.by_triggers = False
             with suppress(Rehearse):

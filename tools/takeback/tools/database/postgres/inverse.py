@@ -18,6 +18,7 @@ from takeback.tools.database.postgres.connecting import fix
 from takeback.tools.database.postgres.driver import Connection, Line
 from takeback.tools.database.postgres.effects import SCHEMA, table_state
 from takeback.tools.database.postgres.failures import ServerFailure
+from takeback.tools.database.postgres.graveyard import Yard
 from takeback.tools.database.postgres.images import Value
 from takeback.tools.database.postgres.looking import Asked, Found, look
 from takeback.tools.database.postgres.writing import LostRace, TableWork
@@ -73,7 +74,7 @@ def begin(connection: Connection, *, seconds_ms: int, quiet: bool) -> None:
         connection.run("SET LOCAL session_replication_role = replica")
 
 
-def swap(connection: Connection, wants: Sequence[Want], *, quiet: bool, graveyard_name: str) -> Swap | Drift:
+def swap(connection: Connection, wants: Sequence[Want], *, quiet: bool, yard: Yard) -> Swap | Drift:
     """Make the effects true inside the open transaction.
 
     :raises ServerFailure: the server refused it; the transaction has to be left.
@@ -95,7 +96,7 @@ def swap(connection: Connection, wants: Sequence[Want], *, quiet: bool, graveyar
         warnings = _write(connection, work, quiet=quiet)
         connection.run("SET LOCAL search_path = pg_catalog, pg_temp")
         _bind_tables(connection, wants, refs)
-        _leave_tables(connection, wants, found, refs, graveyard_name)
+        _leave_tables(connection, wants, found, refs, yard)
     except (LostRace, references.Dangling, graveyard.CannotWait, _Changed) as error:
         return Drift(tuple(found), f"{error}")
     except ServerFailure as error:
@@ -301,7 +302,7 @@ def _leave_tables(
     wants: Sequence[Want],
     found: Sequence[Found],
     refs: dict[str, dict[str, JsonValue]],
-    graveyard_name: str,
+    yard: Yard,
 ) -> None:
     for want, now in zip(wants, found, strict=True):
         state = want.effect.before
@@ -315,7 +316,7 @@ def _leave_tables(
         if wanted and graveyard.content(connection, info) != wanted:
             raise _Changed("somebody else put rows into the table, or changed some")
         _nobody_refers(connection, info)
-        turn = graveyard.bury(connection, info, graveyard_name)
+        turn = graveyard.bury(connection, info, yard)
         refs[want.effect.object] = {
             **state.ref,
             "grave": turn.grave,
