@@ -5,7 +5,7 @@ Blocking: runs in a thread.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -68,7 +68,6 @@ class Attempt:
         self.acting = connections.take(watch)
         self.observing: Connection | None = None
         self.snapshot: Snapshot | None = None
-        self.positions: dict[int, sequences.Value] = {}
         self.emptied: dict[int, list[Line]] = {}
         self.buried: list[TableTurn] = []
 
@@ -98,6 +97,7 @@ class Attempt:
         self.which = sequences.readable(acting)
         if plan.by_triggers:
             if plan.counters is None:
+                plan.moment = sequences.moment(acting)
                 plan.counters = sequences.values(acting, self.which)
             acting.run("BEGIN")
             triggers.wake(acting)
@@ -113,14 +113,12 @@ class Attempt:
         self.observing = self.connections.take(self.watch)
         observe(self.observing, self.snapshot)
         fix(self.observing, seconds_ms=self.watch.left_ms())
-        # after the snapshot: whoever drew a number before has moved the counter, so what lies beyond it is nobody's
-        self.observing.run("SAVEPOINT _takeback_positions")
-        self.positions = sequences.values(self.observing, self.which)
-        self.observing.run(
-            "ROLLBACK TO SAVEPOINT _takeback_positions"
-        )  # TRUNCATE … RESTART IDENTITY needs the counters alone
         if plan.counters is None:
-            plan.counters = self.positions
+            plan.moment = sequences.moment(self.observing)
+            self.observing.run("SAVEPOINT _takeback_counters")
+            plan.counters = sequences.values(self.observing, self.which)
+            # TRUNCATE … RESTART IDENTITY needs the counters alone
+            self.observing.run("ROLLBACK TO SAVEPOINT _takeback_counters")
         return self.snapshot.transaction
 
     def _named(self, oids: Sequence[int]) -> list[TableInfo]:
@@ -268,12 +266,11 @@ class Attempt:
         }
         return {oid for oid in found.sequences if oid not in own}
 
-    def _holding(self, change: SequenceChange, locked: set[int]) -> SequenceChange:
-        # triggers show no moment before: then a counter whose numbers rows have stays where it is
-        position = self.positions.get(change.oid)
-        if change.back or position is None or self.observing is None:
+    def _holding(self, change: SequenceChange, locked: Collection[int]) -> SequenceChange:
+        if change.back:
             return change
-        return sequences.holding(self.observing, change, position, locked)
+        sees = self.acting if self.observing is None else self.observing
+        return sequences.holding(sees, change, self.plan.moment, locked if sees is self.observing else ())
 
     def _rows(self, info: TableInfo, *, hidden: bool) -> None:
         captured = self.captured

@@ -136,31 +136,40 @@ def in_use(connection: Connection, oid: int, wanted: Value, now: Value, held: Co
     return False
 
 
-def holding(observing: Connection, change: SequenceChange, position: Value, locked: Collection[int]) -> SequenceChange:
+def moment(connection: Connection) -> str:
+    """Now, as the lower half of the oldest transaction number that is still at work: what is older is there for all to see.
+
+    Take it before the counters are read: then a row that is older and has a number that a counter has yet to reach did not
+    draw it from there.
+    """
+    return connection.value(
+        "SELECT (pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text::numeric % 4294967296)::text"
+    )
+
+
+def holding(connection: Connection, change: SequenceChange, since: str, locked: Collection[int]) -> SequenceChange:
     """The same change, with the numbers on its way that rows had before, without having drawn them from it.
 
-    :param observing: sees the rows as they were before.
-    :param position: where the counter stood once those rows were there for all to see.
+    :param connection: sees the rows, as they are or as they were.
+    :param since: the `moment` before the counters were read.
     :param locked: tables that it would have to wait for.
     """
-    low, high = sorted((int(change.before[0]), int(change.after[0])))
-    if direction(observing, change.oid) > 0:
-        low = max(low, int(position[0]) + position[1])
-    else:
-        high = min(high, int(position[0]) - position[1])
+    before, after = change.before, change.after
+    free = int(before[0]) + (direction(connection, change.oid) if before[1] else 0)
+    low, high = sorted((free, int(after[0])))
     held: set[int] = set()
-    for oid, where, named in _fed(observing, change.oid):
+    for oid, where, named in _fed(connection, change.oid):
         if oid in locked:
             return change
-        observing.run("SAVEPOINT _takeback_numbers")
+        connection.run("SAVEPOINT _takeback_numbers")
         try:
-            rows = observing.rows(
-                f"SELECT DISTINCT {named}::bigint FROM {where} WHERE {named} BETWEEN $1::bigint AND $2::bigint"
-                f" LIMIT {HELD + 1}",
+            rows = connection.rows(
+                f"SELECT DISTINCT _t.{named}::bigint FROM {where} _t WHERE _t.{named} BETWEEN $1::bigint AND $2::bigint"
+                f" AND ((_t.xmin::text::bigint - {int(since)}) & 4294967295) >= 2147483648 LIMIT {HELD + 1}",
                 [str(low), str(high)],
             )
         except ServerFailure:
-            observing.run("ROLLBACK TO SAVEPOINT _takeback_numbers")
+            connection.run("ROLLBACK TO SAVEPOINT _takeback_numbers")
             return change
         held |= {int(value or 0) for (value,) in rows}
     return replace(change, held=tuple(sorted(held))) if len(held) <= HELD else change
