@@ -21,18 +21,25 @@ from takeback.server.engine.answers import EngineError
 from takeback.server.engine.calls import Call
 from takeback.server.engine.engine import Engine
 from takeback.server.settings import ToolSettings
+from takeback.tools.database.postgres.connecting import Connections
+from takeback.tools.database.postgres.preparing import prepare
 from takeback.tools.database.settings import DatabaseSettings
 
 HISTORIES = int(os.environ.get("TAKEBACK_SQL_HISTORIES", "60"))
 FIRST = int(os.environ.get("TAKEBACK_SQL_FIRST", "0"))
 
 
-@pytest.fixture(params=[18, 16, 15])
+@pytest.fixture(params=["18", "16", "15", "18-triggers"])
 def world(request: pytest.FixtureRequest) -> Iterator[tuple[Server, str]]:
-    running = server(request.param)
+    version, _, by_triggers = request.param.partition("-")
+    running = server(int(version))
     name = fresh(running)
     with psycopg.connect(running.url(name), autocommit=True) as connection:
         build(connection)
+    if by_triggers:
+        connections = Connections("shop", DatabaseSettings(url=running.url(name)))
+        prepare(connections, act=True)
+        connections.close()
     yield running, name
     drop(running, name)
 
