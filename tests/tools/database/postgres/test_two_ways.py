@@ -9,6 +9,7 @@ from collections import Counter
 import psycopg
 import pytest
 from tests.tools.database.postgres.conftest import Shop
+from tests.tools.database.postgres.test_mutants import between, put_back
 from tests.tools.database.postgres.test_taking_back import STATEMENTS
 from tests.tools.database.postgres.world import difference, statement
 
@@ -106,6 +107,17 @@ async def test_what_triggers_saw_is_taken_back(newest: Shop, text: str) -> None:
     assert isinstance(await newest.undo(newest_, effects), Swapped)
     assert difference(before, newest.dump()) == ""
     assert newest.sql("select count(*) from takeback.changes") == [(0,)], "nothing stays in the log"
+
+
+async def test_numbers_that_others_drew_meanwhile_are_not_drawn_again(newest: Shop) -> None:
+    """Triggers show no moment before: which rows had their numbers then is told by the age of the rows."""
+    database = newest.open(capture="triggers")
+    prepare(database.connections, act=True)
+    ours, theirs = "insert into audit (what) values ('ours')", "insert into audit (what) values ('theirs')"
+    await put_back(newest, database, await between(newest, database, ours, theirs, ours))
+    assert newest.sql("select count(*) from audit where what = 'theirs'") == [(1,)]
+    for _ in range(3):
+        newest.sql("insert into audit (what) values ('next')")  # a number drawn twice would be refused here
 
 
 async def test_prepare_says_what_it_will_do_and_unprepare_leaves_nothing(shop: Shop) -> None:
