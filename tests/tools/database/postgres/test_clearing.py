@@ -8,6 +8,7 @@ from tests.tools.database.postgres.world import difference
 
 from takeback.tools.conformance.world import KitObjects
 from takeback.tools.database.postgres.database import PostgresDatabase
+from takeback.tools.database.postgres.preparing import prepare
 from takeback.tools.database.settings import DatabaseSettings
 from takeback.tools.database.system import DatabaseSystem
 from takeback.tools.system import Drifted, Swapped
@@ -93,3 +94,13 @@ async def test_a_database_that_is_only_read_is_left_alone(newest: Shop) -> None:
     await newest.do(newest.open(), "drop table optional")
     assert await newest.open(read_only=True).collect([], older_than_ns=LONG_AGO) == 0
     assert newest.sql(GRAVES) == [(1,)]
+
+
+async def test_what_waits_is_no_table_of_the_database(newest: Shop) -> None:
+    database = newest.open(graveyard="at.tic")
+    newest.sql('create schema "at.tic_of_mine"; create table "at.tic_of_mine".chest (id int primary key)')
+    await newest.do(database, "drop table optional")
+    told = {table.name for table in (await database.describe_all()).tables}
+    assert not any("optional" in name for name in told) and any("chest" in name for name in told)
+    assert not any("optional" in name for name in prepare(database.connections, act=False).installed)
+    assert await database.collect([], older_than_ns=LONG_AGO) > 0
