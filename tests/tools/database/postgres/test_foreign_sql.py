@@ -9,6 +9,8 @@ import random
 import re
 import subprocess
 from collections import Counter
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -17,11 +19,9 @@ from tests.postgres_server import DEBIAN, drop, fresh, needed, server
 from tests.server.engine.bench import Bench, settings_for
 from tests.tools.database.postgres.conftest import Shop
 
-from takeback.journal.states import Effect
 from takeback.server.engine.engine import Engine
 from takeback.server.settings import ToolSettings
 from takeback.tools.database.settings import DatabaseSettings
-from takeback.tools.system import Swapped
 
 
 def hash_of(shop: Shop) -> str:
@@ -59,8 +59,21 @@ def filled(script: str, values: dict[str, int]) -> str:
     return re.sub(r":(\w+)", lambda found: str(values[found[1]]), script)
 
 
+@asynccontextmanager
+async def engine_on(shop: Shop, folder: Path) -> AsyncGenerator[Bench]:
+    """An engine that works on the shop's database."""
+    databases = {"shop": DatabaseSettings(url=shop.server.url(shop.name))}
+    engine = await Engine.open(settings_for(folder, tools=ToolSettings(), databases=databases))
+    try:
+        yield Bench(engine, folder / "work")
+    finally:
+        await engine.close()
+
+
 @pytest.mark.parametrize(("script", "length"), [("tpcb-like", 5), ("simple-update", 3)])
-async def test_pgbench_transactions_are_taken_back(shop: Shop, version: int, script: str, length: int) -> None:
+async def test_pgbench_transactions_are_taken_back(
+    shop: Shop, version: int, script: str, length: int, tmp_path: Path
+) -> None:
     program = pgbench(version)
     shown = subprocess.run([str(program), f"--show-script={script}"], capture_output=True, text=True, check=True)
     lines = [line.strip() for line in (shown.stdout + shown.stderr).splitlines()]
@@ -68,21 +81,21 @@ async def test_pgbench_transactions_are_taken_back(shop: Shop, version: int, scr
     statements = [line for line in statements if not line.startswith("--")]
     assert len(statements) == length
     shop.server.run(str(program), "-i", "-q", "--foreign-keys", "-h", shop.server.host, "-U", "agent", shop.name)
-    database = shop.open()
     before = hash_of(shop)
     chance = random.Random(version)
-    done: list[tuple[Effect, ...]] = []
-    for _ in range(10):
-        values = {
-            "aid": chance.randrange(1, 100_001),
-            "bid": 1,
-            "tid": chance.randrange(1, 11),
-            "delta": chance.randrange(-5000, 5001),
-        }
-        done.append(await shop.do(database, *(filled(each, values) for each in statements)))
-    assert all(done) and hash_of(shop) != before
-    for effects in reversed(done):
-        assert isinstance(await shop.undo(database, effects), Swapped)
+    async with engine_on(shop, tmp_path) as bench:
+        run = await bench.start()
+        for _ in range(10):
+            values = {
+                "aid": chance.randrange(1, 100_001),
+                "bid": 1,
+                "tid": chance.randrange(1, 11),
+                "delta": chance.randrange(-5000, 5001),
+            }
+            several = [{"sql": filled(each, values)} for each in statements]
+            await bench.done("execute_sql", run, database="shop", statements=several)
+        assert hash_of(shop) != before
+        assert (await bench.back(run_id=run)).status == "complete"
     assert hash_of(shop) == before
 
 
@@ -108,17 +121,10 @@ async def test_a_public_test_suite_is_taken_back(newest: Shop, suite: list[str],
     newest.sql("create schema test_schema")
     before = hash_of(newest)
     writing = [text for text in suite if verb(text) not in ("SELECT", "SHOW", "")]
-    settings = settings_for(
-        tmp_path,
-        tools=ToolSettings(),
-        databases={"shop": DatabaseSettings(url=newest.server.url(newest.name))},
-    )
-    engine = await Engine.open(settings)
-    try:
-        bench = Bench(engine, tmp_path / "work")
+    told: Counter[str] = Counter()
+    ran: Counter[str] = Counter()
+    async with engine_on(newest, tmp_path) as bench:
         run = await bench.start()
-        told: Counter[str] = Counter()
-        ran: Counter[str] = Counter()
         for text in writing[:STATEMENTS]:
             answer = await bench.call("execute_sql", run, database="shop", sql=text)
             assert answer.error is None or answer.error.code != "target_error", (text, answer.error)
@@ -126,10 +132,8 @@ async def test_a_public_test_suite_is_taken_back(newest: Shop, suite: list[str],
             if answer.status == "applied":
                 ran[verb(text)] += 1
         changed = hash_of(newest) != before
-        answer = await bench.back(run_id=run)
-        assert answer.status == "complete", answer.report
-    finally:
-        await engine.close()
+        back = await bench.back(run_id=run)
+        assert back.status == "complete", back.report
     print(f"{told.total()} statements: {dict(told)}; ran: {dict(ran)}")
     assert changed and hash_of(newest) == before
     # the others PostgreSQL refuses: the suite had rolled the earlier table of that name back

@@ -26,7 +26,6 @@ from takeback.tools.database.postgres.threads import Watch
 from takeback.tools.database.postgres.traces import traces
 from takeback.tools.system import Swapped
 
-
 COMPARED = int(os.environ.get("TAKEBACK_SQL_COMPARED", "40"))
 """Statements that both ways look at."""
 
