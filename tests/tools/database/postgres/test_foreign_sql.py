@@ -125,13 +125,15 @@ async def test_a_public_test_suite_is_taken_back(newest: Shop, suite: list[str],
     ran: Counter[str] = Counter()
     async with engine_on(newest, tmp_path) as bench:
         run = await bench.start()
-        for text in writing[:STATEMENTS]:
+        changed = False
+        for number, text in enumerate(writing[:STATEMENTS]):
             answer = await bench.call("execute_sql", run, database="shop", sql=text)
             assert answer.error is None or answer.error.code != "target_error", (text, answer.error)
             told[answer.status] += 1
             if answer.status == "applied":
                 ran[verb(text)] += 1
-        changed = hash_of(newest) != before
+            if number % 200 == 100:  # in the end the suite has tidied up
+                changed = changed or hash_of(newest) != before
         back = await bench.back(run_id=run)
         assert back.status == "complete", back.report
     print(f"{told.total()} statements: {dict(told)}; ran: {dict(ran)}")

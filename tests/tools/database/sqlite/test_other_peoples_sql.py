@@ -87,14 +87,17 @@ async def test_a_public_test_suite_is_taken_back(bench: Bench, folder: Path, out
     told: Counter[str] = Counter()
     ran: Counter[str] = Counter()
     run = await bench.start()
-    for text in writing[:SUITE]:
+    changed = False
+    for number, text in enumerate(writing[:SUITE]):
         answer = await bench.call("execute_sql", run, database="app.db", sql=text)
         told[answer.status] += 1
         assert answer.status in ("applied", "failed"), (text, answer)
         if answer.status == "applied":
             ran[verb(text)] += 1
+        if number % 100 == 50:  # in the end the suite has tidied up
+            changed = changed or outside.dump(path) != before
     print(f"{told.total()} statements: {dict(told)}; ran: {dict(ran)}")
-    assert outside.dump(path) != before
+    assert changed
     answer = await bench.back(run_id=run)
     assert answer.status == "complete", answer.report
     assert outside.dump(path) == before, difference(before, outside.dump(path))
