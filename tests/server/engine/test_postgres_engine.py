@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from tests.server.engine.bench import ALICE, Bench, settings_for
 from tests.server.engine.reaper import Died, Reaper, interpose
 from tests.tools.database.postgres.world import build, difference, dump
 
+from takeback.checkpoints.retention import collect
+from takeback.checkpoints.store import FileObjectStore
 from takeback.journal.views import ActionView, RollbackView, RunView
 from takeback.server.engine.engine import Engine
 from takeback.server.settings import ToolSettings
@@ -94,6 +97,28 @@ async def test_a_run_is_taken_back_around_what_a_person_did(shop: Shop) -> None:
     assert shop.sql("select v from ruled where id in (1, 2) order by id") == [("r1",), ("r2",)] or shop.sql(
         "select v from ruled where id in (1, 2) order by id"
     ) == [("r1",), ("ours",)]
+
+
+async def test_a_dropped_table_waits_as_long_as_the_journal_needs_it(shop: Shop) -> None:
+    bench = await shop.bench()
+    core = bench.engine.core
+    assert isinstance(core.objects, FileObjectStore)
+    run = await bench.start()
+    dropped = await sql(bench, run, "drop table optional")
+    assert dropped.status == "applied"
+    graves = "select count(*) from pg_namespace where nspname like 'takeback_graveyard%'"
+    at_once, systems = {"keep_days": 30.0, "grace_seconds": -1e6}, tuple(core.systems.values())
+    much_later = core.now() + timedelta(days=400)
+    kept = await collect(core.journal, core.objects, systems, now=much_later, **at_once)
+    assert not kept.problems and shop.sql(graves) == [(1,)], "the run is open"
+    await bench.engine.finish_run(ALICE, run)
+    await collect(core.journal, core.objects, systems, now=core.now(), **at_once)
+    assert shop.sql(graves) == [(1,)], "a month has not passed"
+    gone = await collect(core.journal, core.objects, systems, now=much_later, **at_once)
+    assert not gone.problems and gone.trash_bytes > 0 and shop.sql(graves) == [(0,)]
+    answer = await bench.back(actions=[str(dropped.action_id)])
+    [step] = answer.steps
+    assert step.outcome == "conflict" and "removed for good" in step.why, step
 
 
 async def test_chosen_actions_are_taken_back_alone(shop: Shop) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from tests.tools.database.postgres.conftest import BOUNDS, Shop
 from tests.tools.database.postgres.world import difference
@@ -87,6 +89,45 @@ NEVER = [
     "select pg_logical_emit_message(true, 'a', 'b')",
     "select * from takeback.changes",
     "frobnicate",
+    "set transaction read write; insert into ruled values (99)",
+    "select lo_creat(-1)",
+    "select lo_from_bytea(0, 'x')",
+    "select lo_unlink(1)",
+    "with x as (select pg_notify('a', 'b')) select * from x",
+    "select * from orders where pg_advisory_lock(id) is not null",
+    "do $$ begin perform pg_notify('a', 'b'); end $$",
+    "do $$ begin if true then notify a; end if; end $$",
+    "do 'begin listen a; end'",
+    "do $$ begin execute 'notify a'; end $$",
+    "do $$ begin execute 'select lo_create(0)'; end $$",
+    "do $$ begin perform pg_advisory_lock(1); end $$",
+    "do $$ begin delete from ruled; commit; end $$",
+    "do $$ begin delete from ruled; rollback; end $$",
+    "do $$ begin copy orders to program 'touch /tmp/owned'; end $$",
+    "import foreign schema a from server b into public",
+    "reassign owned by agent to plain",
+    "drop owned by plain",
+    "security label on table orders is 'x'",
+    "alter database postgres set work_mem = '1MB'",
+    "grant postgres to agent",
+    "create extension plpython3u",
+    "create subscription s connection '' publication p",
+    "explain analyze execute p",
+]
+INSISTED = [
+    "copy orders to program 'touch /tmp/owned'",
+    "copy orders to '/tmp/owned'",
+    "select pg_read_file('postgresql.conf')",
+    "select pg_ls_dir('.')",
+    "select lo_import('/etc/passwd')",
+    "select pg_reload_conf()",
+    "select pg_switch_wal()",
+    "select pg_terminate_backend(pg_backend_pid())",
+    "alter system set fsync = off",
+    "create role x superuser",
+    "set session_replication_role = replica",
+    "do $$ begin perform pg_reload_conf(); end $$",
+    "do $$ begin execute 'copy orders to program ''touch /tmp/owned'''; end $$",
 ]
 NOT_READS = [
     "delete from orders",
@@ -198,6 +239,35 @@ async def test_a_superuser_is_refused_unless_the_configuration_insists(newest: S
         await newest.open(user="postgres").query(Statement("select 1"), BOUNDS)
     assert "superuser" in str(refused.value)
     assert await newest.open(user="postgres", superuser=True).query(Statement("select 1"), BOUNDS)
+
+
+@pytest.mark.parametrize("text", INSISTED)
+async def test_a_superuser_whom_the_configuration_insists_on_gets_no_further(newest: Shop, text: str) -> None:
+    """`READ ONLY` would let most of these through."""
+    database = newest.open(user="postgres", superuser=True)
+    before = newest.dump()
+    for run in (database.execute([Statement(text)], BOUNDS), database.query(Statement(text), BOUNDS)):
+        with pytest.raises(ToolError) as refused:
+            await run
+        assert str(refused.value).endswith(".") and refused.value.advice
+    assert difference(before, newest.dump()) == "" and not os.path.exists("/tmp/owned")
+
+
+async def test_a_role_that_may_only_read_makes_no_large_object(newest: Shop) -> None:
+    with newest.server.admin(newest.name) as admin:
+        admin.execute("grant select on all tables in schema public to plain")
+    database = newest.open(user="plain")
+    for text in ("select lo_create(0)", "select lo_creat(-1)", "select lo_from_bytea(0, 'x')"):
+        for run in (database.execute([Statement(text)], BOUNDS), database.query(Statement(text), BOUNDS)):
+            with pytest.raises(ToolError):
+                await run
+    assert newest.sql("select count(*) from pg_largeobject_metadata") == [(0,)]
+
+
+async def test_a_block_that_only_changes_rows_runs(newest: Shop) -> None:
+    database = newest.open()
+    text = "do $$ declare told int := 1; begin update ruled set v = 'copy; notify a' where id = told; end $$"
+    assert [effect.object for effect in await newest.do(database, text)] == ["shop//ruled/1"]
 
 
 async def test_a_server_that_is_not_there_is_said_in_one_sentence(

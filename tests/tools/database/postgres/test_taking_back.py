@@ -180,6 +180,46 @@ async def test_a_number_that_somebody_else_drew_is_not_drawn_again(shop: Shop) -
     assert shop.sql("select what from audit where what in ('ours', 'theirs')") == [("theirs",)]
 
 
+async def test_a_number_that_a_row_had_before_anybody_drew_it_keeps_no_counter(shop: Shop) -> None:
+    """A key that was moved to where the counter has yet to come; the counter's own act is taken back first."""
+    database = shop.open()
+    shop.sql("select setval('customers_id_seq', 104)")
+    before = shop.dump()
+    moved = await shop.do(database, "update customers set id = id + 100 where id = 5")
+    between = shop.dump()
+    drawn = await shop.do(database, "insert into customers (email) values ('c1') on conflict do nothing")
+    assert [effect.object for effect in drawn] == ["shop//@sequence/customers_id_seq"]
+    undone = await shop.undo(database, drawn)
+    assert isinstance(undone, Swapped) and difference(between, shop.dump()) == ""
+    redone = await shop.undo(database, undone.effects)
+    assert isinstance(redone, Swapped) and isinstance(await shop.undo(database, redone.effects), Swapped)
+    assert difference(between, shop.dump()) == ""
+    assert isinstance(await shop.undo(database, moved), Swapped) and difference(before, shop.dump()) == ""
+
+
+async def test_a_number_that_a_row_took_since_keeps_the_counter(shop: Shop) -> None:
+    database = shop.open()
+    shop.sql("select setval('customers_id_seq', 104)")
+    drawn = await shop.do(database, "select nextval('customers_id_seq')")
+    shop.sql("update customers set id = 105 where id = 5")
+    assert isinstance(await shop.undo(database, drawn), Drifted)
+    assert shop.sql("select last_value from customers_id_seq") == [(105,)]
+
+
+async def test_numbers_that_cannot_be_compared_keep_the_counter_and_nothing_else(shop: Shop) -> None:
+    database = shop.open()
+    shop.sql("create table words (id serial primary key, v text)")
+    shop.sql("alter table words alter id drop default, alter id type text")
+    effects = await shop.do(database, "insert into words select 'w' || nextval('words_id_seq'), 'x'")
+    wanted = reversed_effects(effects)
+    answer = await database.swap(wanted)
+    assert isinstance(answer, Drifted)
+    merged = await database.merge(wanted, answer.present)
+    assert isinstance(merged, Merged) and isinstance(await database.swap(merged.effects), Swapped)
+    assert shop.sql("select count(*) from words") == [(0,)]
+    assert shop.sql("select last_value from words_id_seq") == [(1,)]
+
+
 async def test_triggers_and_cascades_stay_silent_while_rows_are_put_back(shop: Shop) -> None:
     database = shop.open()
     effects = await shop.do(database, "delete from orders where id = 2")

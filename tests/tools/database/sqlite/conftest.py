@@ -52,6 +52,7 @@ def db(request: pytest.FixtureRequest, folder: Path, outside: Outside) -> Iterat
         CREATE TABLE child(id INTEGER PRIMARY KEY, parent INTEGER REFERENCES parent(id) ON DELETE CASCADE, note TEXT);
         CREATE TABLE keyed(k TEXT PRIMARY KEY, v, w);
         CREATE TABLE log(what TEXT, old, new);
+        CREATE TABLE made(id INTEGER PRIMARY KEY, base, twice GENERATED ALWAYS AS (base * 2) STORED, tail);
         CREATE TRIGGER logged AFTER UPDATE ON parent BEGIN
           INSERT INTO log VALUES (new.name, old.amount, new.amount);
         END;
@@ -59,6 +60,7 @@ def db(request: pytest.FixtureRequest, folder: Path, outside: Outside) -> Iterat
         CREATE TRIGGER told BEFORE DELETE ON keyed WHEN old.v = 'secret' BEGIN SELECT RAISE(ABORT, 'it is kept'); END;
         INSERT INTO parent(name, amount) VALUES ('a', 1), ('b', 2), ('c', 13);
         INSERT INTO child(parent, note) VALUES (1, 'x'), (1, 'y'), (2, 'z');
+        INSERT INTO made(base, tail) VALUES (1, 'a'), (2, 'b');
         INSERT INTO keyed VALUES ('k1', 1, 'w'), ('k2', 'secret', 'w');
         """,
     )

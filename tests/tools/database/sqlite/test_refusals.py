@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +243,59 @@ async def test_what_is_no_database_of_the_workspace_is_refused(bench: Bench, fol
         assert answer.error is not None, name
         check_words(answer.error.message, answer.error.advice)
     assert sorted(os.listdir(work)) == files
+
+
+@contextmanager
+def frozen(path: Path) -> Iterator[None]:
+    """A file or folder that cannot be written: by its mode, or where root does not care for that, by a flag or a mount."""
+    if os.geteuid() != 0:
+        mode = path.stat().st_mode
+        path.chmod(mode & ~0o222)
+        yield
+        path.chmod(mode)
+        return
+    # the flag where the file system has it, else a read-only mount of the thing over itself
+    ways = (
+        ([["chattr", "+i", path]], ["chattr", "-i", path]),
+        ([["mount", "--bind", path, path], ["mount", "-o", "remount,ro,bind", path]], ["umount", "-l", path]),
+    )
+    for making, ending in ways:
+        if shutil.which(str(making[0][0])) and not any(
+            subprocess.run(each, capture_output=True, check=False).returncode for each in making
+        ):
+            try:
+                yield
+            finally:
+                subprocess.run(ending, check=True)
+            return
+    pytest.skip("root can neither flag a file nor mount one here")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes mean something else there")
+async def test_a_file_that_cannot_be_written_is_read_and_not_changed(bench: Bench, db: Path, outside: Outside) -> None:
+    before = outside.dump(db)
+    outside.close()
+    with frozen(db):
+        error = await refused(bench, database="app.db", sql="DELETE FROM child")
+        assert error.code == "read_only" and "cannot be written" in error.message
+        answer = await query(bench, "SELECT count(*) FROM child")
+        assert answer.result["rows"] == [[3]]
+    assert outside.dump(db) == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes mean something else there")
+async def test_a_file_that_became_read_only_is_not_called_restored(bench: Bench, db: Path, outside: Outside) -> None:
+    run = await bench.start()
+    await bench.done("execute_sql", run, database="app.db", sql="DELETE FROM log")
+    await bench.done("execute_sql", run, database="app.db", sql="UPDATE child SET note = 'ours'")
+    there = outside.dump(db)
+    outside.close()
+    with frozen(db):
+        answer = await bench.back(run_id=run)
+        assert answer.status != "complete"
+        assert [step.outcome for step in answer.steps if "written" in step.why], answer.report
+    assert outside.dump(db) == there
+    assert (await bench.back(run_id=run)).status == "complete"
 
 
 async def test_takebacks_own_data_is_no_database_to_work_on(folder: Path, outside: Outside) -> None:

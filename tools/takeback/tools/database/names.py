@@ -76,12 +76,15 @@ def sequence(database: str, name: str) -> str:
 
 def key_text(key: Sequence[JsonValue]) -> str:
     """A key in one line: `5`, `5,2`, `Berlin`. Texts that could be taken for something else are written as JSON."""
-    return ",".join(
-        _escaped(value)
-        if isinstance(value, str) and _PLAIN.match(value) and value not in _WORDS
-        else _escaped(json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")))
-        for value in key
-    )
+    return ",".join(map(_part, key))
+
+
+def _part(value: JsonValue) -> str:
+    if type(value) is int:  # most are; a bool is none here
+        return str(value)
+    if isinstance(value, str) and _PLAIN.match(value) and value not in _WORDS:
+        return _escaped(value)
+    return _escaped(json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")))
 
 
 def _escaped(text: str) -> str:

@@ -15,7 +15,7 @@ each database's own:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -242,6 +242,10 @@ class Database(ABC):
     @abstractmethod
     async def describe(self, effect: Effect) -> Preview:
         """See `TargetSystem.describe`."""
+
+    async def collect(self, keep: Collection[State], *, older_than_ns: int) -> int:
+        """See `TargetSystem.collect`: images lie in the object store, which collects its own."""
+        return 0
 
     async def close(self) -> None:
         """Let go of connections."""

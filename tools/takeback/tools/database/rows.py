@@ -76,9 +76,12 @@ def decode(value: JsonValue) -> bool | int | float | str | bytes | None:
     raise ValueError(f"{value!r} is not an encoded value")
 
 
+_spell = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
+
+
 def canonical(row: Row) -> bytes:
     """One spelling of a row, whatever the order of its columns."""
-    return json.dumps(row, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    return _spell(row).encode("utf-8", "surrogatepass")
 
 
 def state_of(row: Row | None, objects: ObjectStore, **ref: JsonValue) -> tuple[State, dict[str, bytes]]:
@@ -90,12 +93,18 @@ def state_of(row: Row | None, objects: ObjectStore, **ref: JsonValue) -> tuple[S
     if row is None:
         return (ABSENT if not ref else ABSENT.model_copy(update={"ref": dict(ref)})), {}
     data = canonical(row)
-    if len(data) <= INLINE:
-        return _state(data, (), {**ref, "row": dict(row)}), {}
     if len(data) > SMALL:
         raise ValueError("the row is too large to travel with the intent")
+    return _travelling(row, data, objects, dict(ref))
+
+
+def _travelling(
+    row: Row, data: bytes, objects: ObjectStore, ref: dict[str, JsonValue]
+) -> tuple[State, dict[str, bytes]]:
+    if len(data) <= INLINE:
+        return _state(data, (), {**ref, "row": dict(row)}), {}
     name, blobs = objects.small(data)
-    return _state(data, (name,), dict(ref)), dict(blobs)
+    return _state(data, (name,), ref), dict(blobs)
 
 
 async def stored_state(row: Row | None, objects: ObjectStore, **ref: JsonValue) -> tuple[State, dict[str, bytes]]:
@@ -103,9 +112,12 @@ async def stored_state(row: Row | None, objects: ObjectStore, **ref: JsonValue) 
 
     :raises ObjectError: it cannot be stored.
     """
-    if row is not None and len(data := canonical(row)) > SMALL:
+    if row is None:
+        return state_of(row, objects, **ref)
+    data = canonical(row)
+    if len(data) > SMALL:
         return _state(data, (await objects.put(data),), dict(ref)), {}
-    return state_of(row, objects, **ref)
+    return _travelling(row, data, objects, dict(ref))
 
 
 def digest_of(row: Row | None) -> str:

@@ -9,7 +9,7 @@ from takeback.checkpoints.objects import ObjectError, ObjectStore
 from takeback.journal.states import Effect, State
 from takeback.tools.database import names, rows
 from takeback.tools.database.port import Database
-from takeback.tools.system import Clash, Drifted, Merged, Preview, Refused, Swapped, TargetSystem
+from takeback.tools.system import Clash, Drifted, Merged, Preview, Refused, Swapped, TargetError, TargetSystem
 
 Opener = Callable[[], Database]
 
@@ -149,4 +149,12 @@ class DatabaseSystem(TargetSystem):
         return self.database(owners.pop())
 
     async def collect(self, keep: Collection[State], *, older_than_ns: int) -> int:
-        return 0  # images lie in the object store, which collects its own
+        freed, failed = 0, list[TargetError]()
+        for id in self.configured:
+            try:
+                freed += await self.database(id).collect(keep, older_than_ns=older_than_ns)
+            except TargetError as error:  # the others are collected all the same
+                failed.append(error)
+        if failed:
+            raise failed[0]
+        return freed

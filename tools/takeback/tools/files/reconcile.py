@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from contextlib import suppress
+from typing import Any, Final
 
 from pydantic import JsonValue
 
 from takeback.checkpoints.objects import ObjectError, ObjectStore
 from takeback.journal.states import Effect, State
+from takeback.tools.files.calls import OPEN_READ
 from takeback.tools.files.drafting import Draft, Limits, owner_and_mode
 from takeback.tools.files.fingerprint import Owner, content_digest, way_of
+from takeback.tools.files.held import close
 from takeback.tools.files.merge import merge_text
 from takeback.tools.files.moving import moved_from
 from takeback.tools.files.paths import RESERVED, escape
@@ -23,7 +26,10 @@ from takeback.tools.files.reading import Reader, standing
 from takeback.tools.files.staging import Stager
 from takeback.tools.files.steps import side_ref, why_not_to_be_had
 from takeback.tools.files.workbench import Workbench
-from takeback.tools.system import Clash, Merged
+from takeback.tools.system import Clash, Merged, TargetError
+
+_SQLITE: Final = b"SQLite format 3\0"
+"""How every SQLite file begins (https://www.sqlite.org/fileformat.html)."""
 
 
 class _Clashes(Exception):
@@ -123,11 +129,30 @@ class _Reconciler:
             raise _Clashes(f"Somebody else put something at {shown} after it had been deleted.")
         if here.absent:
             raise _Clashes(f"{shown} was deleted by somebody else.")
+        if self._database(effect.object):
+            made = "made" if effect.after.absent else "written"
+            raise _Clashes(
+                f"{shown} was {made} by this action and is a database that has been written to since; taking SQL back restores"
+                " what a database says, not its bytes, so it is not touched."
+            )
         if effect.after.absent:
             raise _Clashes(f"{shown} was made by this action and changed by somebody else since.")
         if not here.kind == effect.before.kind == effect.after.kind == "file":
             raise _Clashes(f"{shown} is something else now.")
         return self._file(effect, here, shown)
+
+    def _database(self, object_id: str) -> bool:
+        """Whether a SQLite database stands there: the same run may have changed it by SQL."""
+        place = self._bench.names.locate(object_id)
+        with suppress(OSError, TargetError):
+            parent = self._bench.parent(place)
+            if parent is not None:
+                fd = self._bench.calls.open_file(parent, place.name, OPEN_READ)
+                try:
+                    return os.read(fd, len(_SQLITE)) == _SQLITE
+                finally:
+                    close(fd)
+        return False
 
     def _possible(self, effect: Effect) -> Effect:
         """The effect as it is wanted; nobody else has changed the object, but what it needs may be gone."""

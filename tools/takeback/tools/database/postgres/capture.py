@@ -5,7 +5,7 @@ Blocking: runs in a thread.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -13,10 +13,11 @@ from takeback.tools.contract import ToolError
 from takeback.tools.database.port import Bounds, Statement
 from takeback.tools.database.postgres import catalog, graveyard, guard, sequences, snapshot, triggers
 from takeback.tools.database.postgres.catalog import TableInfo
-from takeback.tools.database.postgres.changes import Captured, TableTurn
+from takeback.tools.database.postgres.changes import Captured, SequenceChange, TableTurn
 from takeback.tools.database.postgres.connecting import Connections, fix, unfix
 from takeback.tools.database.postgres.driver import Answer, Connection, Line, array
 from takeback.tools.database.postgres.failures import Lost, ServerFailure, told
+from takeback.tools.database.postgres.graveyard import Yard
 from takeback.tools.database.postgres.reading import Budget, TooMuch, whole
 from takeback.tools.database.postgres.rehearsal import SCHEMA_KINDS, Plan, rehearse
 from takeback.tools.database.postgres.snapshot import Snapshot, change_of, difference, observe
@@ -60,8 +61,8 @@ class Opened:
 class Attempt:
     """One attempt."""
 
-    def __init__(self, connections: Connections, plan: Plan, bounds: Bounds, watch: Watch) -> None:
-        self.connections, self.plan, self.bounds, self.watch = connections, plan, bounds, watch
+    def __init__(self, connections: Connections, yard: Yard, plan: Plan, bounds: Bounds, watch: Watch) -> None:
+        self.connections, self.yard, self.plan, self.bounds, self.watch = connections, yard, plan, bounds, watch
         self.budget = Budget(bounds.capture_rows, bounds.capture_bytes)
         self.captured = Captured()
         self.acting = connections.take(watch)
@@ -93,11 +94,11 @@ class Attempt:
 
     def _begin(self) -> str:
         acting, plan = self.acting, self.plan
-        which = sequences.readable(acting)
-        self.which = which
-        if plan.counters is None:
-            plan.counters = sequences.values(acting, which)
+        self.which = sequences.readable(acting)
         if plan.by_triggers:
+            if plan.counters is None:
+                plan.moment = sequences.moment(acting)
+                plan.counters = sequences.values(acting, self.which)
             acting.run("BEGIN")
             triggers.wake(acting)
             return snapshot.virtual(acting)
@@ -112,6 +113,12 @@ class Attempt:
         self.observing = self.connections.take(self.watch)
         observe(self.observing, self.snapshot)
         fix(self.observing, seconds_ms=self.watch.left_ms())
+        if plan.counters is None:
+            plan.moment = sequences.moment(self.observing)
+            self.observing.run("SAVEPOINT _takeback_counters")
+            plan.counters = sequences.values(self.observing, self.which)
+            # TRUNCATE … RESTART IDENTITY needs the counters alone
+            self.observing.run("ROLLBACK TO SAVEPOINT _takeback_counters")
         return self.snapshot.transaction
 
     def _named(self, oids: Sequence[int]) -> list[TableInfo]:
@@ -196,7 +203,7 @@ class Attempt:
             fix(acting, seconds_ms=self.watch.left_ms())
             infos = catalog.tables(acting, [info.oid for info in found])
             for info in infos.values():
-                self.buried.append(graveyard.bury(acting, info, self.connections.settings.graveyard, fingerprint=False))
+                self.buried.append(graveyard.bury(acting, info, self.yard, fingerprint=False))
             unfix(acting)
             return True
         except graveyard.CannotWait as error:
@@ -227,7 +234,8 @@ class Attempt:
         buried = {turn.info.oid for turn in self.buried}
         counters = self._counters(found, made.keys() | buried)
         moved, stay = sequences.moved(acting, self.plan.counters or {}, self.which, counters)
-        captured.sequences, captured.warnings = moved, [*captured.warnings, *stay]
+        captured.sequences = [self._holding(change, found.exclusive | self.emptied.keys()) for change in moved]
+        captured.warnings += stay
         captured.turns += self.buried
         tables = [
             infos[oid]
@@ -257,6 +265,12 @@ class Attempt:
             )
         }
         return {oid for oid in found.sequences if oid not in own}
+
+    def _holding(self, change: SequenceChange, locked: Collection[int]) -> SequenceChange:
+        if change.back:
+            return change
+        sees = self.acting if self.observing is None else self.observing
+        return sequences.holding(sees, change, self.plan.moment, locked if sees is self.observing else ())
 
     def _rows(self, info: TableInfo, *, hidden: bool) -> None:
         captured = self.captured
@@ -348,7 +362,7 @@ class Attempt:
         for info in made.values():
             try:
                 graveyard.check(acting, info)
-                grave, _ = graveyard.grave_for(acting, info, self.connections.settings.graveyard)
+                grave, _ = graveyard.grave_for(acting, info, self.yard)
             except graveyard.CannotWait as error:
                 captured.lasting.append(f"{info.shown}, which it makes, could not be moved aside: {error}")
                 continue
@@ -358,9 +372,10 @@ class Attempt:
             captured.lasting.append("it changes the schema in a way that cannot be put back")
 
 
-def run(connections: Connections, statements: Sequence[Statement], bounds: Bounds, watch: Watch) -> Opened:
+def run(connections: Connections, yard: Yard, statements: Sequence[Statement], bounds: Bounds, watch: Watch) -> Opened:
     """Run statements until they stand, or are refused.
 
+    :param yard: where tables wait that they drop.
     :raises ToolError: refused, failed or too slow; nothing has changed.
     """
     kinds: list[guard.Kind] = [guard.kind_of(statement.sql) for statement in statements]
@@ -379,7 +394,7 @@ def run(connections: Connections, statements: Sequence[Statement], bounds: Bound
         try:
             if not plan.rehearsed and SCHEMA_KINDS.intersection(kinds):
                 rehearse(connections, plan, bounds, watch)
-            return Attempt(connections, plan, bounds, watch).run()
+            return Attempt(connections, yard, plan, bounds, watch).run()
         except Rehearse:
             plan.by_triggers = False
             with suppress(Rehearse):

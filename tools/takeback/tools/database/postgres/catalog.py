@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -189,13 +190,17 @@ def tables_named(connection: Connection, shown: Sequence[str]) -> dict[str, Tabl
     return {pairs[info.schema, info.name]: info for info in map(_info, rows)}
 
 
-def all_tables(connection: Connection, limit: int) -> list[TableInfo]:
-    """Tables and views that the role can see, without those of the system and of takeback."""
+def all_tables(connection: Connection, limit: int, graveyard: str) -> list[TableInfo]:
+    """Tables and views that the role can see, without those of the system and of takeback.
+
+    :param graveyard: the schema of the configuration in which dropped tables wait.
+    """
+    first = re.sub(r"(\W)", r"\\\1", graveyard.encode()[:28].decode(errors="ignore"))
     rows = connection.rows(
         f"{_TABLES} WHERE k.relkind IN ('r', 'p', 'f', 'v', 'm') AND n.nspname NOT LIKE 'pg\\_%'"
         " AND n.nspname NOT IN ('information_schema', 'takeback') AND has_schema_privilege(n.oid, 'USAGE')"
-        " AND n.nspname NOT LIKE $1 ORDER BY n.nspname, k.relname LIMIT $2::int",
-        ["takeback\\_graveyard%", str(limit)],
+        " AND n.nspname <> $1 AND n.nspname !~ $2 ORDER BY n.nspname, k.relname LIMIT $3::int",
+        [graveyard, f"^{first}_([0-9a-f]+_[0-9a-f]{{8}}_)?[0-9]+$", str(limit)],
     )
     return list(map(_info, rows))
 

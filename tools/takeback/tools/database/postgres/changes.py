@@ -58,6 +58,8 @@ class SequenceChange:
     after: tuple[str, bool]
     back: bool = False
     """Whether it was set to hand out again what it had handed out."""
+    held: tuple[int, ...] = ()
+    """Numbers between the two that rows had already before, without having drawn them from it."""
 
 
 @dataclass(frozen=True, slots=True)

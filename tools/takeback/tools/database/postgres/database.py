@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import ClassVar, Literal, TypeVar
 
 from takeback.checkpoints.objects import ObjectStore
@@ -10,11 +10,12 @@ from takeback.journal.states import Effect, State
 from takeback.tools.contract import ToolError
 from takeback.tools.database import names, rows
 from takeback.tools.database.port import Bounds, Database, Description, Execution, Rows, Statement
-from takeback.tools.database.postgres import capture, describing, effects, images, inverse, looking, merging
+from takeback.tools.database.postgres import capture, clearing, describing, effects, images, inverse, looking, merging
 from takeback.tools.database.postgres.connecting import Connections, fix
 from takeback.tools.database.postgres.driver import Connection, transient
 from takeback.tools.database.postgres.execution import PostgresExecution, patiently, settle, status
 from takeback.tools.database.postgres.failures import CommitUnknown, Lost, ServerFailure, as_target, told
+from takeback.tools.database.postgres.graveyard import Yard
 from takeback.tools.database.postgres.guard import check_query
 from takeback.tools.database.postgres.inverse import Drift, Swap, Want
 from takeback.tools.database.postgres.texts import bound, shown
@@ -37,6 +38,8 @@ class PostgresDatabase(Database):
         super().__init__(name, objects)
         self.settings = settings
         self.connections = Connections(name, settings)
+        owner = objects.name(b"takeback's graves").rpartition(":")[2][:12]
+        self.yard = Yard(settings.graveyard, owner)
 
     async def close(self) -> None:
         self.connections.close()
@@ -75,7 +78,7 @@ class PostgresDatabase(Database):
         watch = Watch(bounds.seconds)
 
         def work() -> tuple[capture.Opened, bool]:
-            opened = capture.run(self.connections, statements, bounds, watch)
+            opened = capture.run(self.connections, self.yard, statements, bounds, watch)
             try:
                 return opened, inverse.silent(opened.connection)
             except BaseException:
@@ -128,6 +131,24 @@ class PostgresDatabase(Database):
     async def describe(self, effect: Effect) -> Preview:
         return await _described(effect, self.objects)
 
+    async def collect(self, keep: Collection[State], *, older_than_ns: int) -> int:
+        if self.settings.read_only:
+            return 0
+        watch = Watch()
+
+        def work() -> int:
+            with self.connections.use(watch) as connection:
+                # a statement may have been at work for so long before its COMMIT showed the grave
+                seconds = older_than_ns / 1e9 + self.settings.statement_seconds
+                return clearing.clear(connection, self.yard, keep, older_than=seconds)
+
+        try:
+            return await in_thread(work, watch)
+        except ServerFailure as error:
+            raise as_target(error, "Dropped tables that nobody needs cannot be removed") from error
+        except Lost as error:
+            raise Unavailable("The connection to the database was lost.", advice="Try again.") from error
+
     # -- within ------------------------------------------------------------------------------------------------------------
 
     async def _reading(self, work: Callable[[Connection], T], doing: str) -> T:
@@ -173,7 +194,7 @@ class PostgresDatabase(Database):
             with self.connections.use(watch) as connection:
                 quiet = inverse.silent(connection)
                 inverse.begin(connection, seconds_ms=0, quiet=quiet)
-                outcome = inverse.swap(connection, wants, quiet=quiet, graveyard_name=self.settings.graveyard)
+                outcome = inverse.swap(connection, wants, quiet=quiet, yard=self.yard)
                 if isinstance(outcome, Drift) or outcome.already:
                     return outcome
                 xid = mark(connection)

@@ -51,7 +51,7 @@ def describe(connection: Connection, name: str, settings: DatabaseSettings) -> D
     """Tables, columns, keys, rows, and what can be taken back. In an open transaction with the settings of `connecting.fix`."""
     quiet = silent(connection)
     armed = triggers.prepared(connection)
-    infos = catalog.all_tables(connection, LISTED + 1)
+    infos = catalog.all_tables(connection, LISTED + 1, settings.graveyard)
     more, infos = len(infos) > LISTED, infos[:LISTED]
     oids = array(str(info.oid) for info in infos)
     columns = {row[0]: json.loads(row[1] or "[]") for row in connection.rows(_COLUMNS, [oids])}

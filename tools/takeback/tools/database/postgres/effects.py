@@ -84,11 +84,12 @@ async def tell(id: str, captured: Captured, xid: str, *, silent: bool, objects: 
         else:
             told.effects += await _one_by_one(id, change, xid, objects, told.blobs)
     for sequence in captured.sequences:
+        held: dict[str, JsonValue] = {"held": [*sequence.held]} if sequence.held else {}
         told.effects.append(
             Effect(
                 system=names.SYSTEM,
                 object=names.sequence(id, sequence.shown),
-                before=sequence_state(sequence.before),
+                before=sequence_state(sequence.before, **held),
                 after=sequence_state(sequence.after, xid=xid, back=sequence.back),
             )
         )

@@ -6,8 +6,10 @@ Source of what moves along: https://www.postgresql.org/docs/current/sql-altertab
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from takeback.tools.database.postgres import catalog
 from takeback.tools.database.postgres.catalog import TableInfo
@@ -20,6 +22,33 @@ from takeback.tools.database.postgres.traces import traces
 
 class CannotWait(Exception):
     """The table cannot be moved aside: the sentence says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Yard:
+    """Where this installation's tables wait."""
+
+    schema: str
+    """The schema of the configuration: where the role may not make any, all of them wait in this one."""
+    owner: str
+    """Stands for the data directory, whose journal alone knows what is still needed: twelve hexadecimal digits."""
+
+    def grave(self, since: int, oid: int) -> str:
+        """The schema that one table has to itself.
+
+        :param since: seconds since 1970, by the server's clock.
+        """
+        return f"{self._first}_{since:08x}_{oid}"
+
+    def parse(self, grave: str) -> tuple[int, int] | None:
+        """Since when which table waits there; `None`: it is no grave of this installation's."""
+        found = re.fullmatch(f"{re.escape(self._first)}_([0-9a-f]{{8}})_([0-9]+)", grave)
+        return None if found is None else (int(found[1], 16), int(found[2]))
+
+    @property
+    def _first(self) -> str:
+        # PostgreSQL cuts names at 63 bytes
+        return f"{self.schema.encode()[:28].decode(errors='ignore')}_{self.owner}"
 
 
 @contextmanager
@@ -82,33 +111,34 @@ def content(connection: Connection, info: TableInfo) -> str:
     )
 
 
-def grave_for(connection: Connection, info: TableInfo, graveyard: str) -> tuple[str, bool]:
+def grave_for(connection: Connection, info: TableInfo, yard: Yard) -> tuple[str, bool]:
     """The schema in which the table would wait, and whether it has to be made.
 
     :raises CannotWait: the role may neither make one nor use the one that is there.
     """
-    may, there, usable = connection.one(
+    may, there, usable, now = connection.one(
         "SELECT has_database_privilege(current_database(), 'CREATE'),"
         " EXISTS (SELECT FROM pg_namespace WHERE nspname = $1),"
-        " coalesce((SELECT has_schema_privilege(oid, 'CREATE') FROM pg_namespace WHERE nspname = $1), false)",
-        [graveyard],
+        " coalesce((SELECT has_schema_privilege(oid, 'CREATE') FROM pg_namespace WHERE nspname = $1), false),"
+        " extract(epoch FROM clock_timestamp())::bigint",
+        [yard.schema],
     )
     if may == "t":
-        return f"{graveyard[:40]}_{info.oid}", True
+        return yard.grave(int(now or 0), info.oid), True
     if there == "t" and usable == "t":
-        return graveyard, False
+        return yard.schema, False
     raise CannotWait(
-        f"there is no place where it could wait: the role may not make a schema, and there is no schema {graveyard} for it"
+        f"there is no place where it could wait: the role may not make a schema, and there is no schema {yard.schema} for it"
     )
 
 
-def bury(connection: Connection, info: TableInfo, graveyard: str, *, fingerprint: bool = True) -> TableTurn:
+def bury(connection: Connection, info: TableInfo, yard: Yard, *, fingerprint: bool = True) -> TableTurn:
     """Move a table aside.
 
     :raises CannotWait: it cannot be moved.
     """
     check(connection, info)
-    grave, make = grave_for(connection, info, graveyard)
+    grave, make = grave_for(connection, info, yard)
     definition = catalog.definition(connection, info.oid)
     keys = foreign_keys(connection, info)
     told = content(connection, info) if fingerprint else ""
@@ -147,7 +177,7 @@ def exhume(connection: Connection, oid: int, schema: str) -> None:
     """
     info = catalog.tables(connection, [oid]).get(oid)
     if info is None:
-        raise CannotWait("it does not wait anywhere any more: somebody removed it for good")
+        raise CannotWait("it does not wait anywhere any more: it was removed for good")
     grave = info.schema
     connection.run(f"ALTER TABLE {info.sql} SET SCHEMA {identifier(schema)}")
     if grave.endswith(f"_{oid}"):

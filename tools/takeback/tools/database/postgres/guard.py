@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Final, Literal
 
 from takeback.tools.contract import ToolError
-from takeback.tools.database.postgres.scanning import Token, one_statement
+from takeback.tools.database.postgres.scanning import Token, one_statement, scan
 
 Kind = Literal["read", "write", "table", "drop", "truncate", "schema"]
 """What a statement is by its first words: it reads; it changes rows; it makes a table; it drops tables; it empties tables; it
@@ -85,6 +85,13 @@ _FUNCTION_FAMILIES: Final = re.compile(
     r"|pg_binary_upgrade_\w+|binary_upgrade_\w+|heap_force_\w+|cron\w*|pgstattuple\w*|lo_\w+)\Z"
 )
 
+_TOLD: Final = frozenset({"notify", "listen", "unlisten", "copy", "load"})
+"""Statements that a DO block may not hold either; PostgreSQL itself refuses it those that end transactions."""
+_BEGINNINGS: Final = frozenset(
+    {Token("sign", ";"), *(Token("word", word) for word in ("begin", "then", "else", "loop", "exception", "execute"))}
+)
+"""What stands before a statement in a block."""
+
 
 def kind_of(sql: str) -> Kind:
     """What a statement is.
@@ -102,6 +109,10 @@ def kind_of(sql: str) -> Kind:
     if first in READS:
         made = first in ("select", "with", "table", "values") and _selects_into(tokens)
         return "table" if made else "read"
+    if first == "do":
+        for token in tokens:
+            if token.kind == "text":
+                _check_block(token.text)
     if first in _WRITES:
         return "write"
     if first == "truncate":
@@ -169,6 +180,18 @@ def _check_functions(tokens: list[Token]) -> None:
         name = token.text.lower()
         if name in FUNCTIONS or _FUNCTION_FAMILIES.match(name):
             raise _refusal(f"The function {name}", "It reaches outside, outlives the transaction or runs another text.")
+
+
+def _check_block(body: str) -> None:
+    # a block that puts its statements together from pieces is not read: there the role is the wall
+    tokens = scan(body)
+    _check_functions(tokens)
+    for before, token in zip([Token("sign", ";"), *tokens], tokens, strict=False):
+        if token.kind == "text":
+            if before == Token("word", "execute"):
+                _check_block(token.text.replace("''", "'"))
+        elif token.kind == "word" and token.text in _TOLD and before in _BEGINNINGS:
+            raise _refusal(token.text.upper(), REFUSED[token.text])
 
 
 def _refusal(what: str, why: str) -> ToolError:

@@ -18,6 +18,7 @@ from takeback.tools.database.postgres.connecting import fix
 from takeback.tools.database.postgres.driver import Connection, Line
 from takeback.tools.database.postgres.effects import SCHEMA, table_state
 from takeback.tools.database.postgres.failures import ServerFailure
+from takeback.tools.database.postgres.graveyard import Yard
 from takeback.tools.database.postgres.images import Value
 from takeback.tools.database.postgres.looking import Asked, Found, look
 from takeback.tools.database.postgres.writing import LostRace, TableWork
@@ -73,7 +74,7 @@ def begin(connection: Connection, *, seconds_ms: int, quiet: bool) -> None:
         connection.run("SET LOCAL session_replication_role = replica")
 
 
-def swap(connection: Connection, wants: Sequence[Want], *, quiet: bool, graveyard_name: str) -> Swap | Drift:
+def swap(connection: Connection, wants: Sequence[Want], *, quiet: bool, yard: Yard) -> Swap | Drift:
     """Make the effects true inside the open transaction.
 
     :raises ServerFailure: the server refused it; the transaction has to be left.
@@ -95,7 +96,7 @@ def swap(connection: Connection, wants: Sequence[Want], *, quiet: bool, graveyar
         warnings = _write(connection, work, quiet=quiet)
         connection.run("SET LOCAL search_path = pg_catalog, pg_temp")
         _bind_tables(connection, wants, refs)
-        _leave_tables(connection, wants, found, refs, graveyard_name)
+        _leave_tables(connection, wants, found, refs, yard)
     except (LostRace, references.Dangling, graveyard.CannotWait, _Changed) as error:
         return Drift(tuple(found), f"{error}")
     except ServerFailure as error:
@@ -256,12 +257,17 @@ def _count(connection: Connection, want: Want, now: Found) -> Found | None:
     schema, name = catalog.unqualified(str((want.asked.name.key or ("",))[0]))
     step = sequences.direction(connection, now.oid)
     # what was set back on purpose is set back again, whatever rows there are
-    back = (int(shall[0]) - int(now.sequence[0])) * step < 0 and not want.effect.after.ref.get("back")
-    if back and sequences.in_use(connection, now.oid, shall, now.sequence):
+    back = sequences.backwards(now.sequence, shall, step) and not want.effect.after.ref.get("back")
+    if back and sequences.in_use(connection, now.oid, shall, now.sequence, _held(want.effect.after)):
         return replace(now, in_use=True)
     if not sequences.set_back(connection, schema, name, now.sequence, shall):
         return replace(now, in_use=True)
     return None
+
+
+def _held(state: State) -> list[int]:
+    held = state.ref.get("held")
+    return [each for each in held if isinstance(each, int)] if isinstance(held, list) else []
 
 
 # -- tables ----------------------------------------------------------------------------------------------------------------
@@ -296,7 +302,7 @@ def _leave_tables(
     wants: Sequence[Want],
     found: Sequence[Found],
     refs: dict[str, dict[str, JsonValue]],
-    graveyard_name: str,
+    yard: Yard,
 ) -> None:
     for want, now in zip(wants, found, strict=True):
         state = want.effect.before
@@ -310,7 +316,7 @@ def _leave_tables(
         if wanted and graveyard.content(connection, info) != wanted:
             raise _Changed("somebody else put rows into the table, or changed some")
         _nobody_refers(connection, info)
-        turn = graveyard.bury(connection, info, graveyard_name)
+        turn = graveyard.bury(connection, info, yard)
         refs[want.effect.object] = {
             **state.ref,
             "grave": turn.grave,
@@ -336,6 +342,10 @@ def _nobody_refers(connection: Connection, info: TableInfo) -> None:
 def with_refs(effect: Effect, state: State, refs: dict[str, dict[str, JsonValue]]) -> Effect:
     """The effect as read back, with the references under which both sides can be found from now on."""
     ref = refs.get(effect.object)
+    if state.kind == "sequence" and state.digest == effect.after.digest:
+        # what is known of the counter holds as well when it is moved there once more
+        known = {name: value for name, value in effect.after.ref.items() if name in ("back", "held")}
+        state = state.model_copy(update={"ref": {**known, **state.ref}})
     if ref is None:
         return effect.model_copy(update={"after": state})
     if effect.after.absent:

@@ -30,7 +30,7 @@ async def merge(wanted: Sequence[Effect], present: Sequence[State], objects: Obj
             case images.KIND:
                 merged = await _rows(want, now, objects, blobs)
             case "sequence":
-                notes.append("a counter that others use stays where it is")
+                notes.append("a counter that was moved since stays where it is")
                 continue
             case _:
                 merged = Clash("somebody else changed the table, or put another in its place")

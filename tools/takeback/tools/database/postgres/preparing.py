@@ -71,7 +71,7 @@ def prepare(connections: Connections, *, act: bool) -> Preparation:
     """
 
     def work(connection: Connection) -> Preparation:
-        tables = all_tables(connection, LISTED)
+        tables = all_tables(connection, LISTED, connections.settings.graveyard)
         armed = _armed(connection)
         fresh: list[TableInfo] = []
         left: list[tuple[str, str]] = []
@@ -103,7 +103,7 @@ def unprepare(connections: Connections, *, act: bool) -> Preparation:
 
     def work(connection: Connection) -> Preparation:
         armed = _armed(connection)
-        tables = [info for info in all_tables(connection, LISTED) if info.oid in armed]
+        tables = [info for info in all_tables(connection, LISTED, connections.settings.graveyard) if info.oid in armed]
         if act:
             for info in tables:
                 connection.run(f"DROP TRIGGER IF EXISTS {identifier(triggers.TRIGGER)} ON {info.sql}")

@@ -34,6 +34,8 @@ class Plan:
     """Fingerprints of the definitions that may change, as they were."""
     counters: dict[int, sequences.Value] | None = None
     """Where the counters stood before the first attempt."""
+    moment: str = ""
+    """When that was (`sequences.moment`)."""
 
 
 def rehearse(connections: Connections, plan: Plan, bounds: Bounds, watch: Watch) -> None:
@@ -44,6 +46,7 @@ def rehearse(connections: Connections, plan: Plan, bounds: Bounds, watch: Watch)
     plan.rehearsed = True
     with connections.use(watch) as connection:
         if plan.counters is None:
+            plan.moment = sequences.moment(connection)
             plan.counters = sequences.values(connection, sequences.readable(connection))
         connection.run("BEGIN")
         connection.run("SAVEPOINT _takeback_rehearsal")

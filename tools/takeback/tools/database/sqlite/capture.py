@@ -92,6 +92,7 @@ class RowCapture:
         self._alone: dict[str, list[Moved]] = {}
         """Those of rows in which nothing else has changed."""
         self._too_large = False
+        self._readers: dict[str, Reader] = {}
         self._session = apsw.Session(connection, "main")
         self._session.config(apsw.SQLITE_SESSION_OBJCONFIG_ROWID, 1)
         self._session.table_filter(lambda name: not name.startswith("sqlite_"))  # counters are looked at by themselves
@@ -190,11 +191,11 @@ class RowCapture:
             changeset = self._session.changeset()
         except apsw.SchemaChangeError as error:
             raise Escalate("the tables themselves were changed") from error
-        counts, samples = self._survey(changeset)
+        counts, samples, changes = self._survey(changeset)
         keyless = [name for name in counts if (table := self.schema.table(name)) is not None and table.keyless]
         if keyless and self.connection.total_changes() - self._start >= _SURE:
             changeset = self._mended(changeset, keyless)
-            counts, samples = self._survey(changeset)
+            counts, samples, changes = self._survey(changeset)
         self._follow(changeset, counts)
         for name, alone in self._alone.items():
             if alone:
@@ -204,7 +205,8 @@ class RowCapture:
         captured.tables = list(counts)
         captured.changed = self._changed(counts)
         if total <= AS_OBJECTS:
-            captured.rows = [*map(self._row, cells.read(changeset)), *self._replaced()]
+            every = changes if changes is not None else cells.read(changeset)
+            captured.rows = [*map(self._row, every), *self._replaced()]
             captured.samples = _samples(captured.rows)
         else:
             captured.samples = _samples(map(self._row, samples))
@@ -218,8 +220,8 @@ class RowCapture:
                 )
         return captured
 
-    def _survey(self, changeset: bytes) -> tuple[dict[str, dict[Op, int]], list[Change]]:
-        """Rows per table and kind, and the first of each table."""
+    def _survey(self, changeset: bytes) -> tuple[dict[str, dict[Op, int]], list[Change], list[Change] | None]:
+        """Rows per table and kind, the first of each table, and all of them where they are few."""
         if len(changeset) < 65536:
             changes = list(cells.read(changeset))
             found: dict[str, dict[Op, int]] = {}
@@ -229,8 +231,8 @@ class RowCapture:
                 if sum(ops.values()) < SHOWN:
                     first.append(change)
                 ops[change.op] = ops.get(change.op, 0) + 1
-            return found, first
-        return surveying.survey(changeset)
+            return found, first, changes
+        return (*surveying.survey(changeset), None)
 
     def _changed(self, counts: dict[str, dict[Op, int]]) -> list[Changed]:
         shown: list[Changed] = []
@@ -267,11 +269,18 @@ class RowCapture:
             raise Escalate(f"{name} is no table any more")
         return table
 
+    def _reader(self, table: TableInfo) -> Reader:
+        # what reads the rows as they are now
+        reader = self._readers.get(table.name)
+        if reader is None:
+            reader = self._readers[table.name] = Reader(self.connection, table)
+        return reader
+
     def _row(self, change: Change) -> RowChange:
         table = self._info(change.table.name)
         key = change.key
         first = 1 if table.keyless else 0  # the rowid comes before the columns there
-        after = None if change.op is Op.DELETE else Reader(self.connection, table).cells(key)
+        after = None if change.op is Op.DELETE else self._reader(table).cells(key)
         if change.op is not Op.DELETE and after is None:
             raise Escalate(f"a changed row of {table.name} cannot be found again")
         if change.op is Op.INSERT:
@@ -287,7 +296,7 @@ class RowCapture:
         for name, alone in self._alone.items():
             table = self._info(name)
             for each in alone:
-                after = Reader(self.connection, table).cells(each.key)
+                after = self._reader(table).cells(each.key)
                 if after is not None:
                     yield RowChange(table, each.key, (*after[:-1], each.before), after)
 

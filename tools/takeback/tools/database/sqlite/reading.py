@@ -43,13 +43,13 @@ class Reader:
         self._names = names
         self._from = f"FROM main.{quoted(table.name)} WHERE"
         self._key = [table.rowid] if table.keyless else [quoted(each) for each in table.key]
+        self._by_key = f"SELECT {', '.join(names)} {self._from} " + " AND ".join(f"{each} = ?" for each in self._key)
 
     def cells(self, key: Sequence[JsonValue]) -> Encoded | None:
         """The stored columns of a row (and its own rowid last, where that is tracked); `None` if there is no such row."""
         if len(key) != len(self._key):
             return None
-        where, bindings = condition(self._key, key)
-        found = self._select(self._names, where, bindings)
+        found = self._found(key)
         if (
             found is None
             or self.table.keyless
@@ -57,6 +57,18 @@ class Reader:
         ):
             return found
         return None  # equal by its collation only: another key
+
+    def _found(self, key: Sequence[JsonValue]) -> Encoded | None:
+        plain = [decode(value) for value in key]
+        if not any(isinstance(value, RawText) for value in plain):
+            try:
+                for row in self.connection.execute(self._by_key, plain):
+                    return tuple(map(encode, row))
+                return None
+            except UnicodeDecodeError:
+                pass  # then to the byte
+        where, bindings = condition(self._key, key)
+        return self._select(self._names, where, bindings)
 
     def _select(self, names: Sequence[str], where: str, bindings: list[apsw.SQLiteValue]) -> Encoded | None:
         try:

@@ -54,7 +54,11 @@ def bare(error: apsw.Error, *, preparing: bool, known: str = "") -> tuple[str, s
         case apsw.FullError():
             return "The disk is full.", "Make room, then repeat the call.", "no_space"
         case apsw.CantOpenError() | apsw.PermissionsError():
-            return "The database file cannot be opened.", "Look whether it may be read and written.", "cannot_open"
+            return (
+                "The database file cannot be opened.",
+                "Look whether it may be read and written; with a write-ahead log its folder has to be writable too.",
+                "cannot_open",
+            )
         case apsw.IOError():
             return (
                 "The database file could not be read or written.",

@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from itertools import groupby, islice
+from operator import attrgetter
+from typing import Final
+
 import apsw
 
 from takeback.tools.database.rows import SHOWN, encode
 from takeback.tools.database.sqlite import cells
 from takeback.tools.database.sqlite.cells import SAME, Change, Op, TableHead
 
+_NAME: Final = attrgetter("name")
+_OPCODE: Final = attrgetter("opcode")
+
 
 def survey(changeset: bytes) -> tuple[dict[str, dict[Op, int]], list[Change]]:
     """Rows per table and kind, and the first of each table, without reading what is in the others."""
-    counts: dict[tuple[str, int], int] = {}
-    shown: dict[str, int] = {}
+    found: dict[str, dict[Op, int]] = {}
     first: list[Change] = []
-    for change in apsw.Changeset.iter(changeset):
-        place = (change.name, change.opcode)
-        counts[place] = counts.get(place, 0) + 1
-        if shown.get(change.name, 0) < SHOWN:
-            shown[change.name] = shown.get(change.name, 0) + 1
+    # the changes of a table stand together; all but the first are counted without a step of Python's
+    for name, changes in groupby(apsw.Changeset.iter(changeset), _NAME):
+        ops = Counter[int]()
+        for change in islice(changes, SHOWN):
+            ops[change.opcode] += 1
             try:
                 first.append(_change_of(change))
             except UnicodeDecodeError:
                 continue  # what is not Unicode is not shown
-    found: dict[str, dict[Op, int]] = {}
-    for (name, op), count in counts.items():
-        found.setdefault(name, {})[Op(op)] = count
+        ops.update(map(_OPCODE, changes))
+        kinds = found.setdefault(name, {})
+        for op, count in ops.items():
+            kinds[Op(op)] = kinds.get(Op(op), 0) + count
     return found, first
 
 
