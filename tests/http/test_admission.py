@@ -118,9 +118,9 @@ def test_a_signed_token_lets_in(house: House, issuer: Issuer) -> None:
 @pytest.mark.parametrize(
     "claims",
     [
-        {"exp": int(time.time()) - 3600},
+        pytest.param({"exp": int(time.time()) - 3600}, id="expired"),
         {"exp": None},
-        {"nbf": int(time.time()) + 3600},
+        pytest.param({"nbf": int(time.time()) + 3600}, id="not yet"),
         {"aud": "https://other.example.org/mcp"},
         {"aud": "https://takeback.example.org"},
         {"aud": None},
