@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -39,6 +40,7 @@ from takeback.checkpoints.retention import (
     verify_objects,
 )
 from takeback.checkpoints.store import FileObjectStore
+from takeback.journal.events import ActionSettled
 from takeback.journal.ids import ActionId, RunId
 from takeback.journal.log import Journal
 from takeback.journal.states import State
@@ -159,7 +161,8 @@ async def test_only_what_nobody_needs_is_collected(journal: Journal, store: File
 async def test_long_journals_are_marked_and_swept_in_pages(
     journal: Journal, store: FileObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retention, "_PAGE", 2)
+    monkeypatch.setattr(retention, "_EVENTS", 2)
+    monkeypatch.setattr(retention, "_VIEWS", 2)
     monkeypatch.setattr(retention, "_BATCH", 2)
     needed = [await store.put(bytes([n]) * BIG) for n in range(5)]
     garbage = [await store.put(bytes([100 + n]) * BIG) for n in range(5)]
@@ -290,6 +293,46 @@ async def test_an_intent_written_after_marking_keeps_what_it_names(journal: Jour
     late = Meanwhile("files", lambda: act(journal, run_id, change(stored(name))))
     await gather(journal, store, progress=late)
     assert late.done and await store.has(name)
+
+
+async def test_systems_are_told_what_happened_since_marking_and_nothing_twice(
+    journal: Journal, store: FileObjectStore
+) -> None:
+    def state(digest: str) -> State:
+        return State(digest=digest, kind="file", ref={"slot": digest})
+
+    live, ended = await start_run(journal), await start_run(journal)
+    early = await act(journal, live, change(state("early")))
+    begun = await act(journal, live, change(state("begun")), end="open")
+    await act(journal, ended, change(state("beside")))
+    taken_back = await act(journal, ended, change(state("taken back")))
+    await finish_run(journal, ended)
+    attic = Attic()
+
+    async def more() -> None:
+        await act(journal, live, change(state("late")))
+        await journal.append(
+            [
+                ActionSettled(
+                    run_id=live,
+                    at=NOW,
+                    action_id=begun,
+                    outcome="applied",
+                    by="me",
+                    why="seen",
+                    effects=(change(state("begun"), state("found")),),
+                )
+            ]
+        )
+        await roll_back(journal, live, early, change(state("early"), state("redo")))
+        await roll_back(journal, ended, taken_back, change(state("theirs"), state("ours")))
+
+    await gather(journal, store, progress=Meanwhile("mail", more), systems=[Attic("mail"), attic])
+    kept = Counter(each.digest for each in attic.kept)
+    assert kept.keys() == {
+        "early", "begun", "beside", "taken back", "late", "found", "redo", "theirs", "ours",
+    }  # fmt: skip
+    assert kept["beside"] == kept["taken back"] == kept["late"] == 1  # said by nothing else, and not said twice
 
 
 async def test_a_put_after_marking_keeps_the_object(journal: Journal, store: FileObjectStore) -> None:

@@ -13,7 +13,7 @@ import pytest
 from tests.journal import test_frames, test_journal, test_projections, test_sqlite, test_verify
 from tests.journal.conftest import SqliteJournalOpening
 
-from takeback.journal import chain, projections, rows, schema, stored, tables, verification, writer
+from takeback.journal import chain, kept, projections, rows, schema, stored, tables, verification, writer
 from takeback.journal.anchors import AnchorFile
 from takeback.journal.folds import actions, undo
 from takeback.journal.log import JournalError
@@ -200,13 +200,38 @@ def acknowledged_after_a_failed_write(patch: pytest.MonkeyPatch) -> None:
 def small_objects_overwritten(patch: pytest.MonkeyPatch) -> None:
     sound = tables.write_batch
 
-    def overwriting(connection: sqlite3.Connection, entries: Any, key: Any) -> Any:
-        batch = sound(connection, entries, key)
+    def overwriting(connection: sqlite3.Connection, entries: Any, *more: Any) -> Any:
+        batch = sound(connection, entries, *more)
         for entry in entries:
             connection.executemany("INSERT OR REPLACE INTO blobs(name, data) VALUES (?, ?)", entry.blobs.items())
         return batch
 
     patch.setattr(tables, "write_batch", overwriting)
+
+
+@mutant(test_sqlite.test_what_another_writer_committed_in_between_is_built_upon)
+def commits_of_others_go_unnoticed(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(kept.Kept, "check", lambda self, connection: None)
+
+
+@mutant(test_sqlite.test_what_was_not_committed_is_not_built_upon)
+def what_was_rolled_back_is_remembered(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(kept.Kept, "forget", lambda self: None)
+
+
+@mutant(test_sqlite.test_what_was_erased_in_between_is_not_remembered)
+def what_was_erased_is_remembered(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(kept.Kept, "forget", lambda self: None)
+
+
+@mutant(test_journal.test_actions_are_found_by_what_they_touch)
+def what_an_intent_touches_goes_for_all_of_its_action(patch: pytest.MonkeyPatch) -> None:
+    class All(set[tuple[str, str]]):
+        def __contains__(self, place: object) -> bool:
+            return True
+
+    sound = stored.Views._said
+    patch.setattr(stored.Views, "_said", lambda self, action_id: All() if sound(self, action_id) else set())
 
 
 @mutant(test_sqlite.test_a_newer_schema_is_refused_and_left_alone)

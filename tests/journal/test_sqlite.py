@@ -9,27 +9,29 @@ import stat
 import subprocess
 import sys
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from takeback.journal import events as e
-from takeback.journal.ids import RunId
+from takeback.journal.ids import ActionId, RunId
 from takeback.journal.keys import KeyFile, KeyRing
-from takeback.journal.log import JournalBroken, JournalError, JournalFull, KeyUnavailable
+from takeback.journal.log import JournalBroken, JournalError, JournalFull, KeyUnavailable, Stale, ViewKey
 from takeback.journal.schema import SchemaUnknown
 from takeback.journal.sqlite import SqliteJournal
 from takeback.journal.views import ActionView, RunView
 
 RUN = RunId("run_a")
+NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 
 WRITER = """
 import asyncio, sys
 from datetime import UTC, datetime
 from pathlib import Path
 from takeback.journal import events as e
-from takeback.journal.ids import RunId
+from takeback.journal.ids import ActionId, RunId
 from takeback.journal.sqlite import SqliteJournal
 
 async def main(path, key, anchor, name, count):
@@ -319,6 +321,75 @@ async def test_a_full_disk_is_said_and_the_same_call_succeeds_once_there_is_spac
     await writer.call(lambda connection: connection.execute("PRAGMA max_page_count = 1000000").fetchone())
     await sqlite_journal.append([event])
     assert (await sqlite_journal.verify()).sound
+
+
+async def test_what_another_writer_committed_in_between_is_built_upon(place: Any, make: Any) -> None:
+    one, other = await place.open(), await place.open()
+    await one.append([make.started(RUN)])
+    await one.append([make.intended(RUN, "act_1", key="k")])
+    # another process takes this one for dead, and settles what it left
+    await other.append([e.ActionInDoubt(run_id=RUN, at=NOW, action_id=ActionId("act_1"), reason="its process is gone")])
+    with pytest.raises(Stale):
+        await one.append([make.intended(RUN, "act_2")], expect={ViewKey("action", "act_1"): 2})
+    await one.append([make.applied(RUN, "act_1")])
+    action = await other.get(ActionView, "act_1")
+    assert action is not None
+    # the doubt is in the view as well, and stays there as long as it is not settled
+    assert (action.status, action.error_code) == ("applied", "in_doubt")
+    assert [each.seq for each in await other.read(RUN)] == [1, 2, 3, 4]
+    assert (await other.verify()).sound
+    await one.close()
+    await other.close()
+
+
+async def test_what_was_not_committed_is_not_built_upon(sqlite_journal: SqliteJournal, make: Any) -> None:
+    def no_commit(action: int, what: str | None, *_: object) -> int:
+        return sqlite3.SQLITE_DENY if action == sqlite3.SQLITE_TRANSACTION and what == "COMMIT" else sqlite3.SQLITE_OK
+
+    writer = sqlite_journal._writer and sqlite_journal._writer.connection
+    assert writer is not None
+    await sqlite_journal.append([make.started(RUN)])
+    await writer.call(lambda connection: connection.set_authorizer(no_commit))
+    with pytest.raises(JournalError):
+        await sqlite_journal.append([make.intended(RUN, "act_1"), make.started(RunId("run_lost"))])
+    await writer.call(lambda connection: connection.set_authorizer(None))
+    await sqlite_journal.append([make.applied(RUN, "act_1")])  # which there never was
+    await sqlite_journal.append([make.started(RunId("run_b"))])
+    await sqlite_journal.append([make.intended(RUN, "act_2", "/w/b.txt")])
+    assert await sqlite_journal.get(ActionView, "act_1") is None
+    assert [each.position for each in await sqlite_journal.read()] == [1, 2, 3, 4]
+    assert [each.run_id for each in await sqlite_journal.read(RunId("run_b"))] == ["run_b"]
+    assert (await sqlite_journal.verify()).sound
+
+
+async def test_what_was_erased_in_between_is_not_remembered(sqlite_journal: SqliteJournal, make: Any) -> None:
+    await sqlite_journal.append([make.started(RUN)])
+    await sqlite_journal.append([make.intended(RUN, "act_1", "/w/private.txt", content="salary")])
+    await sqlite_journal.erase([2], by="me", why="asked for", at=NOW)
+    await sqlite_journal.append([make.applied(RUN, "act_1", "/w/other.txt")])
+    action = await sqlite_journal.get(ActionView, "act_1")
+    assert action is not None
+    assert "salary" not in action.model_dump_json()
+    assert (await sqlite_journal.verify()).sound
+
+
+async def test_a_conclusion_asks_nothing_that_its_intent_has_said(sqlite_journal: SqliteJournal, make: Any) -> None:
+    statements: list[str] = []
+    assert sqlite_journal._writer is not None
+    await sqlite_journal.append([make.started(RUN)])
+    await sqlite_journal.append([make.intended(RUN, "act_1")])
+    await sqlite_journal._writer.connection.set_trace_callback(statements.append)
+    await sqlite_journal.append([make.applied(RUN, "act_1")])
+    await sqlite_journal._writer.connection.set_trace_callback(lambda _: None)
+    assert [statement.split()[0] for statement in statements] == [
+        "BEGIN",
+        "PRAGMA",
+        "INSERT",
+        "INSERT",
+        "INSERT",
+        "COMMIT",
+    ]
+    assert len(await sqlite_journal.touching("files", ["/w/a.txt"])) == 1
 
 
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root mounts a small tmpfs")

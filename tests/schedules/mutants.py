@@ -49,11 +49,11 @@ def _a_version_is_not_held_against(kind: str) -> Callable[[], None]:
     def plant() -> None:
         write = tables.write_batch
 
-        def careless(connection: Any, entries: Any, key: Any) -> Any:
+        def careless(connection: Any, entries: Any, *more: Any) -> Any:
             for entry in entries:
                 for view in [view for view in entry.expect if view.kind == kind]:
                     entry.expect.pop(view)
-            return write(connection, entries, key)
+            return write(connection, entries, *more)
 
         tables.write_batch = careless
 

@@ -35,7 +35,9 @@ Progress = Callable[[float, float | None, str], Awaitable[None]]
 GRACE_SECONDS: Final = 3600.0
 """How long an object may wait between being put and being named by an intent."""
 _NAME: Final = re.compile(r"blake3:[0-9a-f]{64}")
-_PAGE: Final = 1000
+_EVENTS: Final = 1000
+_VIEWS: Final = 100
+"""So many are looked at together: a view is up to a hundred times as large in memory as it is in the journal."""
 _BATCH: Final = 200
 
 P = TypeVar("P", ActionView, RollbackView, CheckpointView)
@@ -66,6 +68,10 @@ class Live(NamedTuple):
     """States that must stay restorable, for the target systems' own trash."""
     position: int
     """The journal was read at least up to here."""
+    marked: dict[str, int]
+    """Version of each view that has been marked, by its id."""
+    whole: set[RunId]
+    """Runs of which everything has been marked that was there by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +107,8 @@ async def live_states(journal: Journal, *, now: datetime, keep_days: float) -> L
         now=now,
         keep_days=keep_days,
     )
-    live = Live({}, [], position)
+    kept = {RunId(run.id) for run in runs if background.run_reason(RunId(run.id)) is not None}
+    live = Live({}, [], position, {}, kept)
     async for action in _all(journal, ActionView):
         if why_action(action, background) is not None:
             _mark(live, action)
@@ -152,7 +159,7 @@ class _Sweep:
     dry_run: bool
     progress: Progress
     before_ns: int
-    live: Live = field(default_factory=lambda: Live({}, [], 0))
+    live: Live = field(default_factory=lambda: Live({}, [], 0, {}, set()))
     counts: dict[str, int] = field(
         default_factory=lambda: dict.fromkeys(("objects", "bytes", "trash_bytes", "temporary", "kept"), 0)
     )
@@ -161,17 +168,27 @@ class _Sweep:
     async def catch_up(self) -> Mapping[str, str]:
         """Keep also what was written to the journal since marking; all that is needed up to now."""
         runs: set[RunId] = set()
-        while events := await self.journal.read(after=self.live.position, limit=_PAGE):
+        actions: set[str] = set()
+        rollbacks: set[str] = set()
+        while events := await self.journal.read(after=self.live.position, limit=_EVENTS):
             for recorded in events:
                 _mark_event(self.live, recorded)
                 # a run in which something happens is live now, whatever it was when marking began
                 runs.add(recorded.run_id)
+                actions.add(str(getattr(recorded.event, "action_id", None) or ""))
+                rollbacks.add(str(getattr(recorded.event, "rollback_id", None) or ""))
             self.live = self.live._replace(position=events[-1].position)
-        for run_id in runs:
-            for action in await self.journal.find(ActionView, run_id=run_id):
+        for run_id in runs - self.live.whole:
+            async for action in _all(self.journal, ActionView, run_id):
                 _mark(self.live, action)
-            for rollback in await self.journal.find(RollbackView, run_id=run_id):
+            async for rollback in _all(self.journal, RollbackView, run_id):
                 _mark(self.live, rollback)
+            self.live.whole.add(run_id)
+        # of the others all has been marked but what has happened since
+        for action_id in actions - {""}:
+            _mark(self.live, await self.journal.get(ActionView, action_id))
+        for rollback_id in rollbacks - {""}:
+            _mark(self.live, await self.journal.get(RollbackView, rollback_id))
         return self.live.names
 
     async def trash(self, systems: Sequence[Trash], grace_ns: int) -> None:
@@ -311,16 +328,19 @@ async def verify_objects(
 # -- marking -------------------------------------------------------------------------------------------------------
 
 
-async def _all(journal: Journal, kind: type[P]) -> AsyncIterator[P]:
+async def _all(journal: Journal, kind: type[P], run_id: RunId | None = None) -> AsyncIterator[P]:
     after = 0
-    while page := await journal.find(kind, after=after, limit=_PAGE, oldest_first=True):
+    while page := await journal.find(kind, run_id=run_id, after=after, limit=_VIEWS, oldest_first=True):
         for view in page:
             yield view
         after = page[-1].position
 
 
-def _mark(live: Live, view: ActionView | RollbackView | OpenItem) -> None:
+def _mark(live: Live, view: ActionView | RollbackView | OpenItem | None) -> None:
     """Keep the view's states, and every object that is named anywhere in it (a memo, an outcome, a plan)."""
+    if view is None or live.marked.get(view.id) == view.version:
+        return
+    live.marked[view.id] = view.version
     live.states.extend(states_of(view))
     _mark_text(live, view.model_dump_json(), view.id)
 

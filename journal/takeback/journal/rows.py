@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, cast
 
 from takeback.journal.chain import Row, decode, digest
@@ -21,6 +21,8 @@ _RUNS_OF: Final = "SELECT run FROM events WHERE position IN ({})"
 
 _MOST_KNOWN: Final = 2048
 
+_MOST_BYTES: Final = 2 * 1024 * 1024
+
 
 class Payloads:
     """Payloads and events by position, as one transaction sees them."""
@@ -28,6 +30,7 @@ class Payloads:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._known: dict[int, tuple[str, bytes | None]] = {}
+        self._bytes = 0
 
     def get(self, position: int) -> bytes | None:
         """The payload at a position; `None` if it was erased, or cannot be unpacked."""
@@ -63,9 +66,11 @@ class Payloads:
 
     def note(self, position: int, type: str, payload: bytes | None) -> None:
         """Remember a payload that is at hand anyway."""
-        if len(self._known) >= _MOST_KNOWN:
+        if len(self._known) >= _MOST_KNOWN or self._bytes > _MOST_BYTES:
             self._known.clear()
+            self._bytes = 0
         self._known[position] = (type, payload)
+        self._bytes += 0 if payload is None else len(payload)
 
     def unpacked(self, position: int, frame: bytes) -> bytes:
         """The payload in the frame of an event, which rests on earlier events only.
@@ -154,9 +159,17 @@ def heads(connection: sqlite3.Connection, run_ids: Sequence[str] | None) -> dict
     return {run_id: (seq, mac.hex()) for run_id, (seq, mac) in at_end.items() if seq}
 
 
-def insert(connection: sqlite3.Connection, rows: Sequence[tuple[Row, int | None]], payloads: Payloads) -> None:
-    """Append events, each with the position of an earlier event of the same run that says much the same (or `None`)."""
-    numbers = {name: named(connection, name) for row, _ in rows for name in (row.run_id, row.key_id)}
+def insert(
+    connection: sqlite3.Connection,
+    rows: Sequence[tuple[Row, int | None]],
+    payloads: Payloads,
+    number: Callable[[sqlite3.Connection, str], int] = named,
+) -> None:
+    """Append events, each with the position of an earlier event of the same run that says much the same (or `None`).
+
+    :param number: gives the number of an id; see `named`.
+    """
+    numbers = {name: number(connection, name) for row, _ in rows for name in (row.run_id, row.key_id)}
     connection.executemany(
         # the digest follows from payload and salt; it is written down when these are erased
         "INSERT INTO events(position, run, seq, type, at, action_id, payload, salt, mac, key) "

@@ -8,6 +8,7 @@ from typing import Final, TypeVar, cast
 
 from takeback.journal.events import BaseEvent, Recorded
 from takeback.journal.frames import pack, point, points, unpack
+from takeback.journal.kept import Events, Kept, KeptView
 from takeback.journal.projections import (
     KINDS,
     LIVE,
@@ -20,7 +21,7 @@ from takeback.journal.projections import (
     touches,
     whole,
 )
-from takeback.journal.rows import Payloads, as_bytes, named, number_of
+from takeback.journal.rows import Payloads, as_bytes, number_of
 from takeback.journal.views import ActionView, AnyView, CheckpointView, RollbackView
 
 V = TypeVar("V", bound=AnyView)
@@ -34,18 +35,21 @@ _MOST_EVENTS: Final = 4
 
 _BEGINS: Final = frozenset(["action.intended", "action.shadowed", "action.denied"])
 
-_Events = tuple[int, ...]
-"""Positions of all events that went into a view."""
-
 
 class Views:
     """The views as a transaction sees them: what is stored, under what it has changed so far."""
 
-    def __init__(self, connection: sqlite3.Connection, payloads: Payloads, *, plain: bool = False) -> None:
-        """:param plain: write documents as plain JSON, for comparing."""
+    def __init__(
+        self, connection: sqlite3.Connection, payloads: Payloads, *, plain: bool = False, kept: Kept | None = None
+    ) -> None:
+        """:param plain: write documents as plain JSON, for comparing.
+        :param kept: what is known from earlier transactions.
+        """
         self._connection, self._payloads, self._plain = connection, payloads, plain
+        self._kept = Kept() if kept is None else kept
         self._stored: dict[tuple[str, str], Folded | None] = {}
-        self._events: dict[tuple[str, str], _Events | None] = {}
+        self._events: dict[tuple[str, str], Events | None] = {}
+        self._first: dict[tuple[str, str], int] = {}
         self._changed: dict[tuple[str, str], tuple[Folded, int]] = {}
         self._touched: set[tuple[str, str, int, str]] = set()
 
@@ -55,10 +59,19 @@ class Views:
         if changed is not None:
             return changed[0]
         if (kind, id) not in self._stored:
-            found = self._connection.execute("SELECT doc FROM views WHERE kind = ? AND id = ?", (kind, id)).fetchone()
+            known = self._kept.views.get((kind, id))
+            if known is not None:
+                self._stored[kind, id], self._events[kind, id] = known.view, known.events
+                self._first[kind, id] = known.first
+                return known.view
+            found = self._connection.execute(
+                "SELECT doc, first_position FROM views WHERE kind = ? AND id = ?", (kind, id)
+            ).fetchone()
             doc = None if found is None else as_bytes(found[0])
             self._stored[kind, id] = None if doc is None else read_view(kind, id, doc, self._payloads)
             self._events[kind, id] = () if doc is None else points(doc)
+            if found is not None:
+                self._first[kind, id] = int(found[1])
         return self._stored[kind, id]
 
     def version(self, kind: str, id: str) -> int:
@@ -66,6 +79,9 @@ class Views:
         changed = self._changed.get((kind, id))
         if changed is not None:
             return changed[0].version
+        known = self._kept.views.get((kind, id))
+        if known is not None:
+            return known.view.version
         found = self._connection.execute("SELECT version FROM views WHERE kind = ? AND id = ?", (kind, id)).fetchone()
         return 0 if found is None else int(found[0])
 
@@ -77,6 +93,9 @@ class Views:
         changed = self._changed.get(("action", action_id))
         if changed is not None:
             return changed[1] if changed[0].run_id == event.run_id else None
+        known = self._kept.views.get(("action", action_id))
+        if known is not None:
+            return known.first if known.view.run_id == event.run_id else None
         found = self._connection.execute(
             "SELECT first_position FROM views WHERE kind = 'action' AND id = ? "
             "AND run = (SELECT row FROM names WHERE name = ?)",
@@ -86,18 +105,28 @@ class Views:
 
     def fold(self, recorded: Recorded) -> None:
         """Take one event in."""
+        touched, action_id = touches(recorded), str(getattr(recorded.event, "action_id", ""))
+        if touched:
+            said = self._said(action_id)
+            touched = [place for place in touched if place not in said]
         for kind, id, view in fold(recorded, self.get):
             if kind in _FOLLOWING:
                 self._events[kind, id] = self._went_into(kind, id, view, recorded.position)
-            earlier = self._changed.get((kind, id))
-            self._changed[kind, id] = (view, recorded.position if earlier is None else earlier[1])
-        for system, object in touches(recorded):
-            action_id = str(getattr(recorded.event, "action_id", ""))
+            first = self._first.setdefault((kind, id), recorded.position)
+            self._changed[kind, id] = (view, first)
+        for system, object in touched:
             action = self.get("action", action_id)
             if isinstance(action, ActionView):
                 self._touched.add((system, object, action.position, action_id))
 
-    def _went_into(self, kind: str, id: str, view: Folded, position: int) -> _Events | None:
+    def _said(self, action_id: str) -> set[tuple[str, str]]:
+        """What the intent of an action said that it touches, so that its conclusion need not say it again."""
+        action = self.get("action", action_id)
+        if not isinstance(action, ActionView) or action.status != "intended":
+            return set()
+        return {(effect.system, effect.object) for effect in action.effects}
+
+    def _went_into(self, kind: str, id: str, view: Folded, position: int) -> Events | None:
         if kind == "action":
             self.get(kind, id)
             earlier = self._events.get((kind, id), ())
@@ -110,7 +139,8 @@ class Views:
     def write(self) -> None:
         """Write the changes."""
         runs = {
-            run_id: named(self._connection, run_id) for run_id in {view.run_id for view, _ in self._changed.values()}
+            run_id: self._kept.number(self._connection, run_id)
+            for run_id in {view.run_id for view, _ in self._changed.values()}
         }
         self._connection.executemany(
             "INSERT INTO views(kind, id, run, status, live, first_position, version, doc) "
@@ -122,20 +152,23 @@ class Views:
                 for (kind, id), (view, first) in self._changed.items()
             ],
         )
-        self._connection.executemany("INSERT OR IGNORE INTO touched VALUES (?, ?, ?, ?)", sorted(self._touched))
+        if self._touched:
+            self._connection.executemany("INSERT OR IGNORE INTO touched VALUES (?, ?, ?, ?)", sorted(self._touched))
         self._changed.clear()
         self._stored.clear()
         self._events.clear()
+        self._first.clear()
         self._touched.clear()
 
     def _row(self, kind: str, id: str, run: int, view: Folded, first: int) -> tuple[object, ...]:
         status, events = status_of(view), self._events.get((kind, id))
         if self._plain:
-            doc = document(view)
+            events, doc = None, document(view)
         elif events and all(self._payloads.get(position) is not None for position in events):
             doc = point(events)
         else:
-            doc = pack(document(view))
+            events, doc = None, pack(document(view))
+        self._kept.note(kind, id, KeptView(view, first, events))
         return (kind, id, run, status, status in LIVE, first, view.version, doc)
 
 

@@ -10,9 +10,10 @@ from datetime import datetime
 from takeback.journal.chain import Draft, Row, draft, link, recorded
 from takeback.journal.erasure import Remains, erasures_of, foldable, remains
 from takeback.journal.events import Recorded
+from takeback.journal.kept import Kept
 from takeback.journal.keys import Key
 from takeback.journal.log import JournalError, Stale, ViewKey
-from takeback.journal.rows import Payloads, destroy, erased_events, head, insert, newest, rows
+from takeback.journal.rows import Payloads, destroy, erased_events, insert, rows
 from takeback.journal.stored import Views
 
 _CHUNK = 500
@@ -44,15 +45,23 @@ class Batch:
     position: int
 
 
-def write_batch(connection: sqlite3.Connection, entries: Sequence[Entry], key: Callable[[str | None], Key]) -> Batch:
+def write_batch(
+    connection: sqlite3.Connection,
+    entries: Sequence[Entry],
+    key: Callable[[str | None], Key],
+    kept: Kept | None = None,
+) -> Batch:
     """Write the entries that hold, inside a transaction that is open already. One that does not hold leaves no trace.
 
     :param key: gives the key for new events, told the id of the one with which the newest event was chained.
+    :param kept: what is known from earlier transactions. Whoever does not commit this one has to tell it to forget.
     """
-    position, key_id = newest(connection)
+    kept = Kept() if kept is None else kept
+    kept.check(connection)
+    position, key_id = kept.newest_of(connection)
     signing = key(key_id)
-    payloads = Payloads(connection)
-    views = Views(connection, payloads)
+    payloads = kept.payloads_of(connection)
+    views = Views(connection, payloads, kept=kept)
     heads: dict[str, tuple[int, bytes]] = {}
     written: list[Written] = []
     fresh: list[tuple[Row, int | None]] = []
@@ -65,7 +74,7 @@ def write_batch(connection: sqlite3.Connection, entries: Sequence[Entry], key: C
         done = Written()
         for drafted in entry.drafts:
             run_id = drafted.event.run_id
-            seq, previous = heads[run_id] if run_id in heads else head(connection, run_id)
+            seq, previous = heads[run_id] if run_id in heads else kept.head(connection, run_id)
             position += 1
             row = link(
                 drafted, position=position, seq=seq + 1, previous=previous, key_id=signing.id, key=signing.secret
@@ -78,9 +87,13 @@ def write_batch(connection: sqlite3.Connection, entries: Sequence[Entry], key: C
             done.recorded.append(event)
         blobs.update(entry.blobs)
         written.append(done)
-    insert(connection, fresh, payloads)
+    insert(connection, fresh, payloads, kept.number)
     views.write()
-    connection.executemany("INSERT OR IGNORE INTO blobs(name, data) VALUES (?, ?)", blobs.items())
+    if blobs:
+        connection.executemany("INSERT OR IGNORE INTO blobs(name, data) VALUES (?, ?)", blobs.items())
+    kept.heads.update(heads)
+    if fresh:
+        kept.newest = (position, signing.id)
     return Batch(written, heads, position)
 
 

@@ -16,6 +16,7 @@ from contextlib import nullcontext
 from takeback.journal import tables
 from takeback.journal.anchors import AnchorFile
 from takeback.journal.connection import Connection, translated
+from takeback.journal.kept import Kept
 from takeback.journal.keys import Key, KeyRing
 from takeback.journal.log import JournalBroken, JournalBusy, JournalError, KeyUnavailable
 from takeback.journal.oslock import FileLock, LockWait
@@ -46,6 +47,7 @@ class Writer:
         self._ring, self._lock, self._anchors, self._identity = ring, lock, anchors, identity
         self._waiting: deque[_Waiting] = deque()
         self._told = False
+        self._kept = Kept()
         self._to_anchor: dict[str, tuple[int, bytes]] = {}
 
     def check(self) -> None:
@@ -72,7 +74,12 @@ class Writer:
 
     async def transact(self, work: Work) -> Batch:
         """Do other work in a transaction of its own, after what was sent before."""
-        return await self.connection.call(lambda connection: self._in_transaction(connection, work))
+
+        def alone(connection: sqlite3.Connection) -> Batch:
+            self._kept.forget()  # the work may change anything
+            return self._in_transaction(connection, work)
+
+        return await self.connection.call(alone)
 
     async def empty_wal(self) -> None:
         """Write the WAL back and cut it."""
@@ -107,7 +114,9 @@ class Writer:
         entries = [entry for entry, _ in waiting]
         results: list[Written] | BaseException
         try:
-            batch = self._in_transaction(connection, lambda open: tables.write_batch(open, entries, self.key))
+            batch = self._in_transaction(
+                connection, lambda open: tables.write_batch(open, entries, self.key, self._kept)
+            )
             results = batch.written
         except BaseException as error:  # every caller of the batch is told
             results = error
@@ -137,6 +146,7 @@ class Writer:
             batch = work(connection)
             connection.execute("COMMIT")
         except BaseException as error:
+            self._kept.forget()
             self._roll_back(connection, error)
             if isinstance(error, sqlite3.Error):
                 raise self._failed(error) from error

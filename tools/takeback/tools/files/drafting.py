@@ -10,7 +10,7 @@ from typing import Final
 from pydantic import JsonValue
 
 from takeback.checkpoints.objects import SMALL, ObjectStore
-from takeback.journal.states import Effect, Reversibility, State
+from takeback.journal.states import Effect, Reversibility, State, altered
 from takeback.tools.files.basis import basis_of
 from takeback.tools.files.calls import disk_bytes
 from takeback.tools.files.capture import small_image
@@ -79,7 +79,7 @@ class Drafter:
             return with_ref(measured.state, common)
         told, names, blobs = image
         draft.blobs.update(blobs)
-        return with_ref(measured.state, {**common, "image": told}).model_copy(update={"objects": names})
+        return altered(measured.state, ref={**common, "image": told}, objects=names)
 
     def _based(self, after: Measured, before: Measured, common: Ref, draft: Draft) -> State:
         """The state with what a later merge needs to know of its content."""
@@ -88,7 +88,7 @@ class Drafter:
             return with_ref(after.state, common)
         basis, name, blobs = told
         draft.blobs.update(blobs)
-        return with_ref(after.state, {**common, "base": basis}).model_copy(update={"objects": (name,)})
+        return altered(after.state, ref={**common, "base": basis}, objects=(name,))
 
     def _add(self, place: Place, before: State, after: State, draft: Draft) -> None:
         draft.effects.append(Effect(system=NAME, object=place.object, before=before, after=after))
@@ -111,12 +111,12 @@ class Drafter:
 
 def with_ref(state: State, ref: Ref) -> State:
     """The state under another reference."""
-    return state.model_copy(update={"ref": ref})
+    return altered(state, ref=ref)
 
 
 def with_more(state: State, key: str, value: JsonValue) -> State:
     """The state with one more word in its reference."""
-    return state.model_copy(update={"ref": {**state.ref, key: value}})
+    return altered(state, ref={**state.ref, key: value})
 
 
 def owner_and_mode(there: os.stat_result) -> JsonValue:

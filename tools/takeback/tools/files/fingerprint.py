@@ -22,7 +22,7 @@ from typing import Final, Literal
 
 from blake3 import blake3
 
-from takeback.journal.states import ABSENT, State
+from takeback.journal.states import ABSENT, State, altered, trusted
 from takeback.tools.files.calls import OPEN_READ, Calls, Dir, Xattrs, disk_bytes
 from takeback.tools.files.held import close
 from takeback.tools.files.refusals import refuse
@@ -117,7 +117,7 @@ def measure(
                 found = _file(calls, d, name, keep=keep)
                 if found is not None and there.st_size > HASHED:
                     identity = _by_identity(calls, d, name, there)
-                    state = identity.state.model_copy(update={"content": found.state.content})
+                    state = altered(identity.state, content=found.state.content)
                     return Measured(state, there, found.data, identity.xattrs)
                 if found is not None:
                     return found
@@ -174,7 +174,8 @@ def _file(calls: Calls, d: Dir, name: bytes, *, keep: bool) -> Measured | None:
         close(fd)
     if not _unchanged(before, after):
         return None
-    state = State(digest=file_digest(after, xattrs, content), kind="file", content=content, size=after.st_size)
+    digest = file_digest(after, xattrs, content)
+    state = trusted(State, digest=digest, kind="file", content=content, size=after.st_size)
     return Measured(state, after, data, xattrs)
 
 

@@ -17,7 +17,7 @@ from blake3 import blake3
 from pydantic import JsonValue
 
 from takeback.checkpoints.objects import SMALL
-from takeback.journal.states import ABSENT, State
+from takeback.journal.states import ABSENT, State, trusted
 from takeback.tools.files.calls import OPEN_NEW, OPEN_READ, Dir, Xattrs
 from takeback.tools.files.capture import (
     content_image,
@@ -254,7 +254,8 @@ class Stager(Drafter):
             os.close(fd)
         digest = content_digest(content)
         if len(content) <= HASHED:
-            after = State(digest=file_digest(there, xattrs, digest), kind="file", content=digest, size=there.st_size)
+            whole = file_digest(there, xattrs, digest)
+            after = trusted(State, digest=whole, kind="file", content=digest, size=there.st_size)
         else:
             after = measure(calls, slot.folder, slot.name).state
         common = self._common(place, slot, before, draft)
