@@ -13,6 +13,8 @@ import pytest
 from takeback.server.cli.app import app
 from takeback.server.cli.codes import ExitCode
 from takeback.server.cli.serve import TAKEN
+from takeback.server.engine.policy_rules import When
+from takeback.server.policy_file import read_policy
 from takeback.server.settings import load
 from takeback.tools.database.sqlite.guard import KINDS
 
@@ -45,6 +47,22 @@ def test_the_configuration_on_the_page_is_accepted(tmp_path: Path):
     assert tomllib.loads(text)
     (tmp_path / "config.toml").write_text(text)
     assert load(tmp_path / "config.toml", environment={}).settings.limits.keep_days == 90
+
+
+def test_the_policy_on_the_page_is_accepted(tmp_path: Path):
+    [text] = blocks(ROOT / "docs" / "policy.md", "yaml")
+    (tmp_path / "policy.yaml").write_text(text)
+    assert [rule.then for rule in read_policy(tmp_path / "policy.yaml").rules] == ["deny", "ask", "ask", "allow"]
+
+
+def test_every_condition_of_a_rule_is_on_the_page_and_no_other():
+    named = [
+        name
+        for row in rows(ROOT / "docs" / "policy.md", "How a rule is read")
+        for name in re.findall(r"^`(\w+)`|, `(\w+)`", row[0])
+    ]
+    told = {one or other for one, other in named}
+    assert told - {"allow", "ask", "deny", "shadow"} == set(When.model_fields)
 
 
 def test_the_configuration_of_every_client_starts_the_server_with_options_it_has():

@@ -81,6 +81,19 @@ class ToolSettings(Section):
     settings: dict[str, dict[str, object]] = Field(default_factory=dict, description="Per family, its own settings.")
 
 
+class PolicySettings(Section):
+    """`[policy]`: which calls are allowed, asked about, refused."""
+
+    file: Path | None = Field(
+        default=None, description="The rules, as YAML (docs/policy.md); without, the default policy."
+    )
+
+    @field_validator("file")
+    @classmethod
+    def _absolute(cls, file: Path | None) -> Path | None:
+        return None if file is None else Path(os.path.abspath(file.expanduser()))
+
+
 class HttpSettings(Section):
     """`[http]`: `takeback serve --http`. Of tokens only the digests stand here, never the tokens."""
 
@@ -124,6 +137,7 @@ class Settings(BaseModel):
     limits: LimitSettings = LimitSettings()
     tools: ToolSettings = ToolSettings()
     http: HttpSettings = HttpSettings()
+    policy: PolicySettings = PolicySettings()
     databases: dict[str, DatabaseSettings] = Field(
         default_factory=dict, description="Per name, a database: its url, and how it is used ([databases.NAME])."
     )

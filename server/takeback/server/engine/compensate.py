@@ -38,6 +38,7 @@ async def compensate(core: Core, ledger: Ledger, index: int, step: PlanStep, act
             effects=action.effects,
             reversibility="compensable",
             reason="",
+            at=core.now(),
             compensation=True,
         )
     )

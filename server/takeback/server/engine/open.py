@@ -50,11 +50,25 @@ def workspace_name(settings: Settings) -> str:
     return os.pathsep.join(str(root) for root in settings.workspace.roots)
 
 
+def policy_of(settings: Settings) -> Policy:
+    """The policy of the configuration's file, or the default.
+
+    :raises SettingsError: the file cannot be used. A server without the rules that were meant for it does not start.
+    """
+    if settings.policy.file is None:
+        return DefaultPolicy()
+    from takeback.server.policy_file import read_policy  # most servers start without one
+
+    return read_policy(settings.policy.file)
+
+
 async def open_core(settings: Settings, *, policy: Policy | None = None) -> Opened:
     """Open journal, object store, families and locks below `settings.data`.
 
-    :raises JournalError, ObjectError, TargetError, DefinitionError, OSError: something cannot be opened; nothing stays open.
+    :raises JournalError, ObjectError, TargetError, DefinitionError, SettingsError, OSError: something cannot be opened; nothing
+        stays open.
     """
+    policy = policy or policy_of(settings)
     data = settings.data
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     ballast = Ballast(data / "ballast", settings.limits.ballast_bytes)
@@ -100,7 +114,7 @@ async def open_core(settings: Settings, *, policy: Policy | None = None) -> Open
         tools=registry.tools,
         locks=Locks(data / "locks" / "objects"),
         run_locks=Locks(data / "locks" / "runs"),
-        policy=policy or DefaultPolicy(),
+        policy=policy,
         ballast=ballast,
     )
     return Opened(core, journal, registry)

@@ -194,6 +194,7 @@ class Pipeline:
                 reversibility=prepared.reversibility,
                 reason=prepared.reason,
                 counts=prepared.counts,
+                at=self._core.now(),
             )
         )
 

@@ -1,4 +1,4 @@
-"""The policy port, and the fixed default policy.
+"""The policy port, and the default policy that holds where no rule of the policy file does (`policy_rules.py`).
 
 A policy judges the real effect of one call, after preparation and before the intent: what it would do, and how well that can
 be taken back. First match wins; every rule has an id that the journal records.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Literal, Protocol
 
 from takeback.journal.events import Caller, RunMode
@@ -33,6 +34,8 @@ class Judged:
     """How much it touches, where the effects do not tell one by one: rows, tables, … (`Prepared.counts`)."""
     held: bool = False
     """The act waits in the outbox for a while, in which it can be cancelled."""
+    at: datetime | None = None
+    """When; `None` if nobody knows."""
     compensation: bool = False
     """This is the taking back of an earlier act, not a new one."""
 

@@ -1,0 +1,202 @@
+"""Rules that people write: matched on the effect of a call, first match wins, the default policy where none matches.
+
+Pure: what a rule needs to know is in the call. A rule's conditions all have to hold. Those about objects (`systems`,
+`objects`, `verbs`) have to hold for one and the same effect: for any of them if the rule stands in the way, for all of them if
+it allows, so that nothing is allowed because something beside it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, time
+from fnmatch import fnmatchcase
+from typing import Annotated, Literal, Self
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+
+from takeback.journal.events import RunMode
+from takeback.journal.states import Effect, Reversibility
+from takeback.server.engine.policy import Decision, DefaultPolicy, Judged, Verdict
+
+Pattern = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+"""`*` stands for any characters, folders' `/` among them, `?` for one, `[…]` for one of these. Case counts."""
+Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+_DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+
+class _Part(BaseModel):
+    """Base of all parts of the file: unknown words are refused, because a rule that is not meant is no rule."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Hours(_Part):
+    """When a rule holds. From `from` to before `to`; over midnight if `to` is not later."""
+
+    days: tuple[Day, ...] = _DAYS
+    start: time = Field(default=time(0), alias="from")
+    end: time = Field(default=time(0), alias="to")
+    zone: str = "UTC"
+
+    @field_validator("zone")
+    @classmethod
+    def _known(cls, zone: str) -> str:
+        try:
+            ZoneInfo(zone)
+        except (KeyError, ValueError, OSError) as error:
+            raise ValueError(f"there is no time zone {zone!r}") from error
+        return zone
+
+    def hold(self, at: datetime) -> bool:
+        """Whether this moment is among them. The hours after midnight belong to the day on which they began."""
+        local = at.astimezone(ZoneInfo(self.zone))
+        now, today = local.time().replace(tzinfo=None), local.weekday()
+        if self.start < self.end:
+            return _DAYS[today] in self.days and self.start <= now < self.end
+        if now >= self.start:
+            return _DAYS[today] in self.days
+        return now < self.end and _DAYS[today - 1] in self.days
+
+
+class MoreThan(_Part):
+    """How much a call may touch before the rule holds. One that is passed is enough."""
+
+    objects: int | None = Field(default=None, ge=0)
+    rows: int | None = Field(default=None, ge=0)
+    recipients: int | None = Field(default=None, ge=0)
+    bytes: int | None = Field(default=None, ge=0)
+
+    def passed(self, call: Judged) -> bool:
+        """Whether the call touches more."""
+        there = sizes(call)
+        limits = {"objects": self.objects, "rows": self.rows, "recipients": self.recipients, "bytes": self.bytes}
+        return any(limit is not None and there[name] > limit for name, limit in limits.items())
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if self == MoreThan.model_construct(objects=None, rows=None, recipients=None, bytes=None):
+            raise ValueError("it names no limit")
+        return self
+
+
+class When(_Part):
+    """What a rule is about. Left out means: whatever it is."""
+
+    tools: tuple[Pattern, ...] = ()
+    systems: tuple[Pattern, ...] = ()
+    objects: tuple[Pattern, ...] = ()
+    verbs: tuple[Literal["created", "changed", "deleted"], ...] = ()
+    reversibility: tuple[Reversibility, ...] = ()
+    held: bool | None = None
+    known: bool | None = None
+    more_than: MoreThan | None = None
+    modes: tuple[RunMode, ...] = ()
+    scoped: bool | None = None
+    principals: tuple[Pattern, ...] = ()
+    clients: tuple[Pattern, ...] = ()
+    hours: Hours | None = None
+    compensation: bool = False
+    """Whether it is about the making up for an earlier act; rules about acts say nothing of that."""
+
+    def matches(self, call: Judged, *, all_effects: bool) -> bool:
+        """Whether all conditions hold.
+
+        :param all_effects: those about objects have to hold for each effect.
+        """
+        return (
+            call.compensation == self.compensation
+            and _named(call.tool, self.tools)
+            and (not self.reversibility or call.reversibility in self.reversibility)
+            and self.held in (None, call.held)
+            and self.known in (None, call.known)
+            and self.scoped in (None, bool(call.scope))
+            and (not self.modes or call.mode in self.modes)
+            and _named(call.caller.principal, self.principals)
+            and _named(call.caller.client, self.clients)
+            and (self.more_than is None or self.more_than.passed(call))
+            and (self.hours is None or (call.at is not None and self.hours.hold(call.at)))
+            and self._touches(call.effects, all_effects=all_effects)
+        )
+
+    def _touches(self, effects: Sequence[Effect], *, all_effects: bool) -> bool:
+        if not (self.systems or self.objects or self.verbs):
+            return True
+        met = [
+            _named(effect.system, self.systems)
+            and _named(effect.object, self.objects)
+            and (not self.verbs or effect.verb in self.verbs)
+            for effect in effects
+        ]
+        return bool(met) and (all(met) if all_effects else any(met))
+
+
+class Rule(_Part):
+    """One rule of the file."""
+
+    id: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+    """What the journal records."""
+    when: When = When()
+    then: Decision
+    reason: Annotated[str, StringConstraints(max_length=300)] = ""
+    """Told to whoever is refused or asked."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.id.startswith("default."):
+            raise ValueError(f"the id {self.id!r} is one of the default policy's; choose another")
+        if self.when.compensation and self.then not in ("allow", "deny"):
+            raise ValueError("a compensation is allowed or denied; what is denied waits for a person as an open item")
+        return self
+
+
+class PolicyFile(_Part):
+    """The whole file."""
+
+    version: Literal[1]
+    rules: tuple[Rule, ...] = ()
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        seen: set[str] = set()
+        for rule in self.rules:
+            if rule.id in seen:
+                raise ValueError(f"the id {rule.id!r} is given to two rules")
+            seen.add(rule.id)
+        return self
+
+
+class RulesPolicy:
+    """The rules in their order, then the default policy."""
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self.rules, self._otherwise = tuple(rules), DefaultPolicy()
+
+    def judge(self, call: Judged) -> Verdict:
+        """See `Policy`. A run in shadow mode stays without effect, whatever a rule allows."""
+        for rule in self.rules:
+            if rule.when.matches(call, all_effects=rule.then == "allow"):
+                if call.mode == "shadow" and not call.compensation and rule.then != "deny":
+                    break
+                return Verdict(rule.then, rule.id, rule.reason or (_why(call) if rule.then != "allow" else ""))
+        return self._otherwise.judge(call)
+
+
+def sizes(call: Judged) -> dict[str, int]:
+    """How much a call touches: objects, rows, recipients, bytes. What the tool counted goes before what its effects tell."""
+    counted = call.counts
+    rows = sum("row" in (effect.before.kind, effect.after.kind) for effect in call.effects)
+    return {
+        "objects": max(len(call.effects), counted.get("objects", 0)),
+        "rows": counted.get("rows", rows),
+        "recipients": counted.get("recipients", 0),
+        "bytes": sum(max(effect.before.size or 0, effect.after.size or 0) for effect in call.effects),
+    }
+
+
+def _why(call: Judged) -> str:
+    return call.reason or "a rule of the policy says so"
+
+
+def _named(name: str, patterns: Sequence[str]) -> bool:
+    return not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)

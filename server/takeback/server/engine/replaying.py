@@ -1,0 +1,65 @@
+"""Judging past calls again, by another policy: what a change of the rules would have meant.
+
+From the journal alone, so within what it holds: of a call that was refused it keeps no effects, and of counts only what the
+effects tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from takeback.journal.views import ActionView, RunView
+from takeback.server.engine.policy import Decision, Judged, Policy, Verdict
+
+_JUDGED = ("applied", "not_applied", "in_doubt", "intended", "shadowed")
+"""Statuses of calls that came as far as to be judged by their effects."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejudged:
+    """One past call."""
+
+    action: ActionView
+    then: Decision
+    """What was decided when it was made."""
+    now: Verdict
+
+    @property
+    def differs(self) -> bool:
+        """Whether the policy would decide otherwise."""
+        return self.then != self.now.decision
+
+
+def call_of(action: ActionView, run: RunView) -> Judged | None:
+    """The call as a policy sees it; `None` if the journal does not hold its effects."""
+    if action.status not in _JUDGED and not (action.status == "failed" and action.caller is not None):
+        return None
+    return Judged(
+        tool=action.tool,
+        known=True,
+        caller=action.caller or run.owner,
+        mode=run.mode,
+        scope=run.scope,
+        effects=action.effects,
+        reversibility=action.reversibility,
+        reason=action.reason,
+        at=action.at,
+    )
+
+
+def replay(policy: Policy, actions: Sequence[ActionView], runs: Mapping[str, RunView]) -> list[Rejudged]:
+    """Judge again whatever can be judged again, in the order given."""
+    found: list[Rejudged] = []
+    for action in actions:
+        run = runs.get(action.run_id)
+        call = None if run is None else call_of(action, run)
+        if call is not None:
+            found.append(Rejudged(action, _then(action), policy.judge(call)))
+    return found
+
+
+def _then(action: ActionView) -> Decision:
+    if action.status == "shadowed":
+        return "shadow"
+    return "ask" if action.approval_id is not None else "allow"
