@@ -41,7 +41,7 @@ histories: $(STAMP)
 	TAKEBACK_HISTORIES=$${TAKEBACK_HISTORIES:-2000} TAKEBACK_ENGINE_HISTORIES=$${TAKEBACK_ENGINE_HISTORIES:-500} \
 		$(BIN)/python -m pytest tests/tools/files_system/test_histories.py tests/server/engine/test_file_histories.py $(ARGS)
 
-# Random histories of SQL statements on real databases, taken back and compared cell by cell. Half an hour.
+# Random histories of SQL statements on real databases, taken back and compared cell by cell. Two hours.
 sql-histories: $(STAMP)
 	TAKEBACK_SQL_HISTORIES=$${TAKEBACK_SQL_HISTORIES:-3000} \
 		$(BIN)/python -m pytest tests/server/engine/test_sqlite_histories.py tests/server/engine/test_postgres_histories.py $(ARGS)

@@ -10,7 +10,17 @@ from takeback.journal.states import Effect, State
 from takeback.tools.contract import ToolError
 from takeback.tools.database import names, rows
 from takeback.tools.database.port import Bounds, Database, Description, Execution, Rows, Statement
-from takeback.tools.database.postgres import capture, clearing, describing, effects, images, inverse, looking, merging
+from takeback.tools.database.postgres import (
+    capture,
+    clearing,
+    describing,
+    effects,
+    images,
+    inverse,
+    looking,
+    merging,
+    trying,
+)
 from takeback.tools.database.postgres.connecting import Connections, fix
 from takeback.tools.database.postgres.driver import Connection, transient
 from takeback.tools.database.postgres.execution import PostgresExecution, patiently, settle, status
@@ -78,7 +88,7 @@ class PostgresDatabase(Database):
         watch = Watch(bounds.seconds)
 
         def work() -> tuple[capture.Opened, bool]:
-            opened = capture.run(self.connections, self.yard, statements, bounds, watch)
+            opened = trying.run(self.connections, self.yard, statements, bounds, watch)
             try:
                 return opened, inverse.silent(opened.connection)
             except BaseException:
