@@ -366,7 +366,9 @@ class OneLayerAtATime(Planner):
 class FollowsAnyMerge(Planner):
     """Takes our side where both changed the same key."""
 
-    def by_merge(self, node: Node, wanted: tuple[Effect, ...], present: tuple[State, ...]) -> PlanStep:
+    def by_merge(
+        self, node: Node, wanted: tuple[Effect, ...], present: tuple[State, ...], *, covered: bool
+    ) -> PlanStep:
         swaps = tuple(
             Effect(system=want.system, object=want.object, before=now, after=want.after)
             for want, now in zip(wanted, present, strict=True)

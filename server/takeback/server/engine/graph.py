@@ -198,6 +198,10 @@ class Left:
             for key in touch.above:
                 self._below.setdefault(key, {})[run] = id
 
+    def on(self, node: Node, touch: Touch) -> str | None:
+        """The later entry of the same run that changed the very same object, if there is one."""
+        return self._on.get(touch.key, {}).get(node.entry.run_id)
+
     def of_same_run(self, node: Node) -> tuple[str, ...]:
         """Later entries of the same run whose ground this one is, or whose doing took this one's ground away.
 

@@ -66,6 +66,10 @@ class Ledger:
         step = done.step
         # what changed nothing does not stand any more once somebody wanted it taken back
         settled = done.outcome in GOOD or (step.decision == "skip" and self._stands is False)
+        if step.covered and self._stands is False:
+            settled = (
+                False  # it stands again as soon as the later act is taken back, and then it has to be taken back too
+            )
         events: list[BaseEvent] = [
             RollbackStep(
                 run_id=step.run_id,

@@ -20,6 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Literal
 
 from takeback.journal.ids import ActionId, RunId
@@ -29,6 +30,9 @@ from takeback.server.engine.graph import Cover, Left, Node, Touch, World, nodes_
 Decision = Literal[
     "restore", "already_undone", "merge", "conflict", "compensate", "irreversible", "blocked", "skip", "in_doubt"
 ]
+
+
+COVERED = "a later act of the same run has undone it; if that is taken back, this has to be taken back after it"
 
 
 class Entry(Frozen):
@@ -114,6 +118,8 @@ class PlanStep(Frozen):
     """Entry ids because of which nothing is done here."""
     assumed: bool = False
     """Part of `before` could not be seen, because it only comes to be by earlier steps: the swap tells whether it is so."""
+    covered: bool = False
+    """Part of it is not there only because of a later act that stays: if that is taken back, this is there again."""
 
 
 class Plan(Frozen):
@@ -208,7 +214,7 @@ class Planner:
         over = self.obstacles.over(node)
         if over:
             return over, "what was done later on top of it stays"
-        same_run = self.left.of_same_run(node)
+        same_run = self.left.of_same_run(node) or self.on_what_moved(node)
         if same_run:
             return same_run, "a later act of the same run builds on it and is not being taken back"
         others = self.left.of_other_runs(node)
@@ -217,12 +223,21 @@ class Planner:
             return tuple(others[run] for run in sorted(others)), "another run has built on it since"
         return (), ""
 
+    def on_what_moved(self, node: Node) -> tuple[str, ...]:
+        """Later entries of the same run on what this one moved: their doing would be carried to where it came from."""
+        effects = [touch.effect for touch in node.touches]
+        gone = [effect.before for effect in effects if effect.after.absent and not effect.before.absent]
+        if not any(effect.after.same(before) for before in gone for effect in effects):
+            return ()
+        found = {self.left.on(node, touch): None for touch in node.touches}
+        return tuple(id for id in found if id is not None)
+
     def by_state(self, node: Node) -> PlanStep:
         """The three-way rule."""
         wanted: list[Effect] = []
         present: list[State] = []
         swaps: list[Effect] = []
-        drifted, assumed, unseen = False, False, ""
+        drifted, assumed, covered, unseen = False, False, False, ""
         for touch in reversed(node.touches):
             did = touch.effect
             want = trusted(Effect, system=did.system, object=did.object, before=did.after, after=did.before)
@@ -238,7 +253,7 @@ class Planner:
                 unseen = unseen or touch.effect.object
                 now = want.before
             elif now.same(want.after):
-                pass
+                covered = covered or self.left.on(node, touch) is not None
             elif self.as_left(touch, now):
                 # the same state, but the journal's own also knows where its image is kept
                 swaps.append(want if now.same(want.before) else altered(want, before=now))
@@ -254,17 +269,20 @@ class Planner:
         if unseen:
             return self.of(node, "conflict", f"{unseen} could not be looked at", three=(three[0], ()))
         if drifted:
-            return self.by_merge(node, *three)
+            return self.by_merge(node, *three, covered=covered)
         if not swaps:
-            return self.of(node, "already_undone", "it is as it was before already", three=three)
+            why = COVERED if covered else "it is as it was before already"
+            return self.of(node, "already_undone", why, three=three, covered=covered)
         self.world.apply(swaps, node)
-        return self.of(node, "restore", "", effects=tuple(swaps), three=three, assumed=assumed)
+        return self.of(node, "restore", "", effects=tuple(swaps), three=three, assumed=assumed, covered=covered)
 
     def as_left(self, touch: Touch, now: State) -> bool:
         """Whether the object is as the entry left it."""
         return now.same(touch.effect.after)
 
-    def by_merge(self, node: Node, wanted: tuple[Effect, ...], present: tuple[State, ...]) -> PlanStep:
+    def by_merge(
+        self, node: Node, wanted: tuple[Effect, ...], present: tuple[State, ...], *, covered: bool
+    ) -> PlanStep:
         """Somebody else changed an object: ask for the merge, or follow what it said."""
         entry, three = node.entry, (wanted, present)
         answer = self.merges.get(entry.id)
@@ -277,9 +295,11 @@ class Planner:
             return self.of(node, "conflict", why, three=three, proposal=answer.proposal)
         swaps = tuple(effect for effect in answer.effects if not effect.before.same(effect.after))
         if not swaps:
-            return self.of(node, "already_undone", answer.why or "nothing of it is left there", three=three)
+            covered = covered or any(map(partial(self.left.on, node), node.touches))
+            why = COVERED if covered else answer.why or "nothing of it is left there"
+            return self.of(node, "already_undone", why, three=three, covered=covered)
         self.world.apply(swaps, node)
-        return self.of(node, "merge", answer.why, effects=swaps, three=three)
+        return self.of(node, "merge", answer.why, effects=swaps, three=three, covered=covered)
 
     def answers(self, answer: MergeAnswer, present: tuple[State, ...]) -> bool:
         """Whether a merge was made with what will stand there, and not with something older."""
@@ -298,6 +318,7 @@ class Planner:
         proposal: State | None = None,
         blocked_by: tuple[str, ...] = (),
         assumed: bool = False,
+        covered: bool = False,
     ) -> PlanStep:
         """A step of the plan."""
         entry = node.entry
@@ -317,6 +338,7 @@ class Planner:
             after_steps=self.dependents.over(node),
             blocked_by=blocked_by,
             assumed=assumed,
+            covered=covered,
         )
 
 
