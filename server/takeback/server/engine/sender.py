@@ -203,10 +203,8 @@ class Sender:
     # -- the journal ----------------------------------------------------------------------------------------------------------
 
     async def _make_up(self, row: Row) -> None:
-        wanted, last = _EVENTS.get(row.status), None
-        async for moved in _moves(self._core, row):
-            last = moved
-        if last is None or last.type != wanted:
+        moves = await _moves(self._core, row)
+        if not moves or moves[-1].type != _EVENTS.get(row.status):
             await self._tell(row.id)
         else:
             await self._outbox.told(row.id, row.status)
@@ -282,12 +280,13 @@ async def settle(core: Core, id: str, *, sent: bool, by: str) -> bool:
     return True
 
 
-async def _moves(core: Core, row: Row) -> Any:
+async def _moves(core: Core, row: Row) -> list[MailMoved]:
     """What the journal has heard of a message, in order."""
-    after = 0
+    after, moves = 0, list[MailMoved]()
     while events := await core.journal.read(RunId(row.run_id), after=after):
         for recorded in events:
             event = recorded.event
             if isinstance(event, MailMoved) and event.message_id == row.id:
-                yield event
+                moves.append(event)
         after = events[-1].position
+    return moves
