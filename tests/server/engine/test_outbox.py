@@ -14,6 +14,7 @@ from tests.server.engine.bench import ALICE, BOB, Bench, OpenBench, settings_for
 
 from takeback.journal.events import MailMoved
 from takeback.journal.ids import RunId
+from takeback.journal.log import JournalBusy
 from takeback.journal.views import ActionView, OpenItem
 from takeback.server.engine.answers import EngineError
 from takeback.server.engine.engine import Engine
@@ -419,3 +420,41 @@ async def test_windows_are_bounded_by_the_settings(open_bench: OpenBench):
         assert answer.status == "failed"
         assert answer.error is not None
         assert answer.error.code == "refused"
+
+
+async def test_messages_are_forgotten_when_no_act_refers_to_them_any_more_and_what_waits_never_is(post: Post):
+    run = await post.bench.start()
+    gone = await post.hold(run)
+    await post.send()
+    late = await post.hold(run)
+    await post.send(120 + 3601)
+    states = await post.core.outbox.look([gone, late])
+    post.later(1)
+    await post.core.outbox.collect(states, older_than_ns=0)
+    assert [await post.status(gone), await post.status(late)] == ["SENT", "LATE"]
+    await post.core.outbox.collect([], older_than_ns=0)
+    assert await post.core.outbox.get(gone) is None
+    assert await post.status(late) == "LATE"
+    await post.engine.desk.send_now(ALICE, late)
+    await post.sender.round()
+    assert len(post.carrier.letters()) == 2  # its bytes were kept
+
+
+async def test_a_sender_waits_for_a_journal_that_is_busy_and_sends_then(post: Post, monkeypatch: pytest.MonkeyPatch):
+    run = await post.bench.start()
+    id = await post.hold(run, hold_seconds=5)
+    real, tries = post.core.journal.append, itertools.count()
+
+    async def busy(events: Any, **more: Any) -> Any:
+        if next(tries) < 2:
+            raise JournalBusy("somebody else is writing")
+        return await real(events, **more)
+
+    monkeypatch.setattr(post.core.journal, "append", busy)
+    monkeypatch.setattr("takeback.server.engine.sender.PATIENT_SECONDS", 0)
+    monkeypatch.setattr("takeback.server.engine.sender.POLL_SECONDS", 0)
+    await post.sender.round()
+    post.later(6)
+    await post.sender.run()
+    assert await post.status(id) == "SENT"
+    assert (await post.told(run))[-2:] == ["mail.sending", "mail.sent"]

@@ -23,18 +23,21 @@ import anyio
 
 from takeback.journal.events import BaseEvent, ConflictOpened, MailMoved
 from takeback.journal.ids import ActionId, RunId, new_conflict_id
-from takeback.journal.log import JournalError
+from takeback.journal.log import JournalBusy, JournalError, JournalFull
 from takeback.journal.views import ActionView, RunView
 from takeback.server.engine.core import Core
 from takeback.server.engine.corrections import close_items, corrected
 from takeback.server.engine.faults import fault
 from takeback.tools.outbox.port import SYSTEM, NotSent
 from takeback.tools.outbox.rows import Row, Status, when
+from takeback.tools.system import Unavailable
 
 log = logging.getLogger(__name__)
 
 POLL_SECONDS: Final = 0.5
 """How soon the sender sees what others wrote into the outbox."""
+PATIENT_SECONDS: Final = 10.0
+"""Pause while the outbox or the journal is out of reach."""
 DELIVER_SECONDS: Final = 300.0
 """After so long without an answer nobody knows whether a message went out."""
 LONGEST_PAUSE: Final = 900.0
@@ -80,14 +83,26 @@ class Sender:
     async def run(self) -> None:
         """Send until nothing is held any more, or it is told to stop.
 
-        :raises JournalError, Unavailable: nothing can be written down, so nothing is sent.
+        What is only out of reach for a moment is waited for.
+
+        :raises JournalError: nothing can be written down any more, so nothing is sent.
         """
-        await self.start()
+        started = False
         while True:
-            await self.round()
-            if self._stop.is_set() or not await self._outbox.waiting():
+            pause = POLL_SECONDS
+            try:
+                if not started:
+                    await self.start()
+                    started = True
+                await self.round()
+                if self._stop.is_set() or not await self._outbox.waiting():
+                    return
+            except (Unavailable, JournalBusy, JournalFull) as error:
+                log.warning("nothing can be sent now: %s", fault(error))
+                pause = PATIENT_SECONDS
+            if self._stop.is_set():
                 return
-            with anyio.move_on_after(POLL_SECONDS):
+            with anyio.move_on_after(pause):
                 await self._stop.wait()
 
     async def start(self) -> None:
