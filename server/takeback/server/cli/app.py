@@ -8,7 +8,18 @@ from typing import Annotated
 
 import typer
 
-from takeback.server.cli import acting, care, credentials, databases, install, looking, policy, settling, tooling
+from takeback.server.cli import (
+    acting,
+    care,
+    credentials,
+    databases,
+    install,
+    looking,
+    outbox,
+    policy,
+    settling,
+    tooling,
+)
 from takeback.server.cli.codes import ExitCode
 
 _HELP = "An MCP server whose tools can be undone, and what a person needs beside it: look, take back, resume, settle."
@@ -63,6 +74,7 @@ care.register(app)
 credentials.register(app)
 databases.register(app)
 policy.register(app)
+outbox.register(app)
 tooling.register(app)
 install.register(app)
 
