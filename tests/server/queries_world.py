@@ -41,6 +41,8 @@ from takeback.server.engine.locks import Locks
 from takeback.server.engine.policy import DefaultPolicy
 from takeback.server.settings import Settings
 from takeback.tools.memory_system import MemorySystem
+from takeback.tools.outbox.settings import OutboxSettings
+from takeback.tools.outbox.system import OutboxSystem
 
 ME = Caller(principal="anna", client="test")
 SOMEBODY = Caller(principal="bert", client="test")
@@ -164,6 +166,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         journal=journal,
         objects=objects,
         systems={"memory": system},
+        outbox=OutboxSystem(tmp_path, objects, OutboxSettings()),
         tools={},
         locks=Locks(tmp_path / "locks"),
         run_locks=Locks(tmp_path / "locks" / "runs"),

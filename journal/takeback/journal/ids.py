@@ -50,3 +50,8 @@ def new_approval_id() -> ApprovalId:
 def new_conflict_id() -> ConflictId:
     """A fresh id of an open item (conflict, dead letter, doubt)."""
     return ConflictId(f"cfl_{_token()}")
+
+
+def new_message_id() -> str:
+    """A fresh id of a message in the outbox (not its Message-ID)."""
+    return f"msg_{_token()}"

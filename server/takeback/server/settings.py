@@ -21,6 +21,7 @@ from pydantic.fields import FieldInfo
 from takeback.tools.calendar.settings import CalendarSettings
 from takeback.tools.calendar.settings import check_names as check_calendar_names
 from takeback.tools.database.settings import DatabaseSettings, check_names
+from takeback.tools.outbox.settings import OutboxSettings
 
 APP = "takeback"
 PREFIX = "TAKEBACK_"
@@ -115,6 +116,10 @@ class HttpSettings(Section):
         return tokens
 
 
+class OutboxSection(Section, OutboxSettings):
+    """`[outbox]`: how long messages wait before they leave the machine."""
+
+
 class Settings(BaseModel):
     """Everything that can be set. `Settings.load` reads it."""
 
@@ -124,6 +129,7 @@ class Settings(BaseModel):
     limits: LimitSettings = LimitSettings()
     tools: ToolSettings = ToolSettings()
     http: HttpSettings = HttpSettings()
+    outbox: OutboxSection = OutboxSection()
     databases: dict[str, DatabaseSettings] = Field(
         default_factory=dict, description="Per name, a database: its url, and how it is used ([databases.NAME])."
     )

@@ -20,6 +20,8 @@ from takeback.journal.memory import MemoryJournal
 from takeback.tools.contract import CallContext, Committed, Prepared, ReadTool, ReversibleTool, ToolError
 from takeback.tools.files import FilesFamily
 from takeback.tools.files.system import FileSystem
+from takeback.tools.outbox.settings import OutboxSettings
+from takeback.tools.outbox.system import OutboxSystem
 from takeback.tools.registry import Limits, NoSettings, Services
 from takeback.tools.system import Swapped
 
@@ -137,6 +139,7 @@ async def bench(tmp_path: Path, portable: bool) -> AsyncIterator[Bench]:
             data=tmp_path / "data",
             objects=objects,
             roots=(root,),
+            outbox=OutboxSystem(tmp_path / "data", objects, OutboxSettings()),
             settings=NoSettings(),
             limits=Limits(object_bytes=64 * MIB, trash_bytes=1024 * MIB, read_bytes=READ_BYTES),
             portable_files=portable,

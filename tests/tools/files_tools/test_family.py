@@ -12,6 +12,8 @@ from takeback.checkpoints.store import FileObjectStore
 from takeback.journal.memory import MemoryJournal
 from takeback.tools.contract import ReadTool
 from takeback.tools.files import FilesFamily
+from takeback.tools.outbox.settings import OutboxSettings
+from takeback.tools.outbox.system import OutboxSystem
 from takeback.tools.registry import Limits, NoSettings, Registry, Services
 from takeback.tools.system import Refused
 
@@ -73,6 +75,7 @@ async def test_roots_that_lie_in_the_data_directory_or_contain_it_are_refused(tm
         data=tmp_path / "data",
         objects=objects,
         roots=(tmp_path,),
+        outbox=OutboxSystem(tmp_path / "data", objects, OutboxSettings()),
         settings=NoSettings(),
         limits=Limits(object_bytes=1, trash_bytes=1, read_bytes=1),
         portable_files=False,
@@ -95,6 +98,7 @@ async def test_paths_answered_from_several_roots_lead_back_to_the_same_file(tmp_
             data=tmp_path / "data",
             objects=objects,
             roots=(tmp_path / "first", tmp_path / "second"),
+            outbox=OutboxSystem(tmp_path / "data", objects, OutboxSettings()),
             settings=NoSettings(),
             limits=Limits(object_bytes=1000, trash_bytes=1000, read_bytes=1000),
             portable_files=False,

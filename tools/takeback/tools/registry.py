@@ -23,6 +23,8 @@ from takeback.tools.calendar.settings import CalendarSettings
 from takeback.tools.contract import AnyTool
 from takeback.tools.database.settings import DatabaseSettings
 from takeback.tools.definition import DefinitionError, check_family_name, check_tool
+from takeback.tools.outbox.port import SYSTEM as OUTBOX
+from takeback.tools.outbox.port import Carrier, Outbox
 from takeback.tools.system import TargetSystem
 
 GROUP = "takeback.tools"
@@ -55,6 +57,8 @@ class Services:
     objects: ObjectStore
     roots: tuple[Path, ...]
     """The workspace: folders that tools may touch, absolute."""
+    outbox: Outbox
+    """Where messages wait before they leave the machine."""
     settings: BaseModel
     """An instance of the family's `settings`, from `[tools.settings.NAME]`."""
     limits: Limits
@@ -81,6 +85,8 @@ class Family(ABC):
     systems: Sequence[TargetSystem] = ()
     tools: Sequence[AnyTool] = ()
     """In the order in which they are listed."""
+    carriers: Sequence[Carrier] = ()
+    """Who brings out what the tools put into the outbox."""
 
     @classmethod
     @abstractmethod
@@ -118,6 +124,7 @@ class Registry:
     systems: Mapping[str, TargetSystem]
     tools: Mapping[str, AnyTool]
     """By name, in a fixed order: families in theirs, then the tools of each in theirs."""
+    carriers: Mapping[str, Carrier]
 
     def __init__(self, families: Sequence[Family]) -> None:
         """
@@ -125,6 +132,7 @@ class Registry:
         """
         systems: dict[str, TargetSystem] = {}
         tools: dict[str, AnyTool] = {}
+        carriers: dict[str, Carrier] = {}
         owners: dict[str, str] = {}
         for family in families:
             check_family_name(type(family), family.name)
@@ -140,12 +148,18 @@ class Registry:
                         f"A system of the family {family.name!r} has no usable name.",
                         advice='Give the instance a `name`, such as "crm"; it stands in every effect, without colons.',
                     )
-                if system.name in systems:
+                if system.name in systems or system.name == OUTBOX:
                     raise DefinitionError(
                         f"Two target systems are called {system.name!r}.",
                         advice="Names of systems are unique; rename one.",
                     )
                 systems[system.name] = system
+            for carrier in family.carriers:
+                if carrier.name in carriers:
+                    raise DefinitionError(
+                        f"Two carriers are called {carrier.name!r}.", advice="Names of carriers are unique; rename one."
+                    )
+                carriers[carrier.name] = carrier
             for tool in family.tools:
                 check_tool(tool)
                 if tool.name in tools:
@@ -158,6 +172,7 @@ class Registry:
                 tools[tool.name] = tool
         self.families = tuple(families)
         self.systems, self.tools = MappingProxyType(systems), MappingProxyType(tools)
+        self.carriers = MappingProxyType(carriers)
 
     @classmethod
     async def open(

@@ -27,6 +27,7 @@ from takeback.journal.states import Compensation, Effect
 from takeback.journal.views import ActionView, RunView
 from takeback.server.engine.answers import CallAnswer, ErrorInfo, FailureReport, UndoInfo
 from takeback.server.engine.core import Core, rfc3339
+from takeback.server.engine.outgoing import belong, moved, release_of
 from takeback.server.engine.policy import Verdict
 from takeback.server.engine.report import failure_report, shown
 from takeback.server.engine.seen import Seen
@@ -155,18 +156,29 @@ class Actor:
                 warnings=tuple(warnings),
             )
         )
+        release_at = release_of(committed.effects)
+        if release_at is not None:
+            await belong(
+                core,
+                committed.effects,
+                run_id=work.run.run_id,
+                action_id=work.action_id,
+                owner=work.call.caller.principal,
+            )
+            events += moved(committed.effects, run_id=work.run.run_id, action_id=work.action_id, at=core.now())
         try:
             recorded = await core.journal.append(events)
         except JournalError as error:
             return self._undurable(work, error, "The change was made, but its outcome could not be written down.")
         self._seen.note_effects(work.call.caller, committed.effects)
         return CallAnswer(
-            status="applied",
+            status="applied" if release_at is None else "held",
+            release_at=release_at,
             run_id=work.run.id,
             action_id=work.action_id,
             checkpoint_id=checkpoint_id,
             reversibility=prepared.reversibility,
-            undo=UndoInfo(how=prepared.how, until=self._until(prepared))
+            undo=UndoInfo(how=prepared.how, until=release_at or self._until(prepared))
             if prepared.reversibility != "irreversible"
             else None,
             summary=committed.summary,
@@ -216,8 +228,9 @@ class Actor:
             return self._undurable(work, broken, NOBODY_KNOWS)
         status = action.status if action is not None else "in_doubt"
         if action is not None and status == "applied":
+            status = "applied" if release_of(action.effects) is None else "held"
             return replayed(
-                action, [*work.warnings, "The act broke off on the way, but it took effect."], status="applied"
+                action, [*work.warnings, "The act broke off on the way, but it took effect."], status=status
             )
         applied_not = status == "not_applied"
         failure = ErrorInfo(

@@ -34,6 +34,7 @@ from takeback.server.engine.answers import EngineError, RollbackAnswer, StepAnsw
 from takeback.server.engine.core import Core
 from takeback.server.engine.faults import unwritten
 from takeback.server.engine.locks import LockTimeout
+from takeback.server.engine.outgoing import moved
 from takeback.server.engine.queries import open_item_answer
 from takeback.server.engine.report import shown
 from takeback.server.engine.seen import Seen
@@ -279,6 +280,7 @@ class Conflicts:
         await self.core.record(
             [
                 self._step(item, rollback_id, "concluded", swapped.effects, outcome, why, stands),
+                *moved(swapped.effects, run_id=item.run_id, action_id=item.action_id, at=self.core.now()),
                 *self._finished(caller, item, rollback_id, choice, why),
             ]
         )

@@ -22,6 +22,7 @@ from takeback.server.engine.locks import Locks
 from takeback.server.engine.policy import Policy
 from takeback.server.settings import Settings
 from takeback.tools.contract import AnyTool
+from takeback.tools.outbox.system import OutboxSystem
 from takeback.tools.system import TargetError, TargetSystem
 
 
@@ -61,6 +62,8 @@ class Core:
     journal: Journal
     objects: ObjectStore
     systems: Mapping[str, TargetSystem]
+    outbox: OutboxSystem
+    """One of the systems."""
     tools: Mapping[str, AnyTool]
     """By name, in the order in which they are listed."""
     locks: Locks

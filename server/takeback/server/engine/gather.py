@@ -14,6 +14,7 @@ from takeback.journal.views import ActionView, RollbackView, StepView
 from takeback.server.engine.answers import EngineError
 from takeback.server.engine.core import Core
 from takeback.server.engine.faults import advice_of, fault
+from takeback.server.engine.outgoing import holding
 from takeback.server.engine.plan import (
     Entry,
     Goal,
@@ -37,6 +38,8 @@ class Chosen:
 
 def entry_of_action(action: ActionView) -> Entry:
     """An action as the planner sees it."""
+    # while it waits, a message is swapped out of the outbox like anything else; that it has gone is found by looking
+    swapped = action.reversibility == "compensable" and holding(action.effects)
     return Entry(
         id=action.id,
         action_id=ActionId(action.id),
@@ -44,7 +47,7 @@ def entry_of_action(action: ActionView) -> Entry:
         position=action.position,
         tool=action.tool,
         effects=action.effects,
-        reversibility=action.reversibility,
+        reversibility="reversible" if swapped else action.reversibility,
         reason=action.reason,
         in_doubt=action.status in ("in_doubt", "intended"),
     )

@@ -9,7 +9,9 @@ from takeback.journal.ids import ConflictId, RollbackId
 from takeback.journal.states import Effect, State
 from takeback.journal.views import ActionView, OpenItem
 from takeback.server.engine.core import Core
+from takeback.server.engine.corrections import too_late
 from takeback.server.engine.outcome import GOOD, Done, left_open
+from takeback.server.engine.outgoing import moved
 from takeback.server.engine.plan import Plan, PlanStep
 from takeback.server.engine.shield import shielded
 
@@ -52,6 +54,8 @@ class Ledger:
 
     async def conclude(self, index: int, done: Done) -> Done:
         """Write down what became of a step; it is durable on return."""
+        if self._stands is False:
+            done = await too_late(self._core, done)
         await self.conclude_all([(index, done)])
         return done
 
@@ -82,6 +86,7 @@ class Ledger:
         ]
         if done.open_item is not None:
             events.append(done.open_item)
+        events += moved(done.effects, run_id=step.run_id, action_id=step.action_id, at=self._core.now())
         if done.outcome == "compensated":
             events[:0] = await self._out_of_doubt(step)
         return events + await self._superseded(step, done)

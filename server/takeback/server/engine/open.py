@@ -16,6 +16,7 @@ from takeback.server.engine.core import Core
 from takeback.server.engine.locks import Locks
 from takeback.server.engine.policy import DefaultPolicy, Policy
 from takeback.server.settings import APP, Settings
+from takeback.tools.outbox.system import OutboxSystem
 from takeback.tools.registry import Family, Limits, Registry, Services, read_settings
 
 
@@ -26,12 +27,14 @@ class Opened:
     core: Core
     journal: Journal
     registry: Registry
+    outbox: OutboxSystem
 
     async def close(self) -> None:
         """Let go, the last opened first."""
         try:
             await self.registry.close()
         finally:
+            self.outbox.close()
             await self.journal.close()
 
 
@@ -62,6 +65,7 @@ async def open_core(settings: Settings, *, policy: Policy | None = None) -> Open
     journal = await SqliteJournal.open(
         data / "journal.db", key_file=key_file(settings), anchor_file=anchor_file(settings)
     )
+    outbox: OutboxSystem | None = None
     try:
         limits = settings.limits
         objects = await FileObjectStore.open(
@@ -72,11 +76,14 @@ async def open_core(settings: Settings, *, policy: Policy | None = None) -> Open
             ballast_bytes=limits.ballast_bytes,
         )
 
+        outbox = OutboxSystem(data, objects, settings.outbox)
+
         def services(family: type[Family]) -> Services:
             return Services(
                 data=data,
                 objects=objects,
                 roots=settings.workspace.roots,
+                outbox=outbox,
                 settings=read_settings(family, settings.tools.settings.get(family.name, {})),
                 limits=Limits(
                     object_bytes=limits.object_bytes, trash_bytes=limits.trash_bytes, read_bytes=limits.read_bytes
@@ -90,17 +97,21 @@ async def open_core(settings: Settings, *, policy: Policy | None = None) -> Open
             services, modules=settings.tools.modules, plugins=settings.tools.plugins, off=settings.tools.off
         )
     except BaseException:
+        if outbox is not None:
+            outbox.close()
         await journal.close()
         raise
+    outbox.carriers = registry.carriers
     core = Core(
         settings=settings,
         journal=journal,
         objects=objects,
-        systems=registry.systems,
+        systems={**registry.systems, outbox.name: outbox},
+        outbox=outbox,
         tools=registry.tools,
         locks=Locks(data / "locks" / "objects"),
         run_locks=Locks(data / "locks" / "runs"),
         policy=policy or DefaultPolicy(),
         ballast=ballast,
     )
-    return Opened(core, journal, registry)
+    return Opened(core, journal, registry, outbox)

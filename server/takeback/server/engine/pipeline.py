@@ -15,7 +15,7 @@ from takeback.journal.events import ActionDenied, ActionFailed, ActionShadowed
 from takeback.journal.ids import ActionId, ApprovalId, RunId, new_action_id
 from takeback.journal.log import JournalError, ViewKey
 from takeback.journal.states import Effect
-from takeback.server.engine import approvals, keys, runs
+from takeback.server.engine import approvals, keys, outgoing, runs
 from takeback.server.engine.acting import Actor, report_of
 from takeback.server.engine.answers import CallAnswer, EngineError, ErrorInfo, UndoInfo
 from takeback.server.engine.calls import Call
@@ -140,6 +140,7 @@ class Pipeline:
                 "Nothing has changed; try less at once.",
             ) from error
         async with prepared:
+            outgoing.said_as_it_is(prepared)
             self._check_stale(work, prepared)
             verdict = self._judge(work, prepared)
             if work.call.dry_run or verdict.decision == "shadow":
@@ -194,6 +195,7 @@ class Pipeline:
                 reversibility=prepared.reversibility,
                 reason=prepared.reason,
                 counts=prepared.counts,
+                held=outgoing.has_window(prepared.effects),
             )
         )
 

@@ -21,6 +21,7 @@ from takeback.journal.views import ActionView, OpenItem
 from takeback.server.engine.core import Core
 from takeback.server.engine.faults import fault
 from takeback.server.engine.locks import LockTimeout
+from takeback.server.engine.outgoing import belong, moved
 from takeback.server.engine.plan import object_key
 from takeback.tools import adapt
 from takeback.tools.contract import MemoTool, Unknown
@@ -96,6 +97,10 @@ async def settle_held(core: Core, action_id: ActionId, *, by: str) -> ActionView
                     returned=returned,
                 )
             )
+            if finding == "applied":
+                owner = (action.caller or core.nobody).principal
+                await belong(core, effects, run_id=action.run_id, action_id=action.id, owner=owner)
+                events += moved(effects, run_id=action.run_id, action_id=action_id, at=core.now())
             events.extend(
                 ConflictResolved(
                     run_id=item.run_id,

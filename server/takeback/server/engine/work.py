@@ -16,6 +16,7 @@ from takeback.journal.redaction import redact
 from takeback.journal.views import ActionView, RunView
 from takeback.server.engine.answers import CallAnswer, EngineError
 from takeback.server.engine.calls import Call
+from takeback.server.engine.outgoing import release_of
 from takeback.server.engine.plan import object_key
 from takeback.server.engine.report import shown
 from takeback.tools.contract import AnyTool, CallContext, Target
@@ -128,6 +129,7 @@ def replayed(action: ActionView, warnings: list[str], *, status: str = "replayed
             "summary": action.summary,
             "result": dict(action.answer) or None,
             "digest": action.digest,
+            "release_at": release_of(action.effects) if action.stands else None,
             "warnings": [*warnings, *action.warnings],
         }
     )

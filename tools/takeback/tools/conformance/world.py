@@ -16,6 +16,8 @@ from takeback.checkpoints.objects import SMALL, ObjectMissing, ObjectStore, Usag
 from takeback.journal.events import Caller
 from takeback.journal.ids import new_action_id, new_run_id
 from takeback.tools.contract import CallContext
+from takeback.tools.outbox.settings import OutboxSettings
+from takeback.tools.outbox.system import OutboxSystem
 from takeback.tools.registry import Limits, NoSettings, Services
 
 BLOCK = 4 * 1024 * 1024
@@ -130,10 +132,12 @@ def call_context(objects: ObjectStore) -> CallContext:
 
 def kit_services(folder: Path, settings: BaseModel | None = None) -> Services:
     """What a tool or family is opened with, on a folder of the test's own."""
+    objects = KitObjects()
     return Services(
         data=folder / "data",
-        objects=KitObjects(),
+        objects=objects,
         roots=(folder,),
+        outbox=OutboxSystem(folder / "data", objects, OutboxSettings()),
         settings=settings or NoSettings(),
         limits=Limits(object_bytes=64 * BLOCK, trash_bytes=64 * BLOCK, read_bytes=2 * BLOCK),
         portable_files=False,

@@ -10,11 +10,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
 from takeback.checkpoints.objects import ObjectStore
 from takeback.journal.states import Effect, Frozen
+
+if TYPE_CHECKING:
+    from takeback.tools.outbox.rows import Row
 
 SYSTEM = "outbox"
 """Name of the target system; object ids are the ids of messages."""
@@ -72,14 +76,41 @@ class Carrier(ABC):
         """Did it go out? Looks at the other side (the Sent folder); `None` if nobody can say."""
         return None
 
+    async def correction(
+        self, message: Outgoing, content: bytes, *, sent_at: str, reference: str
+    ) -> tuple[Outgoing, bytes] | None:
+        """What makes up for a message that went out: a fixed template, filled from the message's own header fields. It waits
+        for a person's consent. `None`: there is no such thing.
+
+        :param sent_at: RFC 3339.
+        :param reference: for the header of the correction: unique, and the same whenever it is made again.
+        """
+        from takeback.tools.outbox.correcting import mail_correction
+
+        return mail_correction(message, content, sent_at=sent_at, reference=reference)
+
 
 class Outbox(ABC):
     """What tools see of the outbox (`Services.outbox`)."""
+
+    hold_seconds: float
+    """How long a message is to be held if the caller does not say (`[outbox] hold_seconds`)."""
+
+    @abstractmethod
+    async def rows(self, owner: str, *, everything: bool = False) -> Sequence[Row]:
+        """The messages of a principal that wait, are being sent, or of which nobody knows; due first in front.
+
+        :param owner: the principal (`CallContext.caller.principal`).
+        :param everything: also those that went out or were cancelled.
+        """
 
     @abstractmethod
     async def hold(self, messages: Sequence[tuple[Outgoing, float]], objects: ObjectStore) -> Sequence[Effect]:
         """Prepare holding each message for so many seconds: effects `absent → held` for `Prepared.effects`, to be made by
         `swap` of the system. The window begins with the swap. Nothing is visible before it.
+
+        The contents are in the store by the time of the swap: put there before, or travelling with the intent
+        (`Prepared.blobs`). An act that holds messages is at best compensable, and the engine says so.
 
         :raises Refused: a window is longer or shorter than the settings allow.
         """

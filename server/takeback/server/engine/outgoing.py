@@ -1,0 +1,72 @@
+"""What the engine says of messages that an act holds: whose they are, when they go out, and what the journal hears of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Final
+
+from takeback.journal.events import BaseEvent, MailMoved
+from takeback.journal.ids import ActionId, RunId
+from takeback.journal.states import Effect
+from takeback.server.engine.core import Core
+from takeback.tools.contract import Prepared
+from takeback.tools.outbox.port import SYSTEM
+
+REASON: Final = "Once a message has gone out, it can only be corrected by another one."
+HOW: Final = "Cancel the message before it goes out; afterwards a correction is proposed to a person."
+
+
+def holding(effects: Iterable[Effect]) -> list[Effect]:
+    """The effects that hold a message."""
+    return [
+        effect for effect in effects if effect.system == SYSTEM and effect.before.absent and effect.after.kind == "held"
+    ]
+
+
+def said_as_it_is(prepared: Prepared) -> None:
+    """Whoever holds messages is at best compensable, whatever its tool says."""
+    if prepared.reversibility == "reversible" and holding(prepared.effects):
+        prepared.reversibility, prepared.reason, prepared.how = "compensable", prepared.reason or REASON, HOW
+
+
+def has_window(effects: Iterable[Effect]) -> bool:
+    """Whether every message waits for a while, in which it can be cancelled. False if there is none."""
+    windows = [effect.after.ref.get("window") for effect in holding(effects)]
+    return bool(windows) and all(isinstance(window, float | int) and window > 0 for window in windows)
+
+
+def release_of(effects: Iterable[Effect]) -> str | None:
+    """When the first of the messages goes out; `None` if there is none."""
+    times = [effect.after.ref.get("release_at") for effect in holding(effects)]
+    return min((time for time in times if isinstance(time, str)), default=None)
+
+
+def moved(effects: Iterable[Effect], *, run_id: RunId, action_id: ActionId, at: datetime) -> list[BaseEvent]:
+    """What the journal hears when these effects came about."""
+    events: list[BaseEvent] = []
+    for effect in effects:
+        if effect.system != SYSTEM or effect.before.same(effect.after):
+            continue
+        held = effect.after.kind == "held"
+        if not held and not effect.after.absent:
+            continue
+        release = release_of([effect])
+        events.append(
+            MailMoved(
+                type="mail.held" if held else "mail.cancelled",
+                run_id=run_id,
+                at=at,
+                action_id=action_id,
+                message_id=effect.object,
+                release_at=datetime.fromisoformat(release) if release else None,
+            )
+        )
+    return events
+
+
+async def belong(core: Core, effects: Sequence[Effect], *, run_id: str, action_id: str, owner: str) -> None:
+    """Tell the outbox whose messages these are: before that they do not go out."""
+    if held := holding(effects):
+        ids = [effect.object for effect in held]
+        await core.outbox.belongs(ids, run_id=run_id, action_id=action_id, owner=owner)

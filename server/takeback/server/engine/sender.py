@@ -1,0 +1,281 @@
+"""The sender: brings messages out when their time has come, each at most once. One process at a time, by a lock.
+
+The order of steps is what the promises rest on; the process may die between any two of them:
+
+1. `HELD → SENDING` by compare-and-set, durable. From here on a rollback cannot cancel it.
+2. `mail.sending` in the journal, then noted in the row (`told`). A row that is SENDING without that note has never been begun.
+3. The carrier delivers.
+4. `SENDING → SENT | UNKNOWN | HELD` (to be tried again) `| DEAD`, durable; then the journal, then the note.
+
+What is found SENDING at a start, and had been begun, is asked for at the other side, else UNKNOWN: never sent again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import anyio
+
+from takeback.journal.events import BaseEvent, ConflictOpened, MailMoved
+from takeback.journal.ids import ActionId, RunId, new_conflict_id
+from takeback.journal.log import JournalError
+from takeback.journal.views import ActionView, RunView
+from takeback.server.engine.core import Core
+from takeback.server.engine.corrections import corrected
+from takeback.server.engine.faults import fault
+from takeback.tools.outbox.port import SYSTEM, NotSent
+from takeback.tools.outbox.rows import Row, Status, when
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS: Final = 0.5
+"""How soon the sender sees what others wrote into the outbox."""
+DELIVER_SECONDS: Final = 300.0
+"""After so long without an answer nobody knows whether a message went out."""
+LONGEST_PAUSE: Final = 900.0
+_FROZEN: Final = ("sealed", "contained", "quarantined")
+_EVENTS: Final[dict[Status, str]] = {
+    "HELD": "mail.held",
+    "SENDING": "mail.sending",
+    "SENT": "mail.sent",
+    "UNKNOWN": "mail.unknown",
+    "CANCELLED": "mail.cancelled",
+    "LATE": "mail.late",
+    "DEAD": "mail.late",
+}
+
+
+def boot_clock() -> float:
+    """Seconds that nobody sets, and that go on while the machine sleeps (where the system has such a clock)."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
+
+
+def _nothing(step: str) -> None:
+    """The usual `on_step`."""
+
+
+class Sender:
+    """Sends for one data directory. The caller holds the sender's lock."""
+
+    def __init__(self, core: Core, *, steady: Callable[[], float] = boot_clock) -> None:
+        """:param steady: a clock that nobody sets. A message goes out when both clocks say so."""
+        self._core, self._outbox, self._steady = core, core.outbox, steady
+        self._due: dict[str, tuple[float, float]] = {}
+        """By message: its `release_at`, and the time on the steady clock before which it does not go out."""
+        self.on_step: Callable[[str], object] = _nothing
+        """Called between two steps, so that a test can die there."""
+
+    async def run(self, sleep: Callable[[float], Awaitable[Any]] = anyio.sleep) -> None:
+        """Send until nothing is held any more.
+
+        :raises JournalError, Unavailable: nothing can be written down, so nothing is sent.
+        """
+        await self.start()
+        while True:
+            await self.round()
+            if not await self._outbox.waiting():
+                return
+            await sleep(POLL_SECONDS)
+
+    async def start(self) -> None:
+        """Settle what a sender left that died, and make up the events that it did not come to write."""
+        for row in await self._rows("SENDING"):
+            if row.told != "SENDING":
+                await self._outbox.move(row.id, "HELD", only=("SENDING",), told="", detail="")
+            else:
+                await self._ask(row, "the sender was stopped while it was at it")
+        for row in await self._rows("UNKNOWN"):
+            if row.told == "UNKNOWN":
+                await self._ask(row, row.detail)
+        for row in await self._outbox.rows(None, everything=True):
+            if row.told != row.status:
+                await self._make_up(row)
+
+    async def round(self) -> int:
+        """Send what is due now; how many messages were tried."""
+        tried = 0
+        for row in await self._rows("HELD"):
+            late = self._core.settings.outbox.late_seconds
+            if self._outbox.now() > row.release_at + late:
+                why = f"it was due at {row.release_time} and could not be sent then"
+                if await self._outbox.stop(row.id, why):
+                    await self._tell(row.id)
+            elif self._is_due(row) and await self._may_leave(row):
+                tried += 1
+                await self._send(row)
+        return tried
+
+    def _is_due(self, row: Row) -> bool:
+        left = row.release_at - self._outbox.now()
+        release_at, not_before = self._due.get(row.id, (None, 0.0))
+        if release_at != row.release_at:
+            not_before = self._steady() + max(left, 0.0)
+            self._due[row.id] = (row.release_at, not_before)
+        # the wall clock may be set forward while a message waits: that must not take from a person's time to think
+        return left <= 0 and self._steady() >= not_before
+
+    async def _may_leave(self, row: Row) -> bool:
+        """Whether its act is concluded and stands, and its run is not held by anybody."""
+        action = await self._core.journal.get(ActionView, row.action_id) if row.action_id else None
+        run = await self._core.journal.get(RunView, RunId(row.run_id)) if row.run_id else None
+        if action is None or run is None or run.status in _FROZEN or action.status != "applied":
+            return False
+        return action.stands or bool(row.corrects)
+
+    async def _send(self, row: Row) -> None:
+        self.on_step("due")
+        if not await self._outbox.move(row.id, "SENDING", only=("HELD",)):
+            return  # cancelled, and that was first
+        self.on_step("claimed")
+        try:
+            # a rollback may have sealed the run, or a person contained it, before the message was claimed
+            if not await self._may_leave(row):
+                await self._outbox.move(row.id, "HELD", only=("SENDING",))
+                return
+            await self._tell(row.id)
+        except JournalError:
+            await self._outbox.move(row.id, "HELD", only=("SENDING",), told="")
+            raise
+        self.on_step("told")
+        status, detail = await self._deliver(row)
+        self.on_step("delivered")
+        settings = self._core.settings.outbox
+        if status == "HELD":
+            pause = min(settings.retry_seconds * 2**row.attempts, LONGEST_PAUSE)
+            if row.attempts + 1 >= settings.attempts:
+                status = "DEAD"
+            values: dict[str, Any] = {"attempts": row.attempts + 1, "release_at": self._outbox.now() + pause}
+            await self._outbox.move(row.id, status, only=("SENDING",), told="", detail=detail, **values)
+        else:
+            await self._outbox.move(row.id, status, only=("SENDING",), detail=detail)
+        self.on_step("noted")
+        await self._tell(row.id)
+        self.on_step("journaled")
+
+    async def _deliver(self, row: Row) -> tuple[Status, str]:
+        carrier = self._outbox.carriers.get(row.message.carrier)
+        content = await self._outbox.store.read(lambda rows: rows.content(row.id))
+        if carrier is None:
+            return "HELD", f"nobody here delivers by {row.message.carrier}"
+        if content is None or len(content) != row.message.size:
+            return "DEAD", "its bytes are not in the outbox any more"
+        try:
+            with anyio.fail_after(DELIVER_SECONDS):
+                delivered = await carrier.deliver(row.message, content)
+        except NotSent as error:
+            return ("HELD" if error.again else "DEAD"), str(error)
+        except Exception as error:  # whatever it was, it may have gone out
+            log.warning("nobody knows whether %s went out: %s", row.id, type(error).__name__)
+            return "UNKNOWN", f"the delivery broke off: {fault(error)}"
+        return "SENT", delivered.detail
+
+    async def _ask(self, row: Row, why: str) -> None:
+        """Ask the other side whether a message that was begun went out."""
+        carrier = self._outbox.carriers.get(row.message.carrier)
+        try:
+            with anyio.fail_after(DELIVER_SECONDS):
+                happened = await carrier.happened(row.message) if carrier is not None else None
+        except Exception as error:  # third-party code: nobody could say
+            log.warning("it could not be looked whether %s went out: %s", row.id, type(error).__name__)
+            happened = None
+        if happened is None:
+            await self._outbox.move(row.id, "UNKNOWN", only=("SENDING",), detail=why)
+            return
+        await settle(self._core, row.id, sent=happened, by="the sender, by looking")
+
+    # -- the journal ----------------------------------------------------------------------------------------------------------
+
+    async def _make_up(self, row: Row) -> None:
+        wanted, last = _EVENTS.get(row.status), None
+        async for moved in _moves(self._core, row):
+            last = moved
+        if last is None or last.type != wanted:
+            await self._tell(row.id)
+        else:
+            await self._outbox.told(row.id, row.status)
+
+    async def _tell(self, id: str) -> None:
+        await tell(self._core, id)
+
+    async def _rows(self, status: Status) -> list[Row]:
+        return [row for row in await self._outbox.rows(None) if row.status == status]
+
+
+async def tell(core: Core, id: str) -> None:
+    """Write down in the journal where a message stands now, with what that leaves open for a person.
+
+    :raises JournalError: it cannot be written; whoever comes next makes up for it.
+    """
+    row = await core.outbox.get(id)
+    if row is None or row.status not in _EVENTS or not row.action_id:
+        return  # an act that is not concluded says by itself what it held
+    events: list[BaseEvent] = [
+        MailMoved.model_validate(
+            {
+                "type": _EVENTS[row.status],
+                "run_id": row.run_id,
+                "at": core.now(),
+                "action_id": row.action_id,
+                "message_id": row.id,
+                "release_at": datetime.fromtimestamp(row.release_at, UTC) if row.status == "HELD" else None,
+                "detail": row.detail,
+            }
+        )
+    ]
+    if row.status in ("UNKNOWN", "DEAD"):
+        events.append(_open_item(core, row))
+    if row.status == "SENT" and row.corrects:
+        events += await corrected(core, row)
+    await core.record(events)
+    await core.outbox.told(row.id, row.status)
+
+
+def _open_item(core: Core, row: Row) -> ConflictOpened:
+    whom = ", ".join(row.message.recipients) or row.message.carrier
+    if row.status == "UNKNOWN":
+        why = f"nobody knows whether the message to {whom} went out at {when(row.changed_at)}: {row.detail}"
+        todo = f"Look whether it arrived, then say so: `takeback outbox settle {row.id} --sent` or `--not-sent`."
+    else:
+        why = f"the message to {whom} could not be sent ({row.attempts} attempts): {row.detail}"
+        todo = f"Remove the cause, then `takeback outbox send-now {row.id}`; or `takeback outbox cancel {row.id}`."
+    return ConflictOpened(
+        run_id=RunId(row.run_id),
+        at=core.now(),
+        conflict_id=new_conflict_id(),
+        kind="failed",
+        action_id=ActionId(row.action_id),
+        system=SYSTEM,
+        object=row.id,
+        why=why,
+        next_step=todo,
+    )
+
+
+async def settle(core: Core, id: str, *, sent: bool, by: str) -> bool:
+    """Say whether a message went out of which nobody knew; what was open about it is closed. Whether it was in doubt."""
+    from takeback.server.engine.corrections import close_items
+
+    before = await core.outbox.get(id)
+    only: tuple[Status, ...] = ("UNKNOWN", "SENDING") if by.startswith("the sender") else ("UNKNOWN",)
+    detail = f"it went out, said {by}" if sent else f"it did not go out, said {by}"
+    if before is None or not await core.outbox.move(id, "SENT" if sent else "LATE", only=only, detail=detail):
+        return False
+    await close_items(core, before, why=detail)
+    await tell(core, id)
+    return True
+
+
+async def _moves(core: Core, row: Row) -> Any:
+    """What the journal has heard of a message, in order."""
+    after = 0
+    while events := await core.journal.read(RunId(row.run_id), after=after):
+        for recorded in events:
+            event = recorded.event
+            if isinstance(event, MailMoved) and event.message_id == row.id:
+                yield event
+        after = events[-1].position

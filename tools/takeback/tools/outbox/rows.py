@@ -1,0 +1,63 @@
+"""One message in the outbox, as its row says it. Values only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, Literal
+
+from takeback.tools.outbox.port import Outgoing
+
+Status = Literal["HELD", "SENDING", "SENT", "UNKNOWN", "CANCELLED", "LATE", "DEAD", "WAITING"]
+"""Where a message stands.
+
+=========  =====================================================================================================
+HELD       waits for its time; goes out by itself
+SENDING    the sender is at it, or died while it was
+SENT       went out
+UNKNOWN    the connection was lost at the wrong moment: nobody knows
+CANCELLED  was taken back before it left
+LATE       was not sent in time, or its act could not be taken back whole: waits for a person
+DEAD       could not be sent, however often it was tried: waits for a person
+WAITING    a correction that the server proposes: waits for a person's consent
+=========  =====================================================================================================
+"""
+
+AT_HOME: Final[frozenset[Status]] = frozenset({"HELD", "LATE", "DEAD", "WAITING"})
+"""Nothing has left the machine, and the message is still there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A message and where it stands. Times are seconds since 1970, UTC."""
+
+    id: str
+    status: Status
+    message: Outgoing
+    window: float
+    """Seconds that it was to be held."""
+    held_at: float
+    release_at: float
+    """When it is due; later than that after a failed attempt (then this is when it is tried again)."""
+    attempts: int
+    changed_at: float
+    detail: str
+    """What was last said about it, for people."""
+    told: Status | Literal[""]
+    """The last status that stands in the journal."""
+    corrects: str
+    """The message that this one is a correction of."""
+    run_id: str
+    action_id: str
+    owner: str
+    """The principal whose message it is; empty until its act is concluded."""
+
+    @property
+    def release_time(self) -> str:
+        """`release_at` as it is answered: RFC 3339, UTC."""
+        return when(self.release_at)
+
+
+def when(seconds: float) -> str:
+    """A time as it is answered: RFC 3339, UTC, with milliseconds."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

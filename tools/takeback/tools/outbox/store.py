@@ -1,0 +1,196 @@
+"""The outbox's own file: one SQLite table, changed by compare-and-set only, durable before anybody acts on it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Collection, Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, TypeVar, cast
+
+import anyio
+import anyio.to_thread
+
+from takeback.tools.outbox.port import Outgoing
+from takeback.tools.outbox.rows import Row, Status
+from takeback.tools.system import Unavailable
+
+T = TypeVar("T")
+
+_TABLE: Final = """
+CREATE TABLE IF NOT EXISTS messages (
+    id TEXT PRIMARY KEY,
+    status TEXT NOT NULL,
+    message TEXT NOT NULL,
+    content BLOB,
+    window REAL NOT NULL,
+    held_at REAL NOT NULL,
+    release_at REAL NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    changed_at REAL NOT NULL,
+    detail TEXT NOT NULL DEFAULT '',
+    told TEXT NOT NULL DEFAULT '',
+    corrects TEXT NOT NULL DEFAULT '',
+    run_id TEXT NOT NULL DEFAULT '',
+    action_id TEXT NOT NULL DEFAULT '',
+    owner TEXT NOT NULL DEFAULT ''
+) STRICT
+"""
+_COLUMNS: Final = (
+    "id, status, message, window, held_at, release_at, attempts, changed_at, detail, told, corrects, run_id, action_id,"
+    " owner"
+)
+BUSY_SECONDS: Final = 10.0
+
+
+class OutboxStore:
+    """Statements are short and run in a thread, one after the other. The file is made by the first that writes."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self._lock = threading.Lock()
+        self._db: sqlite3.Connection | None = None
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with self._lock:
+            if self._db is not None:
+                self._db.close()
+            self._db = None
+
+    def _open(self) -> sqlite3.Connection:
+        if self._db is not None:
+            return self._db
+        self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(self.file, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600))
+        db = sqlite3.connect(self.file, isolation_level=None, timeout=BUSY_SECONDS, check_same_thread=False)
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=FULL")  # what is SENDING must be so before the first byte leaves
+            db.execute(_TABLE)
+        except BaseException:
+            db.close()
+            raise
+        self._db = db
+        return db
+
+    async def run(self, work: Callable[[Transaction], T]) -> T:
+        """Do something in one transaction, durable on return. To its end, whether the caller is cancelled or not.
+
+        :raises Unavailable: the file is locked for too long, or the disk is full; nothing has changed.
+        """
+
+        def inside() -> T:
+            with self._lock, _transaction(self._open()) as transaction:
+                return work(transaction)
+
+        try:
+            with anyio.CancelScope(shield=True):
+                return await anyio.to_thread.run_sync(inside)
+        except (sqlite3.OperationalError, OSError) as error:
+            raise Unavailable(f"The outbox cannot be used: {error}.", advice="Try again in a moment.") from error
+
+    async def read(self, work: Callable[[Transaction], T]) -> T:
+        """Look, without keeping others from writing.
+
+        :raises Unavailable: the file cannot be read now.
+        """
+
+        def inside() -> T:
+            with self._lock:
+                return work(Transaction(self._open()))
+
+        try:
+            return await anyio.to_thread.run_sync(inside)
+        except (sqlite3.OperationalError, OSError) as error:
+            raise Unavailable(f"The outbox cannot be read: {error}.", advice="Try again in a moment.") from error
+
+
+@contextmanager
+def _transaction(db: sqlite3.Connection) -> Generator[Transaction]:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield Transaction(db)
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
+class Transaction:
+    """What can be done to rows, inside of one transaction."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def get(self, id: str) -> Row | None:
+        """One row."""
+        rows = self._rows("WHERE id = ?", (id,))
+        return rows[0] if rows else None
+
+    def content(self, id: str) -> bytes | None:
+        """The bytes of a message that has not left; `None` if they are not kept here (any more)."""
+        found = cast(
+            "tuple[bytes | None] | None",
+            self._db.execute("SELECT content FROM messages WHERE id = ?", (id,)).fetchone(),
+        )
+        return found[0] if found else None
+
+    def find(self, statuses: Collection[Status] = (), owner: str | None = None) -> Sequence[Row]:
+        """Rows, the one that is due first in front.
+
+        :param owner: only those of this principal.
+        """
+        where = [f"status IN ({', '.join('?' * len(statuses))})"] if statuses else []
+        values: list[Any] = list(statuses)
+        if owner is not None:
+            where.append("owner = ?")
+            values.append(owner)
+        clause = f"WHERE {' AND '.join(where)} " if where else ""
+        return self._rows(f"{clause}ORDER BY release_at, id", values)
+
+    def of_action(self, action_id: str) -> Sequence[Row]:
+        """The messages of an act, and their corrections."""
+        return self._rows("WHERE action_id = ? ORDER BY id", (action_id,))
+
+    def insert(self, row: Row, content: bytes) -> None:
+        """Put a new one in."""
+        self._db.execute(
+            f"INSERT INTO messages ({_COLUMNS}, content) VALUES ({', '.join('?' * 15)})",  # noqa: S608 -- column names of this file
+            (
+                row.id,
+                row.status,
+                row.message.model_dump_json(),
+                row.window,
+                row.held_at,
+                row.release_at,
+                row.attempts,
+                row.changed_at,
+                row.detail,
+                row.told,
+                row.corrects,
+                row.run_id,
+                row.action_id,
+                row.owner,
+                content,
+            ),
+        )
+
+    def change(self, id: str, *, only: Collection[Status], **values: Any) -> bool:
+        """The compare-and-set: change a row if it has one of these statuses; whether it had."""
+        names = ", ".join(f"{name} = ?" for name in values)
+        changed = self._db.execute(
+            f"UPDATE messages SET {names} WHERE id = ? AND status IN ({', '.join('?' * len(only))})",  # noqa: S608 -- names are keywords of this package
+            (*values.values(), id, *only),
+        )
+        return changed.rowcount == 1
+
+    def _rows(self, clause: str, values: Sequence[Any]) -> Sequence[Row]:
+        found = self._db.execute(f"SELECT {_COLUMNS} FROM messages {clause}", values).fetchall()  # noqa: S608 -- clauses of this file
+        return [
+            Row(id, status, Outgoing.model_validate_json(message), *rest)
+            for id, status, message, *rest in cast("list[tuple[Any, ...]]", found)
+        ]
