@@ -123,7 +123,9 @@ def _name(text: str, what: str) -> str:
     elif _SPECIALS & set(text):
         raise BadText(f"{what} has a name with signs that need quotes.", 'Write it as "Berg, Anna" <anna@example.org>.')
     if set(text) & set("@<>"):
-        raise BadText(f"{what} has a name that looks like an address.", "Write only the person's name before the address.")
+        raise BadText(
+            f"{what} has a name that looks like an address.", "Write only the person's name before the address."
+        )
     return check_text(text.strip(), f"{what}'s name", longest=LONGEST_NAME)
 
 

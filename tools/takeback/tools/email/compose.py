@@ -26,7 +26,9 @@ LARGEST: Final = 25 * 1024 * 1024
 """Bytes of a whole message; more is refused by most servers."""
 MOST_REFERENCES: Final = 20
 LONGEST_FILE_NAME: Final = 200
-MESSAGE_ID: Final = re.compile(r"<[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,200}@(?:[A-Za-z0-9.-]{1,200}|\[[0-9A-Fa-f.:]{2,60}\])>\Z")
+MESSAGE_ID: Final = re.compile(
+    r"<[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,200}@(?:[A-Za-z0-9.-]{1,200}|\[[0-9A-Fa-f.:]{2,60}\])>\Z"
+)
 """A Message-ID that may be repeated in a header of ours."""
 
 
@@ -81,7 +83,9 @@ def check_letter(letter: Letter) -> None:
     """
     check_text(letter.subject, "The subject", longest=LONGEST_SUBJECT)
     if len(letter.body) > LONGEST_BODY:
-        raise BadText(f"The body has more than {LONGEST_BODY:,} characters.", "Make it shorter, or attach it as a file.")
+        raise BadText(
+            f"The body has more than {LONGEST_BODY:,} characters.", "Make it shorter, or attach it as a file."
+        )
     odd = next((c for c in letter.body if unicodedata.category(c) in ("Cc", "Cs") and c not in "\r\n\t"), None)
     if odd is not None:
         raise BadText(f"The body holds the control character U+{ord(odd):04X}.", "Write plain text.")
@@ -153,7 +157,8 @@ def check_bytes(data: bytes, wanted: Sequence[tuple[str, str]]) -> None:
     )
     if same:
         same = all(
-            name == meant and _same(parsed, name, value) for (name, _), (meant, value) in zip(found, wanted, strict=True)
+            name == meant and _same(parsed, name, value)
+            for (name, _), (meant, value) in zip(found, wanted, strict=True)
         )
     if stray or not same or not data.isascii() or any(len(line) > 998 for line in data.split(b"\r\n")):
         raise BadText(

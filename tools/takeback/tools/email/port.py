@@ -142,7 +142,9 @@ class MailStore(ABC):
         """The flags that have a name everywhere, in the order of `Flag`."""
 
     @abstractmethod
-    def fresh(self, content: bytes, digest: str, folder: str, flags: Sequence[Flag], seed: str) -> tuple[str, Placement]:
+    def fresh(
+        self, content: bytes, digest: str, folder: str, flags: Sequence[Flag], seed: str
+    ) -> tuple[str, Placement]:
         """Key and placement of a message that is to be put there. The same seed gives the same key."""
 
     @abstractmethod

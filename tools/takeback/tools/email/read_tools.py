@@ -66,6 +66,8 @@ class Mailboxes(Result):
 class SearchEmail(Arguments):
     """Arguments of `search_email`."""
 
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, serialize_by_alias=True)
+
     mailbox: MailboxName | None = None
     query: Part = None
     from_: Annotated[str | None, Field(alias="from", max_length=500, description="Part of the sender.")] = None
@@ -81,7 +83,7 @@ class SearchEmail(Arguments):
 class Summary(Result):
     """A message in a list."""
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", populate_by_name=True, serialize_by_alias=True)
 
     message_id: str = Field(description="Pass this as `message_id`.")
     mailbox: str = Field(description="Mailbox and folder.")
@@ -119,7 +121,7 @@ class AttachmentInfo(Result):
 class MailText(Answer):
     """What `read_email` answers."""
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", populate_by_name=True, serialize_by_alias=True)
 
     message_id: str
     mailbox: str = Field(description="Mailbox and folder.")
@@ -227,7 +229,9 @@ class SearchEmailTool(MailTool, ReadTool[SearchEmail]):
             for name in dict.fromkeys(name for name, _ in some):
                 own = [each for whose, each in some if whose == name]
                 with told():
-                    data = await self.store(name).head([each.key for each in own], READ_BYTES if wanted.query else _HEAD)
+                    data = await self.store(name).head(
+                        [each.key for each in own], READ_BYTES if wanted.query else _HEAD
+                    )
                 fits = {
                     each.key: head_of(raw)
                     for each, raw in zip(own, data, strict=True)

@@ -1,4 +1,4 @@
-"""A message as it is read: headers decoded, text, attachments listed. Whatever stands in it, reading neither fails nor fetches."""
+"""A message as it is read: headers decoded, text, attachments listed. Whatever it holds, reading neither fails nor fetches."""
 
 from __future__ import annotations
 

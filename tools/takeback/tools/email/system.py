@@ -234,5 +234,3 @@ def _with_image(state: State, hint: State | None) -> State:
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())
-
-

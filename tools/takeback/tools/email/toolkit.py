@@ -54,7 +54,9 @@ class MailTool:
         name, slash, folder = mailbox.partition("/")
         if name not in self.settings:
             raise ToolError(
-                f"There is no mailbox {mailbox!r}.", advice="Call list_mailboxes to see which there are.", code="not_found"
+                f"There is no mailbox {mailbox!r}.",
+                advice="Call list_mailboxes to see which there are.",
+                code="not_found",
             )
         return name, folder if slash else None
 
@@ -71,9 +73,7 @@ class MailTool:
         :raises ToolError: nothing may write to the mailbox.
         """
         if self.settings[name].read_only:
-            raise ToolError(
-                f"The mailbox {name} is read-only here.", advice="Use another mailbox.", code="not_allowed"
-            )
+            raise ToolError(f"The mailbox {name} is read-only here.", advice="Use another mailbox.", code="not_allowed")
 
     def note(self, name: str) -> str:
         """What every answer about the mailbox says."""

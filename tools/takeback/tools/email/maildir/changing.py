@@ -45,16 +45,16 @@ class Changing:
         if root is not None:
             for change in changes:
                 self._finish(root, change, found[change.key])
-        present = tuple(
-            None if root is None else self.folders.placement(root, found[change.key]) for change in changes
-        )
+        present = tuple(None if root is None else self.folders.placement(root, found[change.key]) for change in changes)
         todo: list[Change] = []
         for change, now in zip(changes, present, strict=True):
             if now == change.after:
                 continue
             if now != change.before:
-                return Moved(present, f"{_told(change.key)} is not as it was expected to be: somebody moved, flagged or"
-                                      " deleted it.")
+                return Moved(
+                    present,
+                    f"{_told(change.key)} is not as it was expected to be: somebody moved, flagged or deleted it.",
+                )
             todo.append(change)
         keys = tuple(change.key for change in changes)
         if not todo or root is None:
@@ -146,11 +146,14 @@ class Changing:
     def _finish(self, root: Dir, change: Change, entries: list[Entry]) -> None:
         """A rename in two steps (link, unlink) that a crash cut in between: the old name goes."""
         before, after = change.before, change.after
-        if len(entries) != 2 or before is None or after is None or _identity(entries[0].stats) != _identity(entries[1].stats):
+        if (
+            len(entries) != 2
+            or before is None
+            or after is None
+            or _identity(entries[0].stats) != _identity(entries[1].stats)
+        ):
             return
-        sides = {
-            (side.folder, side.ref["in"], file_name(change.key, side)): side is after for side in (before, after)
-        }
+        sides = {(side.folder, side.ref["in"], file_name(change.key, side)): side is after for side in (before, after)}
         if {(e.folder, e.sub, e.name) for e in entries} != set(sides):
             return
         old = next(e for e in entries if not sides[(e.folder, e.sub, e.name)])

@@ -154,7 +154,9 @@ class Folders:
         if data is None:
             return None
         # two names of one file: a rename in two steps was cut short; it is as neither of them says, until that is finished
-        folder = " + ".join(sorted(f"{e.folder}/{e.sub}/{e.info}" for e in entries)) if len(entries) > 1 else entry.folder
+        folder = (
+            " + ".join(sorted(f"{e.folder}/{e.sub}/{e.info}" for e in entries)) if len(entries) > 1 else entry.folder
+        )
         return Placement(
             folder=folder,
             flags=names.letters(entry.info) or frozenset(),

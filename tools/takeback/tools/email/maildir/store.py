@@ -50,7 +50,8 @@ class MaildirStore(MailStore):
             with folders.root() as root:
                 found = folders.find(root, keys)
                 return [
-                    folders.read(root, found[key][0], limit) if root is not None and found[key] else None for key in keys
+                    folders.read(root, found[key][0], limit) if root is not None and found[key] else None
+                    for key in keys
                 ]
 
         return await self._run(read)
@@ -122,7 +123,9 @@ class MaildirStore(MailStore):
     def flag_names(self, flags: frozenset[str]) -> Sequence[Flag]:
         return [flag for flag, letter in names.LETTERS.items() if letter in flags]
 
-    def fresh(self, content: bytes, digest: str, folder: str, flags: Sequence[Flag], seed: str) -> tuple[str, Placement]:
+    def fresh(
+        self, content: bytes, digest: str, folder: str, flags: Sequence[Flag], seed: str
+    ) -> tuple[str, Placement]:
         now = time.time_ns()
         letters = frozenset(names.LETTERS[flag] for flag in flags)
         key = f"takeback.{blake3(seed.encode()).hexdigest()[:32]}"
