@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio.to_thread
 
 from takeback.tools.email.compose import LARGEST, Attachment
-from takeback.tools.files.calls import OPEN_READ
+from takeback.tools.files.calls import OPEN_READ, Calls
 from takeback.tools.files.choosing import choose_calls
 from takeback.tools.files.paths import Names
 from takeback.tools.system import Refused
@@ -23,6 +23,7 @@ class Attaching:
     def __init__(self, roots: Sequence[Path], data: Path, *, portable: bool) -> None:
         self._roots, self._data, self._portable = roots, data, portable
         self._names: Names | None = None
+        self._calls: Calls | None = None
 
     def close(self) -> None:
         """Let go of the folders."""
@@ -39,20 +40,20 @@ class Attaching:
     def _read(self, paths: Sequence[str]) -> tuple[Attachment, ...]:
         if not self._roots:
             raise Refused("There is no workspace to attach files from.", advice="Leave attachments out.")
-        if self._names is None:
-            calls = choose_calls(
+        if self._names is None or self._calls is None:
+            self._calls = choose_calls(
                 os.fsencode(os.path.abspath(self._data)), [os.fsencode(r) for r in self._roots], portable=self._portable
             )
-            self._names = Names(calls, self._roots, self._data)
+            self._names = Names(self._calls, self._roots, self._data)
         left = LARGEST
         found: list[Attachment] = []
         for path in paths:
-            data = self._one(self._names, path, left)
+            data = self._one(self._calls, self._names, path, left)
             left -= len(data)
             found.append(Attachment(os.path.basename(path.replace("\\", "/").rstrip("/")), data))
         return tuple(found)
 
-    def _one(self, names: Names, path: str, left: int) -> bytes:
+    def _one(self, calls: Calls, names: Names, path: str, left: int) -> bytes:
         if not path or "\0" in path or len(path) > 4096:
             raise Refused("The path of an attachment is none.", advice="Copy it from list_directory.")
         place = names.resolve(path)
@@ -60,8 +61,8 @@ class Attaching:
         if not place.parts:
             raise missing
         try:
-            with names.calls.open_below(place.root_dir, place.parts[:-1]) as folder:
-                fd = names.calls.open_file(folder, place.name, OPEN_READ)
+            with calls.open_below(place.root_dir, place.parts[:-1]) as folder:
+                fd = calls.open_file(folder, place.name, OPEN_READ)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO):
                 raise missing from error

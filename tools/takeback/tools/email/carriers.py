@@ -40,7 +40,7 @@ async def lies_in(system: MailSystem, mailbox: str, folder: str, reference: str)
     store = system.store(mailbox)
     if folder not in {each.name for each in await store.folders()}:
         return False
-    found = await store.list(folder)
+    found = await store.listed(folder)
     for start in range(0, len(found), 100):
         heads = await store.head([each.key for each in found[start : start + 100]], _HEAD)
         if any(head is not None and head_of(head).message_id == reference for head in heads):

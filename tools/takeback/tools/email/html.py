@@ -1,4 +1,4 @@
-"""HTML as text for a model: what a person would see, links written out, nothing fetched, scripts and hidden parts left out. Pure."""
+"""HTML as text for a model: what a person would see, links written out; scripts and hidden parts left out, nothing fetched."""
 
 from __future__ import annotations
 

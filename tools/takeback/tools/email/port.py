@@ -104,7 +104,7 @@ class MailStore(ABC):
         """All folders, INBOX first."""
 
     @abstractmethod
-    async def list(self, folder: str | None) -> Sequence[Found]:
+    async def listed(self, folder: str | None) -> Sequence[Found]:
         """Messages of a folder or of all, the latest first.
 
         :raises Refused: there is no such folder.

@@ -198,7 +198,7 @@ class SearchEmailTool(MailTool, ReadTool[SearchEmail]):
         for name, folder in names:
             with told():
                 store = self.store(name)
-                listed = await store.list(folder)
+                listed = await store.listed(folder)
             wanted = set(arguments.flags)
             waiting += [
                 (name, each)

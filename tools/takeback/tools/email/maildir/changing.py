@@ -70,8 +70,8 @@ class Changing:
             self._take_back(root, done)
             if isinstance(error, _Drift):
                 again = self.folders.find(root, keys)
-                now = tuple(self.folders.placement(root, again[key]) for key in keys)
-                return Moved(now, str(error))
+                there = tuple(self.folders.placement(root, again[key]) for key in keys)
+                return Moved(there, str(error))
             if isinstance(error, TargetError):
                 raise
             raise Unavailable(

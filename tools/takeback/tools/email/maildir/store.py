@@ -42,7 +42,7 @@ class MaildirStore(MailStore):
     async def folders(self) -> Sequence[FolderInfo]:
         return await self._run(self._folder_infos)
 
-    async def list(self, folder: str | None) -> Sequence[Found]:
+    async def listed(self, folder: str | None) -> Sequence[Found]:
         return await self._run(lambda folders: self._list(folders, folder))
 
     async def head(self, keys: Sequence[str], limit: int) -> Sequence[bytes | None]:
