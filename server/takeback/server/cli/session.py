@@ -88,10 +88,16 @@ class Session:
                 "Name the data directory with --data, or start the server first: takeback serve --workspace DIR.",
             )
         engine = await Engine.open(settings, recover=recover)
+        waiting = False
         try:
             yield engine
+            waiting = recover and await engine.core.outbox.waiting()
         finally:
             await engine.close()
+        if waiting:
+            from takeback.server.engine.detached import start_sender
+
+            start_sender(settings)
 
     async def id(self, engine: Engine, kind: Kind, given: str) -> str:
         """The whole id that begins with what was given, with or without its prefix.

@@ -228,9 +228,9 @@ class Actor:
             return self._undurable(work, broken, NOBODY_KNOWS)
         status = action.status if action is not None else "in_doubt"
         if action is not None and status == "applied":
-            status = "applied" if release_of(action.effects) is None else "held"
+            took_effect = "applied" if release_of(action.effects) is None else "held"
             return replayed(
-                action, [*work.warnings, "The act broke off on the way, but it took effect."], status=status
+                action, [*work.warnings, "The act broke off on the way, but it took effect."], status=took_effect
             )
         applied_not = status == "not_applied"
         failure = ErrorInfo(

@@ -1,4 +1,4 @@
-"""A rollback that comes too late for a message: what is still here is stopped, what has gone is corrected if a person agrees."""
+"""A rollback that comes too late for a message: what is here is stopped, what has gone is corrected if a person agrees."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ owner of what is asked for: foreign and unknown ids give the same answer.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Literal, Self
 
@@ -40,6 +40,7 @@ from takeback.server.engine.calls import NO_ACTION, NO_RUN, Call, Progress, no_p
 from takeback.server.engine.care import tend_forever
 from takeback.server.engine.conflicts import Choice, Conflicts
 from takeback.server.engine.core import Core
+from takeback.server.engine.desk import Desk
 from takeback.server.engine.garbage import seldom_collected
 from takeback.server.engine.open import Opened, open_core, workspace_name
 from takeback.server.engine.pipeline import Pipeline
@@ -74,6 +75,10 @@ class Engine:
         self._pipeline = Pipeline(self.core, self._seen, self._workspace)
         self._rollbacks = Rollbacks(self.core, self._seen)
         self._conflicts = Conflicts(self.core, self._seen)
+        self.desk = Desk(self.core)
+        """What a person can do to held messages."""
+        self.held: Callable[[], object] = lambda: None
+        """Called when a message is held: whoever serves keeps a sender at work."""
         self._in_flight = 0
         self._closing = False
         self._idle = anyio.Event()
@@ -142,6 +147,8 @@ class Engine:
         async with self._busy():
             with seldom_collected():
                 yield
+            if await self.core.outbox.waiting():  # a redo holds messages again
+                self.held()
 
     # -- tools --------------------------------------------------------------------------------------------------------
 
@@ -154,7 +161,10 @@ class Engine:
         """One acting call: the nine steps. Errors are answers, not exceptions."""
         try:
             async with self._busy():
-                return await self._pipeline.call(call)
+                answer = await self._pipeline.call(call)
+                if answer.status == "held":
+                    self.held()
+                return answer
         except EngineError as error:
             return CallAnswer(
                 status="failed",

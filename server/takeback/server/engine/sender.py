@@ -12,9 +12,10 @@ What is found SENDING at a start, and had been begun, is asked for at the other 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -25,7 +26,7 @@ from takeback.journal.ids import ActionId, RunId, new_conflict_id
 from takeback.journal.log import JournalError
 from takeback.journal.views import ActionView, RunView
 from takeback.server.engine.core import Core
-from takeback.server.engine.corrections import corrected
+from takeback.server.engine.corrections import close_items, corrected
 from takeback.server.engine.faults import fault
 from takeback.tools.outbox.port import SYSTEM, NotSent
 from takeback.tools.outbox.rows import Row, Status, when
@@ -62,25 +63,32 @@ def _nothing(step: str) -> None:
 class Sender:
     """Sends for one data directory. The caller holds the sender's lock."""
 
-    def __init__(self, core: Core, *, steady: Callable[[], float] = boot_clock) -> None:
-        """:param steady: a clock that nobody sets. A message goes out when both clocks say so."""
+    def __init__(
+        self, core: Core, *, steady: Callable[[], float] = boot_clock, stop: asyncio.Event | None = None
+    ) -> None:
+        """
+        :param steady: a clock that nobody sets. A message goes out when both clocks say so.
+        :param stop: once it is set, what is being sent is ended, and nothing more is begun.
+        """
+        self._stop = stop or asyncio.Event()
         self._core, self._outbox, self._steady = core, core.outbox, steady
         self._due: dict[str, tuple[float, float]] = {}
         """By message: its `release_at`, and the time on the steady clock before which it does not go out."""
         self.on_step: Callable[[str], object] = _nothing
         """Called between two steps, so that a test can die there."""
 
-    async def run(self, sleep: Callable[[float], Awaitable[Any]] = anyio.sleep) -> None:
-        """Send until nothing is held any more.
+    async def run(self) -> None:
+        """Send until nothing is held any more, or it is told to stop.
 
         :raises JournalError, Unavailable: nothing can be written down, so nothing is sent.
         """
         await self.start()
         while True:
             await self.round()
-            if not await self._outbox.waiting():
+            if self._stop.is_set() or not await self._outbox.waiting():
                 return
-            await sleep(POLL_SECONDS)
+            with anyio.move_on_after(POLL_SECONDS):
+                await self._stop.wait()
 
     async def start(self) -> None:
         """Settle what a sender left that died, and make up the events that it did not come to write."""
@@ -100,6 +108,8 @@ class Sender:
         """Send what is due now; how many messages were tried."""
         tried = 0
         for row in await self._rows("HELD"):
+            if self._stop.is_set():
+                break
             late = self._core.settings.outbox.late_seconds
             if self._outbox.now() > row.release_at + late:
                 why = f"it was due at {row.release_time} and could not be sent then"
@@ -152,7 +162,9 @@ class Sender:
             values: dict[str, Any] = {"attempts": row.attempts + 1, "release_at": self._outbox.now() + pause}
             await self._outbox.move(row.id, status, only=("SENDING",), told="", detail=detail, **values)
         else:
-            await self._outbox.move(row.id, status, only=("SENDING",), detail=detail)
+            # what went out is in the object store, as long as retention keeps it
+            gone = {"content": None} if status == "SENT" and not row.corrects else {}
+            await self._outbox.move(row.id, status, only=("SENDING",), detail=detail, **gone)
         self.on_step("noted")
         await self._tell(row.id)
         self.on_step("journaled")
@@ -258,12 +270,12 @@ def _open_item(core: Core, row: Row) -> ConflictOpened:
 
 async def settle(core: Core, id: str, *, sent: bool, by: str) -> bool:
     """Say whether a message went out of which nobody knew; what was open about it is closed. Whether it was in doubt."""
-    from takeback.server.engine.corrections import close_items
-
     before = await core.outbox.get(id)
     only: tuple[Status, ...] = ("UNKNOWN", "SENDING") if by.startswith("the sender") else ("UNKNOWN",)
     detail = f"it went out, said {by}" if sent else f"it did not go out, said {by}"
-    if before is None or not await core.outbox.move(id, "SENT" if sent else "LATE", only=only, detail=detail):
+    if before is None or not await core.outbox.move(
+        id, "SENT" if sent else "LATE", only=only, detail=detail, changed_at=before.changed_at
+    ):
         return False
     await close_items(core, before, why=detail)
     await tell(core, id)

@@ -74,6 +74,7 @@ async def serve_http(settings: Settings, given_token: str | None = None) -> int:
     log_to_stderr()
     doors = doors_of(settings, given_token)
     only_authenticated()
+    from takeback.server.engine.detached import keep_sending
     from takeback.server.engine.engine import Engine
     from takeback.server.engine.recovery import RECOVERY_SECONDS
 
@@ -90,6 +91,7 @@ async def serve_http(settings: Settings, given_token: str | None = None) -> int:
             return 0
         engine = opening.result()
         try:
+            await keep_sending(engine, settings)
             gate = _gate(engine, settings, doors)
         except BaseException:
             await _closed(engine, CLOSE_SECONDS)

@@ -68,6 +68,17 @@ def add_resources(server: MCPServer[Any], engine: Engine) -> None:
         return detail.diff or ""
 
     @server.resource(
+        "takeback://outbox",
+        name="outbox",
+        title="Outbox",
+        description="Messages that wait, are being sent, or of which nobody knows whether they went out.",
+        mime_type="application/json",
+    )
+    async def outbox(context: Context[Any, Any]) -> str:
+        rows = await _asked(engine.desk.rows(caller_of(context.session)))
+        return _json([row.shown() for row in rows])
+
+    @server.resource(
         "takeback://conflicts/{conflict_id}/{which}",
         name="conflict_version",
         title="A version in a conflict",
@@ -87,7 +98,7 @@ def add_resources(server: MCPServer[Any], engine: Engine) -> None:
             return content
 
     # Registered by the decorators; named here so that nothing looks unused.
-    _ = (runs, report, journal, diff, conflict)
+    _ = (runs, report, journal, diff, conflict, outbox)
 
 
 async def _asked(question: Awaitable[T]) -> T:

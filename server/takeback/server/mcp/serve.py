@@ -40,6 +40,7 @@ async def serve_stdio(settings: Settings) -> int:
     log_to_stderr()
     gc.disable()  # what a start makes stays: to look through it for garbage, again and again, is a tenth of the start
     # Heavy, and needed from the first frame on; a caller that only wants the settings checked does not pay for it.
+    from takeback.server.engine.detached import keep_sending
     from takeback.server.engine.engine import Engine
     from takeback.server.engine.recovery import RECOVERY_SECONDS
     from takeback.server.mcp.app import build_server
@@ -61,6 +62,7 @@ async def serve_stdio(settings: Settings) -> int:
         engine = opening.result()
         orderly, care = False, Beside(engine.tend())
         try:
+            await keep_sending(engine, settings)
             transport.start()
             serving = asyncio.create_task(build_server(engine, settings).serve(transport.incoming, transport.outgoing))
             gc.freeze()

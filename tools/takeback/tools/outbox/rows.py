@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal
 
+from pydantic import JsonValue
+
 from takeback.tools.outbox.port import Outgoing
 
 Status = Literal["HELD", "SENDING", "SENT", "UNKNOWN", "CANCELLED", "LATE", "DEAD", "WAITING"]
@@ -23,7 +25,7 @@ WAITING    a correction that the server proposes: waits for a person's consent
 =========  =====================================================================================================
 """
 
-AT_HOME: Final[frozenset[Status]] = frozenset({"HELD", "LATE", "DEAD", "WAITING"})
+AT_HOME: Final[tuple[Status, ...]] = ("HELD", "LATE", "DEAD", "WAITING")
 """Nothing has left the machine, and the message is still there."""
 
 
@@ -56,6 +58,24 @@ class Row:
     def release_time(self) -> str:
         """`release_at` as it is answered: RFC 3339, UTC."""
         return when(self.release_at)
+
+    def shown(self) -> dict[str, JsonValue]:
+        """What everybody may see of it who may see it at all: programs, models, people."""
+        message = self.message
+        return {
+            "id": self.id,
+            "status": self.status,
+            "release_at": self.release_time,
+            "recipients": list(message.recipients),
+            "subject": message.subject,
+            "carrier": message.carrier,
+            "size": message.size,
+            "attempts": self.attempts,
+            "detail": self.detail,
+            "corrects": self.corrects,
+            "run_id": self.run_id,
+            "action_id": self.action_id,
+        }
 
 
 def when(seconds: float) -> str:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Collection, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
-import anyio
 import anyio.to_thread
 
 from takeback.tools.outbox.port import Outgoing
@@ -83,12 +81,11 @@ class OutboxStore:
         """
 
         def inside() -> T:
-            with self._lock, _transaction(self._open()) as transaction:
-                return work(transaction)
+            with self._lock:
+                return _committed(self._open(), work)
 
         try:
-            with anyio.CancelScope(shield=True):
-                return await anyio.to_thread.run_sync(inside)
+            return await anyio.to_thread.run_sync(inside)  # a thread is waited for, cancelled or not
         except (sqlite3.OperationalError, OSError) as error:
             raise Unavailable(f"The outbox cannot be used: {error}.", advice="Try again in a moment.") from error
 
@@ -108,16 +105,16 @@ class OutboxStore:
             raise Unavailable(f"The outbox cannot be read: {error}.", advice="Try again in a moment.") from error
 
 
-@contextmanager
-def _transaction(db: sqlite3.Connection) -> Generator[Transaction]:
+def _committed(db: sqlite3.Connection, work: Callable[[Transaction], T]) -> T:
     db.execute("BEGIN IMMEDIATE")
     try:
-        yield Transaction(db)
+        done = work(Transaction(db))
         db.execute("COMMIT")
     except BaseException:
         if db.in_transaction:
             db.execute("ROLLBACK")
         raise
+    return done
 
 
 class Transaction:
@@ -139,7 +136,7 @@ class Transaction:
         )
         return found[0] if found else None
 
-    def find(self, statuses: Collection[Status] = (), owner: str | None = None) -> Sequence[Row]:
+    def find(self, statuses: tuple[Status, ...] = (), owner: str | None = None) -> Sequence[Row]:
         """Rows, the one that is due first in front.
 
         :param owner: only those of this principal.
@@ -179,7 +176,7 @@ class Transaction:
             ),
         )
 
-    def change(self, id: str, *, only: Collection[Status], **values: Any) -> bool:
+    def change(self, id: str, *, only: tuple[Status, ...], **values: Any) -> bool:
         """The compare-and-set: change a row if it has one of these statuses; whether it had."""
         names = ", ".join(f"{name} = ?" for name in values)
         changed = self._db.execute(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, cast
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 SENDING_WAIT, SENDING_STEP = 3.0, 0.05
 """Seconds that a look waits for the end of a sending, and between two looks."""
-SHOWN: Final = ("HELD", "SENDING", "UNKNOWN", "LATE", "DEAD", "WAITING")
+SHOWN: Final[tuple[Status, ...]] = ("HELD", "SENDING", "UNKNOWN", "LATE", "DEAD", "WAITING")
 """What somebody may have to do something about."""
 
 
@@ -193,14 +193,13 @@ class OutboxSystem(TargetSystem, Outbox):
         """The messages of an act, and their corrections."""
         return await self.store.read(lambda rows: rows.of_action(action_id))
 
-    async def move(self, id: str, status: Status, *, only: Collection[Status], **values: Any) -> bool:
+    async def move(self, id: str, status: Status, *, only: tuple[Status, ...], **values: Any) -> bool:
         """The compare-and-set that everything rests on: durable on return. Whether it was this one that moved it.
 
         :param values: other columns to change along.
         """
-        return await self.store.run(
-            lambda rows: rows.change(id, only=only, status=status, changed_at=self.now(), **values)
-        )
+        changed = {"status": status, "changed_at": self.now(), **values}
+        return await self.store.run(lambda rows: rows.change(id, only=only, **changed))
 
     async def stop(self, id: str, why: str) -> bool:
         """Let a held message wait for a person."""

@@ -1,0 +1,175 @@
+"""`takeback outbox`: the messages that wait, and what a person does about them."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from takeback.server.cli.blocks import line, said
+from takeback.server.cli.codes import ExitCode
+from takeback.server.cli.command import command
+from takeback.server.cli.session import Session
+from takeback.server.engine.answers import EngineError
+from takeback.server.engine.detached import start_sender
+from takeback.server.settings import Settings
+from takeback.tools.outbox.rows import Row
+
+MessageArgument = Annotated[str, typer.Argument(metavar="ID", help="A message, by its id or first characters.")]
+SHOWN_BYTES = 20_000
+
+
+async def listing(
+    session: Session,
+    *,
+    everything: Annotated[bool, typer.Option("--all", help="Also what went out or was cancelled.")] = False,
+) -> ExitCode:
+    """List the messages that wait, are being sent, or of which nobody knows whether they went out."""
+    async with session.engine() as engine:
+        rows = await engine.desk.rows(session.caller, everything=everything)
+    lines = [line(row.id, _standing(row), f"{_whom(row)}: {row.message.subject}") for row in rows]
+    session.terminal.show(lines or [said("Nothing is held.")], {"messages": [row.shown() for row in rows]})
+    return ExitCode.OK
+
+
+async def show(session: Session, message: MessageArgument) -> ExitCode:
+    """Show one message as it will go out."""
+    async with session.engine() as engine:
+        row = await engine.desk.row(session.caller, message)
+        content = await engine.desk.content(row)
+    text = "" if content is None else content[:SHOWN_BYTES].decode("utf-8", "backslashreplace")
+    lines = [line(row.id, _standing(row)), said(f"To: {_whom(row)}"), said(f"Subject: {row.message.subject}")]
+    lines += [said(row.detail)] if row.detail else []
+    lines += [said(each) for each in text.splitlines()]
+    session.terminal.show(lines, {**row.shown(), "content": text})
+    return ExitCode.OK
+
+
+async def cancel(session: Session, message: MessageArgument) -> ExitCode:
+    """Cancel a message before it goes out."""
+    async with session.engine() as engine:
+        return _answer(session, await engine.desk.cancel(session.caller, message))
+
+
+async def send_now(session: Session, message: MessageArgument) -> ExitCode:
+    """Send a message at once, also one that was late or could not be sent."""
+    async with session.engine() as engine:
+        return _sending(session, engine.core.settings, await engine.desk.send_now(session.caller, message))
+
+
+async def approve(session: Session, message: MessageArgument) -> ExitCode:
+    """Consent to a correction, which then goes out."""
+    async with session.engine() as engine:
+        return _sending(session, engine.core.settings, await engine.desk.approve(session.caller, message))
+
+
+async def hold_longer(
+    session: Session,
+    message: MessageArgument,
+    *,
+    seconds: Annotated[float, typer.Option("--seconds", min=1, max=30 * 86400, help="How much longer.")] = 3600.0,
+) -> ExitCode:
+    """Hold a message for longer."""
+    async with session.engine() as engine:
+        return _sending(session, engine.core.settings, await engine.desk.hold_longer(session.caller, message, seconds))
+
+
+async def settle(
+    session: Session,
+    message: MessageArgument,
+    *,
+    sent: Annotated[bool, typer.Option("--sent/--not-sent", help="Whether it went out.")],
+) -> ExitCode:
+    """Say whether a message went out of which nobody knew. Nothing is sent by that."""
+    async with session.engine() as engine:
+        return _answer(session, await engine.desk.settle(session.caller, message, sent=sent))
+
+
+async def run(
+    session: Session,
+    *,
+    given: Annotated[str | None, typer.Option("--settings", hidden=True, help="- reads them as JSON.")] = None,
+) -> ExitCode:
+    """Send what is due until nothing is held any more. One at a time: a second one ends at once."""
+    from takeback.server.engine.sending import send_all
+
+    if given is None:
+        settings = session.settings()
+    elif given == "-":
+        settings = Settings.model_validate_json(await asyncio.to_thread(sys.stdin.read))
+    else:
+        settings = Settings.model_validate_json(Path(given).read_text(encoding="utf-8"))
+    if not settings.data.is_dir():
+        raise EngineError("not_found", f"There is no data directory {settings.data}.", "Name it with --data.")
+    sent = await send_all(settings)
+    words = "Nothing is held any more." if sent else "Another sender is at work on this data directory."
+    session.terminal.show([said(words)], {"ran": sent})
+    return ExitCode.OK
+
+
+def _sending(session: Session, settings: Settings, row: Row) -> ExitCode:
+    start_sender(settings)
+    return _answer(session, row)
+
+
+def _answer(session: Session, row: Row) -> ExitCode:
+    session.terminal.show([line(row.id, _standing(row), f"{_whom(row)}: {row.message.subject}")], row.shown())
+    return ExitCode.OK
+
+
+def _standing(row: Row) -> str:
+    match row.status:
+        case "HELD":
+            return f"held until {row.release_time}"
+        case "WAITING":
+            return "correction, waits for your consent"
+        case "LATE" | "DEAD":
+            return f"{row.status.lower()}, waits for you"
+        case _:
+            return row.status.lower()
+
+
+def _whom(row: Row) -> str:
+    return ", ".join(row.message.recipients) or row.message.carrier
+
+
+class _Bare:
+    """The group itself as a command: what it does when it is called without one of its own."""
+
+    def __init__(self, group: typer.Typer) -> None:
+        self._group = group
+
+    def command(self, name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+        def register(act: Callable[..., None]) -> Callable[..., None]:
+            def bare(context: typer.Context, **given: Any) -> None:
+                if context.invoked_subcommand is None:
+                    act(**given)
+
+            own = list(inspect.signature(act).parameters.values())
+            context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+            bare.__signature__ = inspect.Signature([context, *own])  # type: ignore[attr-defined]  # read by typer
+            bare.__annotations__ = {each.name: each.annotation for each in (context, *own)}
+            bare.__doc__ = act.__doc__
+            self._group.callback(invoke_without_command=True)(bare)
+            return act
+
+        return register
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module, as a group."""
+    group = typer.Typer(help="Messages that wait before they leave the machine.")
+    command(_Bare(group), "outbox")(listing)  # type: ignore[arg-type]  # of a group only this method is used
+    command(group, "show")(show)
+    command(group, "cancel")(cancel)
+    command(group, "send-now")(send_now)
+    command(group, "approve")(approve)
+    command(group, "hold-longer")(hold_longer)
+    command(group, "settle")(settle)
+    command(group, "run")(run)
+    app.add_typer(group, name="outbox")

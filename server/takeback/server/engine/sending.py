@@ -1,0 +1,45 @@
+"""One sender's life: alone, until nothing is held or it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+
+from takeback.server.engine.detached import alone
+from takeback.server.engine.engine import Engine
+from takeback.server.engine.recovery import RECOVERY_SECONDS
+from takeback.server.engine.sender import Sender
+from takeback.server.settings import Settings
+from takeback.tools.outbox.store import OutboxStore
+
+
+async def send_all(settings: Settings) -> bool:
+    """Send until nothing is held any more; `False` at once if another sender is at work.
+
+    SIGTERM and SIGINT end it after the message that is being sent.
+
+    :raises Exception: as `Engine.open` and `Sender.run`.
+    """
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # Windows: no handlers in the loop
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    ran = False
+    store = OutboxStore(settings.data / "outbox" / "outbox.db")
+    try:
+        while True:
+            async with alone(settings.data) as mine:
+                if not mine:
+                    return ran
+                engine = await Engine.open(settings, recover_within=RECOVERY_SECONDS)
+                try:
+                    await Sender(engine.core, stop=stop).run()
+                    ran = True
+                finally:
+                    await engine.close()
+            # somebody may have put a message in after the last look, and found the lock taken
+            if stop.is_set() or not await store.read(lambda rows: rows.find(("HELD", "SENDING"))):
+                return True
+    finally:
+        store.close()
