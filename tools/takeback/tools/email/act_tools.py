@@ -22,8 +22,6 @@ from takeback.tools.email.states import object_of, placement_of, state_of
 from takeback.tools.email.toolkit import Answer, MailboxName, MailTool, MessageIds, no_message, told
 from takeback.tools.files.toolkit import counted
 
-FlagName = Annotated[Flag, Field(description="seen, answered, flagged, draft or passed.")]
-
 
 class MoveEmail(Arguments):
     """Arguments of `move_email`."""
@@ -40,8 +38,8 @@ class FlagEmail(Arguments):
 
     mailbox: MailboxName
     message_ids: MessageIds
-    add: list[FlagName] = Field(default_factory=list[Flag], max_length=6)
-    remove: list[FlagName] = Field(default_factory=list[Flag], max_length=6)
+    add: list[Flag] = Field(default_factory=list[Flag], max_length=6, description="Flags to set.")
+    remove: list[Flag] = Field(default_factory=list[Flag], max_length=6, description="Flags to take off.")
 
 
 class DeleteEmail(Arguments):

@@ -2,7 +2,7 @@
 
 Control characters are looked for in the text as it is, and again after everything that some program on the way might decode:
 percent signs, encoded words (RFC 2047), compatibility forms of Unicode. Encoded words themselves are refused, because
-the message is encoded here: with CPython 3.11.7 the subject `=?utf-8?q?a=0D=0ABcc:_b@example.org?=` becomes a real `Bcc` header.
+the message is encoded here: with CPython 3.11.7 the subject `=?utf-8?q?a=0D=0ABcc:_b@example.org?=` becomes a `Bcc` header.
 """
 
 from __future__ import annotations

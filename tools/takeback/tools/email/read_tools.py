@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from typing import Annotated, Final
 
-from pydantic import ConfigDict, Field
+from pydantic import AliasChoices, ConfigDict, Field
 
 from takeback.tools.contract import Arguments, CallContext, ReadTool, Result, ToolError
 from takeback.tools.email.maildir.names import is_key
@@ -68,7 +68,7 @@ class SearchEmail(Arguments):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, serialize_by_alias=True)
 
-    mailbox: MailboxName | None = None
+    mailbox: MailboxName | None = Field(default=None, description="NAME or NAME/FOLDER; by default all mailboxes.")
     query: Part = None
     from_: Annotated[str | None, Field(alias="from", max_length=500, description="Part of the sender.")] = None
     to: Annotated[str | None, Field(max_length=500, description="Part of a recipient, Cc included.")] = None
@@ -76,18 +76,18 @@ class SearchEmail(Arguments):
     since: Day = None
     before: Day = None
     flags: list[Flag] = Field(default_factory=list[Flag], max_length=6, description="All of these are set.")
-    limit: int = Field(default=20, ge=1, le=100)
+    limit: int = Field(default=20, ge=1, le=100, description="Messages to answer at most.")
     cursor: str | None = Field(default=None, max_length=2000, description="From the last answer, to go on.")
 
 
 class Summary(Result):
     """A message in a list."""
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True, serialize_by_alias=True)
+    model_config = ConfigDict(extra="forbid", serialize_by_alias=True)
 
     message_id: str = Field(description="Pass this as `message_id`.")
     mailbox: str = Field(description="Mailbox and folder.")
-    from_: str = Field(alias="from")
+    from_: str = Field(validation_alias=AliasChoices("from", "from_"), serialization_alias="from")
     to: list[str]
     subject: str
     date: str = Field(description="When the mailbox got it.")
@@ -121,11 +121,11 @@ class AttachmentInfo(Result):
 class MailText(Answer):
     """What `read_email` answers."""
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True, serialize_by_alias=True)
+    model_config = ConfigDict(extra="forbid", serialize_by_alias=True)
 
     message_id: str
     mailbox: str = Field(description="Mailbox and folder.")
-    from_: str = Field(alias="from")
+    from_: str = Field(validation_alias=AliasChoices("from", "from_"), serialization_alias="from")
     to: list[str]
     cc: list[str]
     reply_to: str

@@ -119,7 +119,7 @@ class ListOutbox(Arguments):
     """Arguments of `list_outbox`."""
 
     sent: bool = Field(default=False, description="Also what went out or was cancelled.")
-    limit: int = Field(default=50, ge=1, le=200)
+    limit: int = Field(default=50, ge=1, le=200, description="Messages to answer at most.")
 
 
 class OutboxRow(Result):

@@ -36,7 +36,7 @@ class LetterArguments(Arguments):
     to: Addresses
     subject: str = Field(max_length=2000, description="Plain text on one line; a reply gets its Re: by itself.")
     body: str = Field(description="Plain text.")
-    cc: Addresses = Field(default_factory=list[str])
+    cc: Addresses = Field(default_factory=list[str], description="Further recipients, whom everybody sees.")
     bcc: Addresses = Field(default_factory=list[str], description="Nobody else learns of them.")
     in_reply_to: MessageId | None = Field(
         default=None, description="message_id of the message that this answers, as search_email answers it."
