@@ -38,6 +38,10 @@ async def alone(data: Path) -> AsyncGenerator[bool]:
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     for attempt in range(LOCK_TRIES):
         with held(os.fspath(file), wait=False) as mine:
+            if mine:
+                file.with_name("sender.pid").write_text(
+                    f"{os.getpid()}\n", encoding="ascii"
+                )  # for whoever wants to end it
             if mine or attempt == LOCK_TRIES - 1:
                 yield mine
                 return

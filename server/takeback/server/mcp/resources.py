@@ -74,8 +74,8 @@ def add_resources(server: MCPServer[Any], engine: Engine) -> None:
         description="Messages that wait, are being sent, or of which nobody knows whether they went out.",
         mime_type="application/json",
     )
-    async def outbox(context: Context[Any, Any]) -> str:
-        rows = await _asked(engine.desk.rows(caller_of(context.session)))
+    async def outbox() -> str:
+        rows = await _asked(engine.desk.rows(caller_of()))
         return _json([row.shown() for row in rows])
 
     @server.resource(
