@@ -89,7 +89,7 @@ def carrier(box, tmp_path):
         settings = MailboxSettings(path=box, smtp=f"smtp://{host}:{port}", address="me@example.org", **its)
         (tmp_path / "data").mkdir(exist_ok=True)
         system = MailSystem({"work": lambda: open_store(settings, tmp_path / "data", False)}, KitObjects())
-        return SmtpCarrier("work", settings, system, environment=environment or {}, context=context)
+        return SmtpCarrier("work", settings, system, environment=environment or {}, context=context, seconds=2)
 
     return make
 

@@ -38,6 +38,7 @@ class SmtpCarrier(Carrier):
         *,
         environment: Mapping[str, str] | None = None,
         context: ssl.SSLContext | None = None,
+        seconds: float = SECONDS,
     ) -> None:
         """
         :param context: whom to believe; by default the authorities that the system knows.
@@ -45,7 +46,7 @@ class SmtpCarrier(Carrier):
         self.name = CARRIER + mailbox
         self._mailbox, self._settings, self._system = mailbox, settings, system
         self._environment = os.environ if environment is None else environment
-        self._context = context
+        self._context, self._seconds = context, seconds
 
     async def deliver(self, message: Outgoing, content: bytes) -> Delivered:
         try:
@@ -63,7 +64,7 @@ class SmtpCarrier(Carrier):
             port=port,
             use_tls=direct,
             start_tls=False,
-            timeout=SECONDS,
+            timeout=self._seconds,
             tls_context=self._context or ssl.create_default_context(),
         )
         try:
