@@ -116,7 +116,8 @@ class MaildirStore(MailStore):
         ours, theirs, now = (flags or frozenset[str]() for flags in its)
         flags = (now - (ours - theirs)) | (theirs - ours)
         goal = dataclasses.replace(present, folder=folder)
-        if flags == theirs and present.ref["in"] == base.ref["in"]:
+        # another program that filed it has seen it: only where nobody did does it become new again
+        if flags == theirs and present.ref["in"] == base.ref["in"] and present.folder == base.folder:
             return dataclasses.replace(goal, flags=wanted.flags, ref=wanted.ref)
         return goal if flags == now else _with_flags(goal, flags)
 
