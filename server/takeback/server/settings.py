@@ -21,6 +21,8 @@ from pydantic.fields import FieldInfo
 from takeback.tools.calendar.settings import CalendarSettings
 from takeback.tools.calendar.settings import check_names as check_calendar_names
 from takeback.tools.database.settings import DatabaseSettings, check_names
+from takeback.tools.email.settings import MailboxSettings
+from takeback.tools.email.settings import check_names as check_mailbox_names
 from takeback.tools.outbox.settings import OutboxSettings
 
 APP = "takeback"
@@ -151,6 +153,10 @@ class Settings(BaseModel):
         default_factory=dict,
         description="Per name, a calendar: a folder, or a CalDAV address ([calendars.NAME]).",
     )
+    mailboxes: dict[str, MailboxSettings] = Field(
+        default_factory=dict,
+        description="Per name, a mailbox: a Maildir, and who sends its mail ([mailboxes.NAME]).",
+    )
     data: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir(APP)), description="The data directory.")
     key_file: Path | None = Field(
         default=None, description="The chain's key; by default below the user's configuration folder."
@@ -169,6 +175,11 @@ class Settings(BaseModel):
     @classmethod
     def _calendars_named(cls, calendars: dict[str, CalendarSettings]) -> dict[str, CalendarSettings]:
         return check_calendar_names(calendars)
+
+    @field_validator("mailboxes")
+    @classmethod
+    def _mailboxes_named(cls, mailboxes: dict[str, MailboxSettings]) -> dict[str, MailboxSettings]:
+        return check_mailbox_names(mailboxes)
 
     @field_validator("data")
     @classmethod

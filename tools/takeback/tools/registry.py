@@ -23,6 +23,7 @@ from takeback.tools.calendar.settings import CalendarSettings
 from takeback.tools.contract import AnyTool
 from takeback.tools.database.settings import DatabaseSettings
 from takeback.tools.definition import DefinitionError, check_family_name, check_tool
+from takeback.tools.email.settings import MailboxSettings
 from takeback.tools.outbox.port import SYSTEM as OUTBOX
 from takeback.tools.outbox.port import Carrier, Outbox
 from takeback.tools.system import TargetSystem
@@ -31,7 +32,11 @@ GROUP = "takeback.tools"
 """The entry point group of third-party families."""
 
 BUILT_IN: Mapping[str, str] = MappingProxyType(
-    {"files": "takeback.tools.files:FilesFamily", "database": "takeback.tools.database.family:DatabaseFamily"}
+    {
+        "files": "takeback.tools.files:FilesFamily",
+        "database": "takeback.tools.database.family:DatabaseFamily",
+        "email": "takeback.tools.email.family:EmailFamily",
+    }
 )
 """The families of this package, in the order in which they are listed. Known here, so that starting needs no search."""
 
@@ -68,6 +73,8 @@ class Services:
     """`[databases.NAME]`, by name."""
     calendars: Mapping[str, CalendarSettings] = field(default_factory=dict[str, CalendarSettings])
     """`[calendars.NAME]`, by name."""
+    mailboxes: Mapping[str, MailboxSettings] = field(default_factory=dict[str, MailboxSettings])
+    """`[mailboxes.NAME]`, by name."""
 
 
 class NoSettings(BaseModel):

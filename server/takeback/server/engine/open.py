@@ -105,6 +105,7 @@ async def open_core(settings: Settings, *, policy: Policy | None = None) -> Open
                 portable_files=settings.portable_files,
                 databases=settings.databases,
                 calendars=settings.calendars,
+                mailboxes=settings.mailboxes,
             )
 
         registry = await Registry.open(

@@ -1,0 +1,132 @@
+"""Mail from the call through the outbox into the mailboxes of this machine, and back inside its window."""
+
+from __future__ import annotations
+
+from email import message_from_bytes
+from email.policy import SMTP
+from pathlib import Path
+
+import pytest
+from tests.server.engine.bench import ALICE, Bench, OpenBench
+from tests.tools.email import maildirs
+
+from takeback.server.engine.sender import Sender
+from takeback.server.settings import ToolSettings
+from takeback.tools.email.settings import MailboxSettings
+
+ON = {"tools": ToolSettings(off=("files", "database"))}
+
+
+class Post:
+    """A bench with the default mailbox, and clocks that stand until they are moved."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench, self.core = bench, bench.engine.core
+        self.wall, self.steady = 1_800_000_000.0, 1000.0
+        self.core.outbox.now = lambda: self.wall
+        self.sender = Sender(self.core, steady=lambda: self.steady)
+        self.box = self.core.settings.data / "mail" / "default"
+
+    async def send_all(self) -> None:
+        await self.sender.round()
+        self.wall, self.steady = self.wall + 121, self.steady + 121
+        await self.sender.round()
+
+    async def send(self, run: str, **more):
+        arguments = {"to": ["bob@example.org"], "subject": "Hi", "body": "Hello", **more}
+        return await self.bench.call("send_email", run, **arguments)
+
+
+@pytest.fixture
+async def post(open_bench: OpenBench) -> Post:
+    return Post(await open_bench(**ON))
+
+
+async def test_a_message_is_held_and_called_back_before_anybody_gets_it(post: Post):
+    run = await post.bench.start()
+    answer = await post.send(run, to=["me@localhost", "bob@example.org"])
+    assert (answer.status, answer.reversibility) == ("held", "compensable")
+    assert answer.result["local"] is True
+    assert "only on this machine" in answer.result["note"]
+    [row] = await post.core.outbox.rows(ALICE.principal)
+    assert (row.id, row.status) == (answer.result["outbox_ids"][0], "HELD")
+    back = await post.bench.back(run_id=run)
+    assert [step.outcome for step in back.steps] == ["restored"]
+    await post.send_all()
+    assert maildirs.tree(post.box) == {}
+
+
+async def test_a_message_that_left_lies_in_sent_and_with_those_who_are_here_and_nowhere_else(post: Post):
+    run = await post.bench.start()
+    await post.send(run, to=["me@localhost", "bob@example.org"], bcc=["hidden@example.org"])
+    await post.send_all()
+    found = maildirs.tree(post.box)
+    assert sorted(name.split("takeback.")[0] for name in found) == [".Sent/cur/", "new/"]
+    for content, _ in found.values():
+        assert message_from_bytes(content, policy=SMTP)["To"] == "me@localhost, bob@example.org"
+        assert b"hidden" not in content
+    [row] = await post.core.outbox.rows(ALICE.principal, everything=True)
+    assert row.status == "SENT"
+    assert "delivered only on this machine: to me@localhost" in row.detail
+    assert "no mailbox on this machine belongs to bob@example.org, hidden@example.org" in row.detail
+    # delivered twice is delivered once, and it is found again
+    carrier = post.core.outbox.carriers["mail:default"]
+    await carrier.deliver(row.message, next(iter(found.values()))[0])
+    assert maildirs.tree(post.box) == found
+    assert await carrier.happened(row.message) is True
+
+
+async def test_an_answer_belongs_to_its_thread(post: Post):
+    run = await post.bench.start()
+    maildirs.make(post.box)
+    maildirs.put(post.box, "1.a.host", maildirs.letter(1), sub="new")
+    await post.send(run, to=["Anna <anna@example.org>"], subject="Grüße", in_reply_to="1.a.host")
+    await post.send_all()
+    [sent] = [c for n, (c, _) in maildirs.tree(post.box).items() if n.startswith(".Sent")]
+    parsed = message_from_bytes(sent, policy=SMTP)
+    assert (parsed["Subject"], parsed["In-Reply-To"], parsed["References"]) == (
+        "Re: Grüße",
+        "<m1@example.org>",
+        "<m1@example.org>",
+    )
+    assert "new/1.a.host" in maildirs.tree(post.box), "answering leaves it unread"
+
+
+async def test_a_dry_run_puts_nothing_anywhere(post: Post):
+    run = await post.bench.start()
+    answer = await post.send(run, dry_run=True)
+    assert answer.status == "shadowed"
+    draft = {"to": ["a@example.org"], "subject": "x", "body": "x", "dry_run": True}
+    assert (await post.bench.call("draft_email", run, **draft)).status == "shadowed"
+    assert await post.core.outbox.rows(None, everything=True) == []
+    assert not post.box.exists()
+
+
+async def test_trash_is_made_when_it_is_first_needed(post: Post):
+    run = await post.bench.start()
+    maildirs.make(post.box, ())
+    maildirs.put(post.box, "1.a.host:2,S", maildirs.letter(1))
+    before = maildirs.tree(post.box)
+    await post.bench.done("delete_email", run, mailbox="default", message_ids=["1.a.host"])
+    assert list(maildirs.tree(post.box)) == [".Trash/cur/1.a.host:2,S"]
+    await post.bench.back(run_id=run)
+    assert maildirs.tree(post.box) == before
+
+
+async def test_links_lead_out_of_no_mailbox(open_bench: OpenBench, tmp_path: Path):
+    outside = maildirs.filled(tmp_path / "outside")
+    box = maildirs.make(tmp_path / "box", (".Trash",))
+    (box / ".Out").symlink_to(outside)
+    (box / "cur" / "9.link.host:2,").symlink_to(outside / "cur" / "1.a.host:2,S")
+    mailboxes = {"work": MailboxSettings(path=box, address="me@example.org")}
+    bench = await open_bench(**ON, mailboxes=mailboxes)
+    run = await bench.start()
+    for key in ("9.link.host", "1.a.host", "../outside/cur/1.a.host", "cur"):
+        answer = await bench.call("delete_email", run, mailbox="work", message_ids=[key])
+        assert answer.error is not None
+        assert answer.error.code == "not_found"
+    for where in ("Out", "../outside", "Out/x", "..", "a/../b"):
+        maildirs.put(box, "1.b.host:2,", maildirs.letter(1))
+        answer = await bench.call("move_email", run, mailbox="work", message_ids=["1.b.host"], destination=where)
+        assert answer.error is not None
+    assert len(maildirs.tree(outside)) == 5

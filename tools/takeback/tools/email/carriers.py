@@ -1,0 +1,83 @@
+"""Who brings mail out: into the Maildirs of this machine, or over SMTP. Both leave a copy in Sent, once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from takeback.tools.email.maildir.folders import digest_of
+from takeback.tools.email.port import INBOX, Change, Flag, Made
+from takeback.tools.email.reading import head_of
+from takeback.tools.email.send_tool import CARRIER
+from takeback.tools.email.settings import MailboxSettings
+from takeback.tools.email.system import MailSystem
+from takeback.tools.outbox.port import Carrier, Delivered, NotSent, Outgoing
+from takeback.tools.system import Refused, TargetError, Unavailable
+
+_HEAD: Final = 64 * 1024
+
+
+async def file_copy(
+    system: MailSystem, mailbox: str, folder: str, content: bytes, flags: Sequence[Flag], reference: str
+) -> None:
+    """Put a message into a folder, once, however often it is asked for.
+
+    :raises TargetError: it cannot be put there.
+    """
+    store = system.store(mailbox)
+    seed = f"{folder}\0{reference}"
+    key, placement = store.fresh(content, digest_of(content), folder, flags, seed)
+    [there] = await store.look([key])
+    if there is not None:
+        return
+    made = await store.change([Change(key, None, placement, content)])
+    if not isinstance(made, Made):
+        raise Unavailable(made.why, advice="Try again.")
+
+
+async def lies_in(system: MailSystem, mailbox: str, folder: str, reference: str) -> bool:
+    """Whether a message with that Message-ID lies in a folder."""
+    store = system.store(mailbox)
+    if folder not in {each.name for each in await store.folders()}:
+        return False
+    found = await store.listed(folder)
+    for start in range(0, len(found), 100):
+        heads = await store.head([each.key for each in found[start : start + 100]], _HEAD)
+        if any(head is not None and head_of(head).message_id == reference for head in heads):
+            return True
+    return False
+
+
+class LocalCarrier(Carrier):
+    """Delivers into the mailboxes of this machine: the recipient's INBOX, and a copy in Sent."""
+
+    local = True
+
+    def __init__(self, mailbox: str, settings: Mapping[str, MailboxSettings], system: MailSystem) -> None:
+        self.name = CARRIER + mailbox
+        self._mailbox, self._settings, self._system = mailbox, settings, system
+
+    async def deliver(self, message: Outgoing, content: bytes) -> Delivered:
+        own = {its.address.lower(): name for name, its in self._settings.items() if not its.read_only}
+        reached = {to: own[to.lower()] for to in message.recipients if to.lower() in own}
+        nobody = [to for to in message.recipients if to not in reached]
+        try:
+            for name in dict.fromkeys(reached.values()):
+                await file_copy(self._system, name, INBOX, content, [], message.reference)
+            sent = self._settings[self._mailbox].sent
+            await file_copy(self._system, self._mailbox, sent, content, ["seen"], message.reference)
+        except Refused as error:
+            raise NotSent(str(error), again=False) from error
+        except Unavailable as error:
+            raise NotSent(str(error), again=True) from error
+        told = f"delivered only on this machine: to {', '.join(reached) or 'nobody'}, with a copy in {sent}"
+        if nobody:
+            told += f"; no mailbox on this machine belongs to {', '.join(nobody)}"
+        return Delivered(told)
+
+    async def happened(self, message: Outgoing) -> bool | None:
+        # the copy in Sent is the last thing that is made, and making it all again makes nothing twice
+        try:
+            return await lies_in(self._system, self._mailbox, self._settings[self._mailbox].sent, message.reference)
+        except TargetError:
+            return None

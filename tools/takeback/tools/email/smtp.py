@@ -1,0 +1,173 @@
+"""Mail over SMTP, by aiosmtplib. TLS is verified; the password comes from the keyring or the environment and is never kept.
+
+What is known when it fails is the heart of it. Until the end of the data was sent, nothing has gone out: `NotSent`. A server
+that then answers no has not taken it either. A connection that breaks in between leaves nobody who knows, and says so.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from takeback.tools.email.carriers import file_copy, lies_in
+from takeback.tools.email.send_tool import CARRIER
+from takeback.tools.email.settings import MailboxSettings, server
+from takeback.tools.email.system import MailSystem
+from takeback.tools.outbox.port import Carrier, Delivered, NotSent, Outgoing
+from takeback.tools.system import TargetError
+
+if TYPE_CHECKING:
+    import aiosmtplib
+
+KEYRING_SERVICE: Final = "takeback"
+SECONDS: Final = 60.0
+"""For each answer of the server."""
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class SmtpCarrier(Carrier):
+    """Hands mail to the server of one mailbox."""
+
+    def __init__(
+        self,
+        mailbox: str,
+        settings: MailboxSettings,
+        system: MailSystem,
+        *,
+        environment: Mapping[str, str] | None = None,
+        context: ssl.SSLContext | None = None,
+        seconds: float = SECONDS,
+    ) -> None:
+        """
+        :param context: whom to believe; by default the authorities that the system knows.
+        """
+        self.name = CARRIER + mailbox
+        self._mailbox, self._settings, self._system = mailbox, settings, system
+        self._environment = os.environ if environment is None else environment
+        self._context, self._seconds = context, seconds
+
+    async def deliver(self, message: Outgoing, content: bytes) -> Delivered:
+        try:
+            import aiosmtplib
+        except ImportError as error:
+            raise NotSent(
+                "Sending needs aiosmtplib, which is not installed: install takeback with its extra, takeback[email].",
+                again=True,
+            ) from error
+        where = server(self._settings.smtp or "")
+        assert where is not None, "checked when the settings were read"
+        direct, host, port = where
+        client = aiosmtplib.SMTP(
+            hostname=host,
+            port=port,
+            use_tls=direct,
+            start_tls=False,
+            timeout=self._seconds,
+            tls_context=self._context or ssl.create_default_context(),
+        )
+        try:
+            await self._greet(client, direct=direct, host=host)
+            taken, refused = await self._envelope(client, message)
+        except aiosmtplib.SMTPResponseException as error:
+            client.close()
+            raise NotSent(
+                f"{host} refused it ({error.code}): {_plain(error.message)}", again=400 <= error.code < 500
+            ) from error
+        except (aiosmtplib.SMTPException, OSError) as error:
+            client.close()
+            raise NotSent(f"{host} could not be reached, or broke off: {_plain(error)}", again=True) from error
+        except BaseException:
+            client.close()
+            raise
+        try:
+            await client.data(content)
+        except aiosmtplib.SMTPDataError as error:
+            # the server's own no, to DATA itself or to the end of the data
+            raise NotSent(
+                f"{host} refused it ({error.code}): {_plain(error.message)}", again=400 <= error.code < 500
+            ) from error
+        finally:
+            client.close()
+        told = f"taken by {host} for {', '.join(taken)}"
+        if refused:
+            told += f"; refused for {'; '.join(f'{to}: {why}' for to, why in refused.items())}"
+        return Delivered(told + await self._keep(message, content))
+
+    async def happened(self, message: Outgoing) -> bool | None:
+        # only a copy says anything: a server need not leave one, and ours comes after the server's answer
+        try:
+            found = await lies_in(self._system, self._mailbox, self._settings.sent, message.reference)
+        except TargetError:
+            return None
+        return True if found else None
+
+    async def _greet(self, client: aiosmtplib.SMTP, *, direct: bool, host: str) -> None:
+        await client.connect()
+        await client.ehlo()
+        if not direct:
+            if client.supports_extension("starttls"):
+                await client.starttls(tls_context=self._context or ssl.create_default_context())
+                await client.ehlo()
+            elif host not in LOOPBACK:
+                raise NotSent(
+                    f"{host} does not offer TLS, and mail does not leave this machine without it.", again=False
+                )
+        if self._settings.username:
+            password = self._password()
+            if password is None:
+                raise NotSent(
+                    f"There is no password for the mailbox {self._mailbox}, neither in the keyring nor in the environment.",
+                    again=True,
+                )
+            await client.login(self._settings.username, password)
+
+    async def _envelope(self, client: aiosmtplib.SMTP, message: Outgoing) -> tuple[list[str], dict[str, str]]:
+        """Recipients that the server takes, and those that it refuses with its reason."""
+        import aiosmtplib
+
+        await client.mail(message.sender)
+        taken: list[str] = []
+        refused: dict[str, str] = {}
+        again = True
+        for to in message.recipients:
+            try:
+                await client.rcpt(to)
+            except aiosmtplib.SMTPRecipientRefused as error:
+                refused[to] = f"{error.code} {_plain(error.message)}"
+                again = again and 400 <= error.code < 500
+            else:
+                taken.append(to)
+        if not taken:
+            raise NotSent(
+                f"The server refused all recipients: {'; '.join(f'{to}: {why}' for to, why in refused.items())}",
+                again=again,
+            )
+        return taken, refused
+
+    def _password(self) -> str | None:
+        variable = self._settings.password_variable
+        if variable:
+            return self._environment.get(variable) or None
+        import keyring
+        from keyring.errors import KeyringError
+
+        try:
+            return keyring.get_password(KEYRING_SERVICE, f"mailbox/{self._mailbox}")
+        except KeyringError:
+            return None  # no keyring on this machine
+
+    async def _keep(self, message: Outgoing, content: bytes) -> str:
+        """A copy in Sent. It went out whether or not that works, so that a failure is only told."""
+        sent = self._settings.sent
+        try:
+            await file_copy(self._system, self._mailbox, sent, content, ["seen"], message.reference)
+        except TargetError as error:
+            return f"; no copy could be put into {sent}: {error}"
+        return f"; a copy lies in {sent}"
+
+
+def _plain(what: object) -> str:
+    """A server's words on one line, without what could steer a terminal."""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(what)).split())[:300]
