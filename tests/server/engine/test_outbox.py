@@ -22,6 +22,7 @@ from takeback.server.engine.sender import Sender
 from takeback.server.settings import OutboxSection, ToolSettings
 from takeback.tools.outbox.rows import Row
 from takeback.tools.registry import BUILT_IN
+from takeback.tools.system import Unavailable
 
 PAPER = {"tools": ToolSettings(modules=(Path(paper.__file__),), off=tuple(BUILT_IN))}
 
@@ -507,3 +508,25 @@ async def test_what_the_journal_was_told_before_the_sender_died_it_is_not_told_a
     await post.new_sender().start()
     assert await post.told(run) == ["mail.held", "mail.sending", "mail.sent"]
     assert (await post.row(id)).told == "SENT"
+
+
+async def test_an_outbox_that_fails_right_after_it_took_a_message_leaves_a_doubt_and_no_untrue_answer(
+    post: Post, open_bench: OpenBench, monkeypatch: pytest.MonkeyPatch
+):
+    run = await post.bench.start()
+
+    async def away(*ids: Any, **more: Any) -> None:
+        raise Unavailable("the outbox cannot be used: disk full")
+
+    monkeypatch.setattr(post.core.outbox, "belongs", away)
+    answer = await post.bench.call("post", run, to=["bob@example.org"], subject="Hi", body="x")
+    assert answer.status == "in_doubt"
+    await post.send()
+    assert post.carrier.letters() == []
+    monkeypatch.undo()
+    await post.engine.recover()
+    [row] = await post.core.outbox.rows(None)
+    assert (row.status, row.owner) == ("HELD", ALICE.principal)
+    await post.sender.round()
+    assert await post.status(row.id) == "SENT"
+    assert await post.open_items() == []
