@@ -13,6 +13,7 @@ What is found SENDING at a start, and had been begun, is asked for at the other 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import time
 from collections.abc import Callable
@@ -78,7 +79,7 @@ class Sender:
         self._due: dict[str, tuple[float, float]] = {}
         """By message: its `release_at`, and the time on the steady clock before which it does not go out."""
         self.on_step: Callable[[str], object] = _nothing
-        """Called between two steps, so that a test can die there."""
+        """Called between two steps, so that a test can die there, or do something; what it returns is awaited."""
 
     async def run(self) -> None:
         """Send until nothing is held any more, or it is told to stop.
@@ -153,10 +154,10 @@ class Sender:
         return action.stands or bool(row.corrects)
 
     async def _send(self, row: Row) -> None:
-        self.on_step("due")
+        await self._step("due")
         if not await self._outbox.move(row.id, "SENDING", only=("HELD",)):
             return  # cancelled, and that was first
-        self.on_step("claimed")
+        await self._step("claimed")
         try:
             # a rollback may have sealed the run, or a person contained it, before the message was claimed
             if not await self._may_leave(row):
@@ -166,9 +167,9 @@ class Sender:
         except JournalError:
             await self._outbox.move(row.id, "HELD", only=("SENDING",), told="")
             raise
-        self.on_step("told")
+        await self._step("told")
         status, detail = await self._deliver(row)
-        self.on_step("delivered")
+        await self._step("delivered")
         settings = self._core.settings.outbox
         if status == "HELD":
             pause = min(settings.retry_seconds * 2**row.attempts, LONGEST_PAUSE)
@@ -180,9 +181,14 @@ class Sender:
             # what went out is in the object store, as long as retention keeps it
             gone = {"content": None} if status == "SENT" and not row.corrects else {}
             await self._outbox.move(row.id, status, only=("SENDING",), detail=detail, **gone)
-        self.on_step("noted")
+        await self._step("noted")
         await self._tell(row.id)
-        self.on_step("journaled")
+        await self._step("journaled")
+
+    async def _step(self, name: str) -> None:
+        waiting = self.on_step(name)
+        if inspect.isawaitable(waiting):
+            await waiting
 
     async def _deliver(self, row: Row) -> tuple[Status, str]:
         carrier = self._outbox.carriers.get(row.message.carrier)
