@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
 
-import idna
-
 LONGEST_NAME: Final = 128
 LONGEST_ADDRESS: Final = 254
 """RFC 5321, section 4.5.3.1.3: a path of 256 with its brackets."""
@@ -130,6 +128,8 @@ def _name(text: str, what: str) -> str:
 
 
 def _domain(text: str, what: str) -> str:
+    import idna  # tables that most calls do not need
+
     domain = text.lower()
     if not domain.isascii():
         try:

@@ -13,7 +13,6 @@ from email.message import Message
 from email.policy import compat32
 from typing import Final, cast
 
-from takeback.tools.email.html import to_text
 
 MOST_PARTS: Final = 500
 _HEAD_ENDS = (b"\r\n\r\n", b"\n\n")
@@ -69,6 +68,8 @@ def subject_of(data: bytes) -> str:
 
 def content_of(data: bytes) -> Content:
     """The whole message."""
+    from takeback.tools.email.html import to_text  # not before a message is read
+
     message = email.parser.BytesParser(policy=compat32).parsebytes(data)
     plain: list[str] = []
     rich: list[str] = []

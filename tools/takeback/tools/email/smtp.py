@@ -7,7 +7,6 @@ that then answers no has not taken it either. A connection that breaks in betwee
 from __future__ import annotations
 
 import os
-import ssl
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +18,8 @@ from takeback.tools.outbox.port import Carrier, Delivered, NotSent, Outgoing
 from takeback.tools.system import TargetError
 
 if TYPE_CHECKING:
+    import ssl
+
     import aiosmtplib
 
 KEYRING_SERVICE: Final = "takeback"
@@ -65,7 +66,7 @@ class SmtpCarrier(Carrier):
             use_tls=direct,
             start_tls=False,
             timeout=self._seconds,
-            tls_context=self._context or ssl.create_default_context(),
+            tls_context=self._trust(),
         )
         try:
             await self._greet(client, direct=direct, host=host)
@@ -108,7 +109,7 @@ class SmtpCarrier(Carrier):
         await client.ehlo()
         if not direct:
             if client.supports_extension("starttls"):
-                await client.starttls(tls_context=self._context or ssl.create_default_context())
+                await client.starttls(tls_context=self._trust())
                 await client.ehlo()
             elif host not in LOOPBACK:
                 raise NotSent(
@@ -145,6 +146,11 @@ class SmtpCarrier(Carrier):
                 again=again,
             )
         return taken, refused
+
+    def _trust(self) -> ssl.SSLContext:
+        import ssl  # not before something is sent
+
+        return self._context or ssl.create_default_context()
 
     def _password(self) -> str | None:
         variable = self._settings.password_variable
