@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import re
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from uuid import uuid4
@@ -34,36 +35,44 @@ class Radicale:
 
 @pytest.fixture(scope="session")
 def radicale_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The server's address. It says itself where it listens, so no port is guessed and nothing is waited out."""
+    """The server's address."""
     folder = tmp_path_factory.mktemp("radicale")
     users = folder / "users"
     users.write_text(f"{USER}:{PASSWORD}\n", encoding="utf-8")
-    with subprocess.Popen(
-        [
-            *(sys.executable, "-m", "radicale", "--config", "", "--server-hosts", "127.0.0.1:0"),
-            *("--auth-type", "htpasswd", "--auth-htpasswd-filename", str(users)),
-            *("--auth-htpasswd-encryption", "plain", "--auth-delay", "0"),
-            *("--storage-filesystem-folder", str(folder / "data"), "--logging-level", "info"),
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=(folder / "log").open("wb"),
-    ) as process:
-        try:
-            yield f"http://127.0.0.1:{_port(process, folder / 'log')}"
-        finally:
-            process.terminate()
-            process.wait(20)
+    for _ in range(5):
+        port = _free_port()
+        with subprocess.Popen(
+            [
+                *(sys.executable, "-m", "radicale", "--config", "", "--server-hosts", f"127.0.0.1:{port}"),
+                *("--auth-type", "htpasswd", "--auth-htpasswd-filename", str(users)),
+                *("--auth-htpasswd-encryption", "plain", "--auth-delay", "0"),
+                *("--storage-filesystem-folder", str(folder / "data"), "--logging-level", "info"),
+            ],
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+        ) as process:
+            assert process.stderr is not None
+            log = process.stderr
+            said: list[str] = []
+            if any(said.append(line) or "server ready" in line for line in log):
+                rest = threading.Thread(target=lambda log=log: [None for _ in log], daemon=True)  # or the pipe fills up
+                rest.start()
+                try:
+                    yield f"http://127.0.0.1:{port}"
+                finally:
+                    process.terminate()
+                    process.wait(20)
+                    rest.join(20)
+                return
+    raise AssertionError(f"Radicale did not start: {said}")
 
 
-def _port(process: subprocess.Popen[bytes], log: object) -> int:
-    from pathlib import Path
-
-    assert isinstance(log, Path)
-    while process.poll() is None:
-        listening = re.search(r"Listening on '127\.0\.0\.1:(\d+)'|Listening on \S*127\.0\.0\.1:(\d+)", log.read_text())
-        if listening:
-            return int(listening[1] or listening[2])
-    raise AssertionError(f"Radicale did not start: {log.read_text()}")
+def _free_port() -> int:
+    """Radicale wants a number. Somebody may take it first; then it ends, and another is tried."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @pytest.fixture
