@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from takeback.server.cli import acting, care, credentials, databases, install, looking, settling, tooling
+from takeback.server.cli import acting, calendars, care, credentials, databases, install, looking, settling, tooling
 from takeback.server.cli.codes import ExitCode
 
 _HELP = "An MCP server whose tools can be undone, and what a person needs beside it: look, take back, resume, settle."
@@ -62,6 +62,7 @@ settling.register(app)
 care.register(app)
 credentials.register(app)
 databases.register(app)
+calendars.register(app)
 tooling.register(app)
 install.register(app)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from uuid import uuid4
 
 import httpx2
 import pytest
+from tests.tools.calendar.caldav.odd_server import OddServer
 
 from takeback.tools.calendar.caldav.store import CaldavStore
 
@@ -47,6 +49,7 @@ def radicale_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                 *("--auth-type", "htpasswd", "--auth-htpasswd-filename", str(users)),
                 *("--auth-htpasswd-encryption", "plain", "--auth-delay", "0"),
                 *("--storage-filesystem-folder", str(folder / "data"), "--logging-level", "info"),
+                *("--server-validate-path-value", "none"),  # names of all characters are tried
             ],
             stderr=subprocess.PIPE,
             text=True,
@@ -93,3 +96,14 @@ async def store(radicale: Radicale) -> AsyncIterator[CaldavStore]:
     opened = CaldavStore(radicale.url, radicale.user, radicale.password)
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+async def odd() -> AsyncIterator[OddServer]:
+    """A server that does what the test says."""
+    server = OddServer()
+    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
+    server.port = listening.sockets[0].getsockname()[1]
+    yield server
+    listening.close()
+    await listening.wait_closed()

@@ -92,7 +92,9 @@ async def test_what_is_no_calendar_is_refused_and_nothing_changes(store: CaldavS
     assert await store.names() == []
 
 
-@pytest.mark.parametrize("name", ["with blank.ics", "ünï-日本.ics", "100%25.ics", "a@b+c;d,e=f.ics", "q?x#y&z.ics", "~'().ics"])
+@pytest.mark.parametrize(
+    "name", ["with blank.ics", "ünï-日本.ics", "100%25.ics", "a@b+c;d,e=f.ics", "q?x#y&z.ics", "~'().ics"]
+)
 async def test_names_with_any_characters_are_read_listed_and_found(store: CaldavStore, name: str):
     there = await made(store, name, event("u-1"))
     assert await store.names() == [(name, there.etag)]
@@ -101,7 +103,9 @@ async def test_names_with_any_characters_are_read_listed_and_found(store: Caldav
     assert await store.remove(name, there) is None
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "../x.ics", "a/b.ics", "a\\b.ics", "a\r\nb", "a\0b", "x" * 300, "\ud800"])
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "../x.ics", "a/b.ics", "a\\b.ics", "a\r\nb", "a\0b", "x" * 300, "\ud800"]
+)
 async def test_names_that_leave_the_calendar_are_refused(store: CaldavStore, name: str):
     with pytest.raises(Refused, match="name"):
         await store.write(name, event("a"), None)
@@ -152,3 +156,18 @@ async def test_a_calendar_that_is_not_there_is_said_to_be_not_there(radicale: Ra
     with pytest.raises(Refused):
         await store.write("a.ics", event("a"), None)
     await store.close()
+
+
+async def test_a_large_calendar_is_listed_and_read_whole(store: CaldavStore, radicale: Radicale):
+    inner = b"".join(
+        event(f"u{number}").partition(b"BEGIN:VEVENT")[2].partition(b"END:VCALENDAR")[0].join([b"BEGIN:VEVENT", b""])
+        for number in range(1_000)
+    )
+    whole = b"BEGIN:VCALENDAR\r\nVERSION:2.0\r\nPRODID:-//tests//EN\r\n" + inner + b"END:VCALENDAR\r\n"
+    put = radicale.person("PUT", data=whole, **{"Content-Type": "text/calendar"})
+    assert put.status_code == 201
+    names = await store.names()
+    assert len(names) == 1_000
+    found = await store.read([name for name, _ in names])
+    assert [(each.name, each.etag) for each in found if each is not None] == list(names)
+    assert await store.read([name for name, _ in names]) == found

@@ -37,7 +37,9 @@ def usable(name: str) -> bool:
         size = len(name.encode())
     except UnicodeEncodeError:
         return False
-    return 0 < size <= LONGEST and name not in (".", "..") and "/" not in name and "\\" not in name and name.isprintable()
+    return (
+        0 < size <= LONGEST and name not in (".", "..") and "/" not in name and "\\" not in name and name.isprintable()
+    )
 
 
 def name_of(base: str, href: str) -> str | None:

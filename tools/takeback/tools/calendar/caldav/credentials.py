@@ -12,7 +12,7 @@ import keyring.errors
 from takeback.tools.calendar.settings import CalendarSettings
 from takeback.tools.system import Refused, Unavailable
 
-SERVICE: Final = "takeback calendar"
+SERVICE: Final = "takeback"
 
 
 def password_of(name: str, settings: CalendarSettings, environment: Mapping[str, str] = os.environ) -> str:
@@ -57,4 +57,4 @@ def keep_password(name: str, settings: CalendarSettings, password: str) -> None:
 
 def _entry(name: str, settings: CalendarSettings) -> str:
     """A changed url or user has no password yet: the old one must not go to another host."""
-    return f"{name} {settings.username} {settings.url}"
+    return f"calendar/{name} {settings.username} {settings.url}"

@@ -167,7 +167,9 @@ def failure(answer: Answer, host: str, method: str) -> TargetError:
     if status in (404, 410):
         return Refused(f"{host} has no calendar at this address.", advice="Check the url in the configuration.")
     if status == 423:
-        return Unavailable(f"The event or calendar is locked at {host}; nothing was changed.", advice="Try again later.")
+        return Unavailable(
+            f"The event or calendar is locked at {host}; nothing was changed.", advice="Try again later."
+        )
     if status == 507:
         return Unavailable(f"{host} has no room left; nothing was changed.", advice="Free some space there.")
     if status in (408, 425, 429):

@@ -28,6 +28,8 @@ class Element:
     name: str
     children: list[Element] = field(default_factory=list["Element"])
     text: str = ""
+    named: str = ""
+    """Its attribute "name"; no other attribute says anything here."""
 
     def all(self, name: str, namespace: str = DAV) -> Iterator[Element]:
         """Children of that name."""
@@ -59,10 +61,10 @@ def parse(raw: bytes) -> Element:
     open_elements = [top]
     texts: list[list[str]] = [[]]
 
-    def start(name: str, _: dict[str, str]) -> None:
+    def start(name: str, attributes: dict[str, str]) -> None:
         if len(open_elements) > DEEPEST:
             raise BadXml("its elements are too deep")
-        element = Element(name)
+        element = Element(name, named=attributes.get("name", ""))
         open_elements[-1].children.append(element)
         open_elements.append(element)
         texts.append([])

@@ -204,7 +204,9 @@ class CaldavStore(CalendarStore):
                 return Changed(present)
             # the same bytes under another ETag (saved again unchanged, or deleted and put back): still as expected
             expected = present
-        raise Unavailable(f"{self._host} refused to write {name}, though it was as expected.", advice="Try again later.")
+        raise Unavailable(
+            f"{self._host} refused to write {name}, though it was as expected.", advice="Try again later."
+        )
 
     def _refuse(self, answer: Answer, method: str, name: str) -> NoReturn:
         if answer.status in (403, 405, 409, 415, 422):
@@ -269,5 +271,3 @@ class CaldavStore(CalendarStore):
 def strong(etag: str) -> bool:
     """Whether equal ETags mean equal bytes."""
     return len(etag) > 2 and etag.startswith('"') and etag.endswith('"')
-
-
