@@ -10,6 +10,7 @@ import typer
 
 from takeback.server.cli import (
     acting,
+    calendars,
     care,
     credentials,
     databases,
@@ -75,6 +76,7 @@ credentials.register(app)
 databases.register(app)
 policy.register(app)
 outbox.register(app)
+calendars.register(app)
 tooling.register(app)
 install.register(app)
 
