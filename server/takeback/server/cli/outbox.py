@@ -122,9 +122,13 @@ async def run(
         settings = Settings.model_validate_json(Path(given).read_text(encoding="utf-8"))
     if not settings.data.is_dir():
         raise EngineError("not_found", f"There is no data directory {settings.data}.", "Name it with --data.")
-    sent = await send_all(settings)
-    words = "Nothing is held any more." if sent else "Another sender is at work on this data directory."
-    session.terminal.show([said(words)], {"ran": sent})
+    ended = await send_all(settings)
+    words = {
+        "nothing_held": "Nothing is held any more.",
+        "stopped": "Stopped; what is held stays so.",
+        "another": "Another sender is at work on this data directory.",
+    }
+    session.terminal.show([said(words[ended])], {"ended": ended})
     return ExitCode.OK
 
 

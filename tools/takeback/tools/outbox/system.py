@@ -183,7 +183,7 @@ class OutboxSystem(TargetSystem, Outbox):
         """Forget messages that went out or were cancelled, once no act refers to them. What waits is never forgotten."""
         if not self.store.file.exists():
             return 0
-        needed = {state.ref.get("id") for state in keep}
+        needed = {str(state.ref.get("id")) for state in keep if state.ref.get("id")}
         oldest = self.now() - older_than_ns / 1e9
 
         def forget(rows: Transaction) -> int:
