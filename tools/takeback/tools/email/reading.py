@@ -13,7 +13,6 @@ from email.message import Message
 from email.policy import compat32
 from typing import Final, cast
 
-
 MOST_PARTS: Final = 500
 _HEAD_ENDS = (b"\r\n\r\n", b"\n\n")
 
