@@ -122,7 +122,7 @@ async def test_a_second_sender_ends_at_once_and_a_stopped_one_leaves_what_is_hel
     async with chat(tmp_path) as client:
         await post(client, hold_seconds=3600)
     await until(lambda: not nobody_sends(tmp_path))
-    assert await terminal(tmp_path, "outbox", "run") == (0, {"ran": False})
+    assert await terminal(tmp_path, "outbox", "run") == (0, {"ended": "another"})
     os.kill(int((tmp_path / "data" / "outbox" / "sender.pid").read_text()), signal.SIGTERM)
     await until(lambda: nobody_sends(tmp_path))
     assert [message["status"] for message in await messages(tmp_path)] == ["HELD"]

@@ -14,6 +14,7 @@ from tests.server.engine.bench import ALICE, BOB, Bench, OpenBench, settings_for
 
 from takeback.journal.events import MailMoved
 from takeback.journal.ids import RunId
+from takeback.journal.log import JournalBusy
 from takeback.journal.views import ActionView, OpenItem
 from takeback.server.engine.answers import EngineError
 from takeback.server.engine.engine import Engine
@@ -21,6 +22,7 @@ from takeback.server.engine.sender import Sender
 from takeback.server.settings import OutboxSection, ToolSettings
 from takeback.tools.outbox.rows import Row
 from takeback.tools.registry import BUILT_IN
+from takeback.tools.system import Unavailable
 
 PAPER = {"tools": ToolSettings(modules=(Path(paper.__file__),), off=tuple(BUILT_IN))}
 
@@ -365,8 +367,9 @@ async def test_two_senders_at_once_send_each_message_once(post: Post, tmp_path: 
     assert len(post.carrier.letters()) == len(set(post.carrier.letters())) == 50
 
 
+@pytest.mark.parametrize("at", ["belonging", "outcome"])
 async def test_a_crash_between_intent_and_outcome_leaves_a_held_message_that_is_known(
-    post: Post, open_bench: OpenBench, monkeypatch: pytest.MonkeyPatch
+    post: Post, open_bench: OpenBench, monkeypatch: pytest.MonkeyPatch, at: str
 ):
     run = await post.bench.start()
     real = post.core.journal.append
@@ -376,7 +379,13 @@ async def test_a_crash_between_intent_and_outcome_leaves_a_held_message_that_is_
             raise Stopped
         return await real(events, **more)
 
-    monkeypatch.setattr(post.core.journal, "append", dies)
+    async def dies_at_once(*ids: Any, **more: Any) -> None:
+        raise Stopped
+
+    if at == "outcome":
+        monkeypatch.setattr(post.core.journal, "append", dies)
+    else:
+        monkeypatch.setattr(post.core.outbox, "belongs", dies_at_once)
     with pytest.raises(BaseException):  # noqa: B017 -- whatever the death of a process looks like from inside
         await post.hold(run)
     [row] = await post.core.outbox.rows(None)
@@ -419,3 +428,105 @@ async def test_windows_are_bounded_by_the_settings(open_bench: OpenBench):
         assert answer.status == "failed"
         assert answer.error is not None
         assert answer.error.code == "refused"
+
+
+async def test_messages_are_forgotten_when_no_act_refers_to_them_any_more_and_what_waits_never_is(post: Post):
+    run = await post.bench.start()
+    gone = await post.hold(run)
+    await post.send()
+    late = await post.hold(run)
+    await post.send(120 + 3601)
+    states = await post.core.outbox.look([gone, late])
+    post.later(1)
+    await post.core.outbox.collect(states, older_than_ns=0)
+    assert [await post.status(gone), await post.status(late)] == ["SENT", "LATE"]
+    await post.core.outbox.collect([], older_than_ns=0)
+    assert await post.core.outbox.get(gone) is None
+    assert await post.status(late) == "LATE"
+    await post.engine.desk.send_now(ALICE, late)
+    await post.sender.round()
+    assert len(post.carrier.letters()) == 2  # its bytes were kept
+
+
+async def test_a_sender_waits_for_a_journal_that_is_busy_and_sends_then(post: Post, monkeypatch: pytest.MonkeyPatch):
+    run = await post.bench.start()
+    id = await post.hold(run, hold_seconds=5)
+    real, tries = post.core.journal.append, itertools.count()
+
+    async def busy(events: Any, **more: Any) -> Any:
+        if next(tries) < 2:
+            raise JournalBusy("somebody else is writing")
+        return await real(events, **more)
+
+    monkeypatch.setattr(post.core.journal, "append", busy)
+    monkeypatch.setattr("takeback.server.engine.sender.PATIENT_SECONDS", 0)
+    monkeypatch.setattr("takeback.server.engine.sender.POLL_SECONDS", 0)
+    await post.sender.round()
+    post.later(6)
+    await post.sender.run()
+    assert await post.status(id) == "SENT"
+    assert (await post.told(run))[-2:] == ["mail.sending", "mail.sent"]
+
+
+async def test_a_message_that_is_cancelled_just_before_it_is_claimed_stays_cancelled(post: Post):
+    id = await post.hold(await post.bench.start())
+    await post.sender.round()
+    post.sender.on_step = lambda step: post.engine.desk.cancel(ALICE, id) if step == "due" else None
+    await post.send()
+    assert await post.status(id) == "CANCELLED"
+    assert post.carrier.letters() == []
+
+
+async def test_a_run_that_is_contained_just_after_its_message_was_claimed_keeps_it(post: Post):
+    run = await post.bench.start()
+    id = await post.hold(run)
+    await post.sender.round()
+    post.sender.on_step = lambda step: post.engine.contain_run(ALICE, run, "odd") if step == "claimed" else None
+    await post.send()
+    assert await post.status(id) == "HELD"
+    assert post.carrier.letters() == []
+    assert await post.told(run) == ["mail.held"]
+    assert (await post.bench.back(run_id=run)).status == "complete"
+
+
+async def test_what_the_journal_was_told_before_the_sender_died_it_is_not_told_again(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+):
+    run = await post.bench.start()
+    id = await post.hold(run)
+    real = post.core.outbox.told
+
+    async def dies(id: str, status: Any) -> None:
+        if status == "SENT":
+            raise Stopped
+        await real(id, status)
+
+    monkeypatch.setattr(post.core.outbox, "told", dies)
+    with pytest.raises(Stopped):
+        await post.send()
+    monkeypatch.undo()
+    await post.new_sender().start()
+    assert await post.told(run) == ["mail.held", "mail.sending", "mail.sent"]
+    assert (await post.row(id)).told == "SENT"
+
+
+async def test_an_outbox_that_fails_right_after_it_took_a_message_leaves_a_doubt_and_no_untrue_answer(
+    post: Post, open_bench: OpenBench, monkeypatch: pytest.MonkeyPatch
+):
+    run = await post.bench.start()
+
+    async def away(*ids: Any, **more: Any) -> None:
+        raise Unavailable("the outbox cannot be used: disk full")
+
+    monkeypatch.setattr(post.core.outbox, "belongs", away)
+    answer = await post.bench.call("post", run, to=["bob@example.org"], subject="Hi", body="x")
+    assert answer.status == "in_doubt"
+    await post.send()
+    assert post.carrier.letters() == []
+    monkeypatch.undo()
+    await post.engine.recover()
+    [row] = await post.core.outbox.rows(None)
+    assert (row.status, row.owner) == ("HELD", ALICE.principal)
+    await post.sender.round()
+    assert await post.status(row.id) == "SENT"
+    assert await post.open_items() == []

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from takeback.server.cli.blocks import line, said
+from takeback.server.cli.acting import Yes, consent
+from takeback.server.cli.blocks import Block, line, said
 from takeback.server.cli.codes import ExitCode
 from takeback.server.cli.command import command
 from takeback.server.cli.session import Session
@@ -42,12 +43,22 @@ async def show(session: Session, message: MessageArgument) -> ExitCode:
     async with session.engine() as engine:
         row = await engine.desk.row(session.caller, message)
         content = await engine.desk.content(row)
-    text = "" if content is None else content[:SHOWN_BYTES].decode("utf-8", "backslashreplace")
-    lines = [line(row.id, _standing(row)), said(f"To: {_whom(row)}"), said(f"Subject: {row.message.subject}")]
-    lines += [said(row.detail)] if row.detail else []
-    lines += [said(each) for each in text.splitlines()]
-    session.terminal.show(lines, {**row.shown(), "content": text})
+    session.terminal.show(_page(row, content), {**row.shown(), "content": _text(content)})
     return ExitCode.OK
+
+
+def _text(content: bytes | None) -> str:
+    return "" if content is None else content[:SHOWN_BYTES].decode("utf-8", "backslashreplace")
+
+
+def _page(row: Row, content: bytes | None) -> list[Block]:
+    lines: list[Block] = [
+        line(row.id, _standing(row)),
+        said(f"To: {_whom(row)}"),
+        said(f"Subject: {row.message.subject}"),
+    ]
+    lines += [said(row.detail)] if row.detail else []
+    return lines + [said(each) for each in _text(content).splitlines()]
 
 
 async def cancel(session: Session, message: MessageArgument) -> ExitCode:
@@ -62,9 +73,14 @@ async def send_now(session: Session, message: MessageArgument) -> ExitCode:
         return _sending(session, engine.core.settings, await engine.desk.send_now(session.caller, message))
 
 
-async def approve(session: Session, message: MessageArgument) -> ExitCode:
+async def approve(session: Session, message: MessageArgument, *, yes: Yes = False) -> ExitCode:
     """Consent to a correction, which then goes out."""
     async with session.engine() as engine:
+        if not yes:
+            row = await engine.desk.row(session.caller, message)
+            session.terminal.aside(_page(row, await engine.desk.content(row)))
+            if (refused := consent(session, "Send this?")) is not None:
+                return refused
         return _sending(session, engine.core.settings, await engine.desk.approve(session.caller, message))
 
 
@@ -106,9 +122,13 @@ async def run(
         settings = Settings.model_validate_json(Path(given).read_text(encoding="utf-8"))
     if not settings.data.is_dir():
         raise EngineError("not_found", f"There is no data directory {settings.data}.", "Name it with --data.")
-    sent = await send_all(settings)
-    words = "Nothing is held any more." if sent else "Another sender is at work on this data directory."
-    session.terminal.show([said(words)], {"ran": sent})
+    ended = await send_all(settings)
+    words = {
+        "nothing_held": "Nothing is held any more.",
+        "stopped": "Stopped; what is held stays so.",
+        "another": "Another sender is at work on this data directory.",
+    }
+    session.terminal.show([said(words[ended])], {"ended": ended})
     return ExitCode.OK
 
 

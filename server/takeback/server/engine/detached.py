@@ -61,7 +61,8 @@ def start_sender(settings: Settings) -> bool:
     descriptor = os.open(file.with_name("sender.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         process = subprocess.Popen(  # noqa: S603 -- this very program
-            [sys.executable, "-m", MODULE, "outbox", "run", "--settings", "-"],
+            # -P: what lies in the data directory is not to be imported
+            [sys.executable, "-P", "-m", MODULE, "outbox", "run", "--settings", "-"],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=descriptor,

@@ -10,10 +10,12 @@ from takeback.journal.states import Effect, State
 from takeback.journal.views import ActionView, OpenItem
 from takeback.server.engine.core import Core
 from takeback.server.engine.corrections import too_late
+from takeback.server.engine.faults import fault
 from takeback.server.engine.outcome import GOOD, Done, left_open
 from takeback.server.engine.outgoing import moved
 from takeback.server.engine.plan import Plan, PlanStep
 from takeback.server.engine.shield import shielded
+from takeback.tools.system import TargetError
 
 
 class Ledger:
@@ -55,7 +57,10 @@ class Ledger:
     async def conclude(self, index: int, done: Done) -> Done:
         """Write down what became of a step; it is durable on return."""
         if self._stands is False:
-            done = await too_late(self._core, done)
+            try:
+                done = await too_late(self._core, done)
+            except TargetError as error:  # the step is concluded all the same, and says what nobody could see to
+                done = done.warned((f"the outbox is out of reach, so its messages may still go out: {fault(error)}",))
         await self.conclude_all([(index, done)])
         return done
 

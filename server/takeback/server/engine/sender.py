@@ -13,6 +13,7 @@ What is found SENDING at a start, and had been begun, is asked for at the other 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import time
 from collections.abc import Callable
@@ -23,18 +24,21 @@ import anyio
 
 from takeback.journal.events import BaseEvent, ConflictOpened, MailMoved
 from takeback.journal.ids import ActionId, RunId, new_conflict_id
-from takeback.journal.log import JournalError
+from takeback.journal.log import JournalBusy, JournalError, JournalFull
 from takeback.journal.views import ActionView, RunView
 from takeback.server.engine.core import Core
 from takeback.server.engine.corrections import close_items, corrected
 from takeback.server.engine.faults import fault
 from takeback.tools.outbox.port import SYSTEM, NotSent
 from takeback.tools.outbox.rows import Row, Status, when
+from takeback.tools.system import Unavailable
 
 log = logging.getLogger(__name__)
 
 POLL_SECONDS: Final = 0.5
 """How soon the sender sees what others wrote into the outbox."""
+PATIENT_SECONDS: Final = 10.0
+"""Pause while the outbox or the journal is out of reach."""
 DELIVER_SECONDS: Final = 300.0
 """After so long without an answer nobody knows whether a message went out."""
 LONGEST_PAUSE: Final = 900.0
@@ -75,19 +79,31 @@ class Sender:
         self._due: dict[str, tuple[float, float]] = {}
         """By message: its `release_at`, and the time on the steady clock before which it does not go out."""
         self.on_step: Callable[[str], object] = _nothing
-        """Called between two steps, so that a test can die there."""
+        """Called between two steps, so that a test can die there, or do something; what it returns is awaited."""
 
     async def run(self) -> None:
         """Send until nothing is held any more, or it is told to stop.
 
-        :raises JournalError, Unavailable: nothing can be written down, so nothing is sent.
+        What is only out of reach for a moment is waited for.
+
+        :raises JournalError: nothing can be written down any more, so nothing is sent.
         """
-        await self.start()
+        started = False
         while True:
-            await self.round()
-            if self._stop.is_set() or not await self._outbox.waiting():
+            pause = POLL_SECONDS
+            try:
+                if not started:
+                    await self.start()
+                    started = True
+                await self.round()
+                if self._stop.is_set() or not await self._outbox.waiting():
+                    return
+            except (Unavailable, JournalBusy, JournalFull) as error:
+                log.warning("nothing can be sent now: %s", fault(error))
+                pause = PATIENT_SECONDS
+            if self._stop.is_set():
                 return
-            with anyio.move_on_after(POLL_SECONDS):
+            with anyio.move_on_after(pause):
                 await self._stop.wait()
 
     async def start(self) -> None:
@@ -138,10 +154,10 @@ class Sender:
         return action.stands or bool(row.corrects)
 
     async def _send(self, row: Row) -> None:
-        self.on_step("due")
+        await self._step("due")
         if not await self._outbox.move(row.id, "SENDING", only=("HELD",)):
             return  # cancelled, and that was first
-        self.on_step("claimed")
+        await self._step("claimed")
         try:
             # a rollback may have sealed the run, or a person contained it, before the message was claimed
             if not await self._may_leave(row):
@@ -151,9 +167,9 @@ class Sender:
         except JournalError:
             await self._outbox.move(row.id, "HELD", only=("SENDING",), told="")
             raise
-        self.on_step("told")
+        await self._step("told")
         status, detail = await self._deliver(row)
-        self.on_step("delivered")
+        await self._step("delivered")
         settings = self._core.settings.outbox
         if status == "HELD":
             pause = min(settings.retry_seconds * 2**row.attempts, LONGEST_PAUSE)
@@ -165,9 +181,14 @@ class Sender:
             # what went out is in the object store, as long as retention keeps it
             gone = {"content": None} if status == "SENT" and not row.corrects else {}
             await self._outbox.move(row.id, status, only=("SENDING",), detail=detail, **gone)
-        self.on_step("noted")
+        await self._step("noted")
         await self._tell(row.id)
-        self.on_step("journaled")
+        await self._step("journaled")
+
+    async def _step(self, name: str) -> None:
+        waiting = self.on_step(name)
+        if inspect.isawaitable(waiting):
+            await waiting
 
     async def _deliver(self, row: Row) -> tuple[Status, str]:
         carrier = self._outbox.carriers.get(row.message.carrier)
@@ -203,10 +224,8 @@ class Sender:
     # -- the journal ----------------------------------------------------------------------------------------------------------
 
     async def _make_up(self, row: Row) -> None:
-        wanted, last = _EVENTS.get(row.status), None
-        async for moved in _moves(self._core, row):
-            last = moved
-        if last is None or last.type != wanted:
+        moves = await _moves(self._core, row)
+        if not moves or moves[-1].type != _EVENTS.get(row.status):
             await self._tell(row.id)
         else:
             await self._outbox.told(row.id, row.status)
@@ -282,12 +301,13 @@ async def settle(core: Core, id: str, *, sent: bool, by: str) -> bool:
     return True
 
 
-async def _moves(core: Core, row: Row) -> Any:
+async def _moves(core: Core, row: Row) -> list[MailMoved]:
     """What the journal has heard of a message, in order."""
-    after = 0
+    after, moves = 0, list[MailMoved]()
     while events := await core.journal.read(RunId(row.run_id), after=after):
         for recorded in events:
             event = recorded.event
             if isinstance(event, MailMoved) and event.message_id == row.id:
-                yield event
+                moves.append(event)
         after = events[-1].position
+    return moves

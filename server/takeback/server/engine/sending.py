@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+from typing import Literal
 
 from takeback.server.engine.detached import alone
 from takeback.server.engine.engine import Engine
@@ -13,9 +14,11 @@ from takeback.server.engine.sender import Sender
 from takeback.server.settings import Settings
 from takeback.tools.outbox.store import OutboxStore
 
+Ended = Literal["nothing_held", "stopped", "another"]
 
-async def send_all(settings: Settings) -> bool:
-    """Send until nothing is held any more; `False` at once if another sender is at work.
+
+async def send_all(settings: Settings) -> Ended:
+    """Send until nothing is held any more; `another` at once if another sender is at work.
 
     SIGTERM and SIGINT end it after the message that is being sent.
 
@@ -25,21 +28,21 @@ async def send_all(settings: Settings) -> bool:
     for number in (signal.SIGTERM, signal.SIGINT):
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # Windows: no handlers in the loop
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    ran = False
     store = OutboxStore(settings.data / "outbox" / "outbox.db")
     try:
         while True:
             async with alone(settings.data) as mine:
                 if not mine:
-                    return ran
+                    return "another"
                 engine = await Engine.open(settings, recover_within=RECOVERY_SECONDS)
                 try:
                     await Sender(engine.core, stop=stop).run()
-                    ran = True
                 finally:
                     await engine.close()
             # somebody may have put a message in after the last look, and found the lock taken
-            if stop.is_set() or not await store.read(lambda rows: rows.find(("HELD", "SENDING"))):
-                return True
+            if stop.is_set():
+                return "stopped"
+            if not await store.read(lambda rows: rows.find(("HELD", "SENDING"))):
+                return "nothing_held"
     finally:
         store.close()

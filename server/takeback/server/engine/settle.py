@@ -25,7 +25,7 @@ from takeback.server.engine.outgoing import belong, moved
 from takeback.server.engine.plan import object_key
 from takeback.tools import adapt
 from takeback.tools.contract import MemoTool, Unknown
-from takeback.tools.system import Drifted, TargetSystem
+from takeback.tools.system import Drifted, TargetError, TargetSystem
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +76,12 @@ async def settle_held(core: Core, action_id: ActionId, *, by: str) -> ActionView
     if action is None or action.status not in ("intended", "in_doubt"):
         return action
     finding, why, effects, returned = await _look(core, action)
+    if finding == "applied":
+        owner = (action.caller or core.nobody).principal
+        try:
+            await belong(core, effects, run_id=action.run_id, action_id=action.id, owner=owner)
+        except TargetError as error:
+            finding, why = "in_doubt", f"the outbox is out of reach: {fault(error)}"
     events: list[BaseEvent] = []
     items = [
         item
@@ -98,8 +104,6 @@ async def settle_held(core: Core, action_id: ActionId, *, by: str) -> ActionView
                 )
             )
             if finding == "applied":
-                owner = (action.caller or core.nobody).principal
-                await belong(core, effects, run_id=action.run_id, action_id=action.id, owner=owner)
                 events += moved(effects, run_id=action.run_id, action_id=action_id, at=core.now())
             events.extend(
                 ConflictResolved(

@@ -176,6 +176,12 @@ class Transaction:
             ),
         )
 
+    def delete(self, id: str) -> int:
+        """Forget a row; the bytes that it kept."""
+        kept = self.content(id)
+        self._db.execute("DELETE FROM messages WHERE id = ?", (id,))
+        return len(kept or b"")
+
     def change(self, id: str, *, only: tuple[Status, ...], **values: Any) -> bool:
         """The compare-and-set: change a row if it has one of these statuses; whether it had."""
         names = ", ".join(f"{name} = ?" for name in values)

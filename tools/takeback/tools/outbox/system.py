@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, cast
@@ -178,6 +178,23 @@ class OutboxSystem(TargetSystem, Outbox):
             return None
         kept = await self.store.read(lambda rows: rows.content(_id(state)))
         return kept if kept is not None else await self._content(_message(state))
+
+    async def collect(self, keep: Collection[State], *, older_than_ns: int) -> int:
+        """Forget messages that went out or were cancelled, once no act refers to them. What waits is never forgotten."""
+        if not self.store.file.exists():
+            return 0
+        needed = {str(state.ref.get("id")) for state in keep if state.ref.get("id")}
+        oldest = self.now() - older_than_ns / 1e9
+
+        def forget(rows: Transaction) -> int:
+            freed = 0
+            for row in rows.find(("SENT", "CANCELLED")):
+                told = row.told == row.status and row.changed_at < oldest
+                if told and row.id not in needed and row.corrects not in needed:
+                    freed += rows.delete(row.id)
+            return freed
+
+        return await self.store.run(forget)
 
     # -- for the engine and for a person ------------------------------------------------------------------------------------
 
