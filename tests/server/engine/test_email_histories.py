@@ -1,4 +1,4 @@
-"""Random histories of mail through the whole engine, taken back: bytes, folder, flags and times as before, others' acts kept."""
+"""Random histories of mail through the whole engine, taken back: bytes, folder, flags, times as before, others' acts kept."""
 
 from __future__ import annotations
 

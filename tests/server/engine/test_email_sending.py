@@ -118,7 +118,7 @@ async def test_links_lead_out_of_no_mailbox(open_bench: OpenBench, tmp_path: Pat
     box = maildirs.make(tmp_path / "box", (".Trash",))
     (box / ".Out").symlink_to(outside)
     (box / "cur" / "9.link.host:2,").symlink_to(outside / "cur" / "1.a.host:2,S")
-    mailboxes = {"work": MailboxSettings(path=box, address="me@example.org")}
+    mailboxes = {"work": MailboxSettings(path=box, address="Me <me@example.org>")}
     bench = await open_bench(**ON, mailboxes=mailboxes)
     run = await bench.start()
     for key in ("9.link.host", "1.a.host", "../outside/cur/1.a.host", "cur"):

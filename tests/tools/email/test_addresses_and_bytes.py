@@ -98,6 +98,11 @@ def test_the_subject_that_becomes_a_header_of_its_own_is_refused_by_the_last_gat
             check_bytes(bad, [wanted[0], ("Subject", "hi")])
 
 
+def test_what_no_gate_before_looks_at_is_found_in_the_finished_bytes():
+    with pytest.raises(BadText):
+        build(letter(in_reply_to="=?utf-8?q?a=0D=0ABcc:_e@x.com?="))
+
+
 @pytest.mark.parametrize("text", NO_ADDRESSES)
 def test_what_is_not_exactly_one_address_is_refused(text):
     with pytest.raises(BadText) as refused:

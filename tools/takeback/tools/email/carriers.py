@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from takeback.tools.email.addresses import parse
 from takeback.tools.email.maildir.folders import digest_of
 from takeback.tools.email.port import INBOX, Change, Flag, Made
 from takeback.tools.email.reading import head_of
@@ -58,7 +59,7 @@ class LocalCarrier(Carrier):
         self._mailbox, self._settings, self._system = mailbox, settings, system
 
     async def deliver(self, message: Outgoing, content: bytes) -> Delivered:
-        own = {its.address.lower(): name for name, its in self._settings.items() if not its.read_only}
+        own = {parse(its.address).spec.lower(): name for name, its in self._settings.items() if not its.read_only}
         reached = {to: own[to.lower()] for to in message.recipients if to.lower() in own}
         nobody = [to for to in message.recipients if to not in reached]
         try:

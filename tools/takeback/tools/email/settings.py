@@ -35,6 +35,14 @@ class MailboxSettings(BaseModel):
     drafts: str = Field(default="Drafts", min_length=1, description="Folder for drafts.")
     read_only: bool = Field(default=False, description="Nothing may write to it or send from it through takeback.")
 
+    @field_validator("path")
+    @classmethod
+    def _absolute(cls, path: Path | None) -> Path | None:
+        path = None if path is None else path.expanduser()
+        if path is not None and not path.is_absolute():
+            raise ValueError("it has to be an absolute path, or one that begins with ~")
+        return path
+
     @field_validator("smtp")
     @classmethod
     def _known(cls, smtp: str | None) -> str | None:
