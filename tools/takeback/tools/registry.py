@@ -29,7 +29,11 @@ GROUP = "takeback.tools"
 """The entry point group of third-party families."""
 
 BUILT_IN: Mapping[str, str] = MappingProxyType(
-    {"files": "takeback.tools.files:FilesFamily", "database": "takeback.tools.database.family:DatabaseFamily"}
+    {
+        "files": "takeback.tools.files:FilesFamily",
+        "database": "takeback.tools.database.family:DatabaseFamily",
+        "calendar": "takeback.tools.calendar.family:CalendarFamily",
+    }
 )
 """The families of this package, in the order in which they are listed. Known here, so that starting needs no search."""
 

@@ -84,7 +84,10 @@ class Component:
     def copy(self) -> Component:
         """The same, to be edited apart."""
         return Component(
-            self.name, self.begin, self.end, [item.copy() if isinstance(item, Component) else item for item in self.items]
+            self.name,
+            self.begin,
+            self.end,
+            [item.copy() if isinstance(item, Component) else item for item in self.items],
         )
 
     def written(self) -> bytes:

@@ -89,7 +89,9 @@ def rule_parts(text: str) -> dict[str, str]:
     for each in text.upper().split(";"):
         name, equals, value = each.partition("=")
         if not equals or name not in _PARTS or name in parts or re.fullmatch(_PARTS[name], value) is None:
-            raise ValueError(f"{each[:40]!r} cannot stand in a recurrence rule (FREQ is YEARLY, MONTHLY, WEEKLY or DAILY)")
+            raise ValueError(
+                f"{each[:40]!r} cannot stand in a recurrence rule (FREQ is YEARLY, MONTHLY, WEEKLY or DAILY)"
+            )
         parts[name] = value.rstrip(",")
     if "FREQ" not in parts:
         raise ValueError("a recurrence rule needs FREQ")
@@ -107,7 +109,7 @@ def times_by_rule(master: Component, *, until: datetime, deadline: float) -> Ite
     from dateutil.rrule import rrulestr
 
     start = start_of(master)
-    gone = {each.local for each in map(lambda each: like(each, start), moments(master.lines("EXDATE")))}
+    gone = {like(each, start).local for each in moments(master.lines("EXDATE"))}
     extra = sorted({like(each, start).local for each in moments(master.lines("RDATE"))} | {start.local})
     rules: list[Iterator[datetime]] = [iter(extra)]
     for found in master.lines("RRULE"):
@@ -117,7 +119,9 @@ def times_by_rule(master: Component, *, until: datetime, deadline: float) -> Ite
         if "UNTIL" in parts:
             parts["UNTIL"] = _local_until(parts["UNTIL"], start)
         try:
-            rules.append(iter(rrulestr(";".join(f"{key}={value}" for key, value in parts.items()), dtstart=start.local)))
+            rules.append(
+                iter(rrulestr(";".join(f"{key}={value}" for key, value in parts.items()), dtstart=start.local))
+            )
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"the rule {found.value[:80]!r} cannot be read") from error
     last: datetime | None = None

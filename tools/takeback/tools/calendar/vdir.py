@@ -82,9 +82,7 @@ class VdirStore(CalendarStore):
     def _working(self, work: Callable[[Calls, Dir], T]) -> T:
         try:
             if self._found is None:
-                self._found = choose_calls(
-                    os.fsencode(self._data), [os.fsencode(self.folder)], portable=self._portable
-                )
+                self._found = choose_calls(os.fsencode(self._data), [os.fsencode(self.folder)], portable=self._portable)
             with self._found.open_root(os.fsencode(self.folder)) as folder:
                 return work(self._found, folder)
         except FileNotFoundError as error:
