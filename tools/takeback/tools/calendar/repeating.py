@@ -161,10 +161,10 @@ def occurrences(
             yield found
         return
     until = end.replace(tzinfo=None) + timedelta(days=2)
-    for each in times_by_rule(series.master, until=until, deadline=deadline):
-        if each.instant(default) in named:
+    for at in times_by_rule(series.master, until=until, deadline=deadline):
+        if at.instant(default) in named:
             continue
-        found = Occurrence(series.master, each, stop_at(each, stop, length, start), each)
+        found = Occurrence(series.master, at, stop_at(at, stop, length, start), at)
         if _within(found, begin, end, default):
             yield found
 

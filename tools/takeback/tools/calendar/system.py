@@ -59,11 +59,11 @@ class CalendarSystem(TargetSystem):
     # -- the port ------------------------------------------------------------------------------------------------------------
 
     async def look(self, objects: Sequence[str], like: Sequence[State | None] = ()) -> Sequence[State]:
-        return [state_of(await self._resource(object), object) for object in objects]
+        return [self._seen(await self._resource(object), object) for object in objects]
 
     async def swap(self, effects: Sequence[Effect]) -> Swapped | Drifted:
         present = [await self._resource(effect.object) for effect in effects]
-        states = [state_of(resource, effect.object) for effect, resource in zip(effects, present, strict=True)]
+        states = [self._seen(resource, effect.object) for effect, resource in zip(effects, present, strict=True)]
         if all(state.same(effect.after) for effect, state in zip(effects, states, strict=True)):
             return Swapped(tuple(effects), already=True)
         for effect, state in zip(effects, states, strict=True):
@@ -88,8 +88,8 @@ class CalendarSystem(TargetSystem):
             made.append((effect, resource, result))
             if result is not None and result.data != data:
                 await self.objects.put(result.data)
-            after = self._kept(result, effect.object)
-            done.append(effect.model_copy(update={"before": self._kept(resource, effect.object), "after": after}))
+            after = self._kept(result)
+            done.append(effect.model_copy(update={"before": self._kept(resource), "after": after}))
         return Swapped(tuple(done), tuple(self._warnings(effects)))
 
     async def merge(self, wanted: Sequence[Effect], present: Sequence[State]) -> Merged | Clash:
@@ -118,9 +118,12 @@ class CalendarSystem(TargetSystem):
         return Merged(tuple(effects), tuple(blobs.items()), "Only our change was removed; the others' stay.")
 
     async def describe(self, effect: Effect) -> Preview:
-        before, after = await self.bytes_of(effect.before), await self.bytes_of(effect.after)
+        return self.shown(effect, await self.bytes_of(effect.before), await self.bytes_of(effect.after))
+
+    def shown(self, effect: Effect, before: bytes | None, after: bytes | None) -> Preview:
+        """The effect for a person, from the bytes of both sides."""
         texts = [(data or b"").decode(errors="replace").splitlines() for data in (before, after)]
-        diff = list(difflib.unified_diff(texts[0], texts[1], "before", "after", lineterm="", n=1))[:200]
+        diff = list(difflib.unified_diff(*texts, effect.object, effect.object, lineterm="", n=1))[:200]
         verb = {"created": "create", "changed": "change", "deleted": "delete", "unchanged": "leave"}[effect.verb]
         called = title_of(after if after is not None else before)
         return Preview(f"{verb} {self.display(effect.object)}{f' ({called})' if called else ''}", "\n".join(diff))
@@ -136,6 +139,9 @@ class CalendarSystem(TargetSystem):
             raise Refused(f"This is no event: {error}.", advice="Send one whole VCALENDAR with one event.") from error
         after, blobs = await self.image(content)
         await self.objects.put_blobs(blobs)
+        there = await self.bytes_of(present)
+        if there is not None:
+            present = present.model_copy(update={"objects": (await self.objects.put(there),)})
         return Effect(system=self.name, object=object, before=present, after=after)
 
     def ancestors(self, object: str) -> Sequence[str]:
@@ -167,17 +173,20 @@ class CalendarSystem(TargetSystem):
         """
         if state.absent:
             return None
-        try:
-            if state.objects:
-                return await self.objects.get(state.objects[0])
-        except ObjectError as error:
-            found = await self._present(state)
-            if found is None:
-                raise Refused(f"The stored event cannot be read: {error}", advice=error.advice) from error
-            return found
+        # what was only looked at is stored when a swap brings it out; until then it is in the calendar
+        image = state.objects[0] if state.objects else state.ref.get("image")
+        missing: ObjectError | None = None
+        if isinstance(image, str):
+            try:
+                return await self.objects.get(image)
+            except ObjectError as error:
+                missing = error
         found = await self._present(state)
         if found is None:
-            raise Refused("The event of this state was not kept.", advice="Choose theirs, or send the event anew.")
+            raise Refused(
+                f"The stored event cannot be read{f': {missing}' if missing else ''}.",
+                advice=missing.advice if missing else "Choose theirs, or send the event anew.",
+            ) from missing
         return found
 
     # -- inside --------------------------------------------------------------------------------------------------------------
@@ -208,15 +217,21 @@ class CalendarSystem(TargetSystem):
 
     async def _put_back(self, made: Sequence[tuple[Effect, Resource | None, Resource | None]]) -> None:
         for effect, before, after in reversed(made):
-            result = await self._put(effect.object, before and before.data, after)
+            result = await self._put(effect.object, None if before is None else before.data, after)
             if isinstance(result, Changed):
                 raise TargetError(
                     f"{self.display(effect.object)} was changed by somebody else before it could be put back.",
                     advice="Look at the event; the earlier state is kept.",
                 )
 
-    def _kept(self, resource: Resource | None, object: str) -> State:
-        state = state_of(resource, object)
+    def _seen(self, resource: Resource | None, object: str) -> State:
+        state = state_of(resource)
+        if resource is None:
+            return state
+        return state.model_copy(update={"ref": {"object": object, "image": self.objects.name(resource.data)}})
+
+    def _kept(self, resource: Resource | None) -> State:
+        state = state_of(resource)
         return state if resource is None else state.model_copy(update={"objects": (self.objects.name(resource.data),)})
 
     def _warnings(self, effects: Sequence[Effect]) -> Sequence[str]:
@@ -227,13 +242,12 @@ class CalendarSystem(TargetSystem):
         return windows
 
 
-def state_of(resource: Resource | None, object: str = "") -> State:
+def state_of(resource: Resource | None) -> State:
     """The state that a resource is."""
     if resource is None:
         return ABSENT
     digest = f"blake3:{blake3(resource.data).hexdigest()}"
-    ref = {"object": object} if object else {}
-    return State(digest=digest, kind="event", content=digest, size=len(resource.data), ref=dict(ref))
+    return State(digest=digest, kind="event", content=digest, size=len(resource.data))
 
 
 def check_event(data: bytes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -16,7 +16,7 @@ from takeback.tools.calendar.lines import Component, parse
 from takeback.tools.calendar.port import Resource
 from takeback.tools.calendar.repeating import Series, rule_parts
 from takeback.tools.calendar.showing import guests
-from takeback.tools.calendar.system import title_of
+from takeback.tools.calendar.system import CalendarSystem, title_of
 from takeback.tools.calendar.toolkit import (
     Address,
     CalendarName,
@@ -28,7 +28,7 @@ from takeback.tools.calendar.toolkit import (
     Zone,
     told,
 )
-from takeback.tools.calendar.when import When, said, zone_of
+from takeback.tools.calendar.when import When, said, start_of, zone_of
 from takeback.tools.calendar.zones import vtimezone
 from takeback.tools.contract import (
     Arguments,
@@ -40,34 +40,31 @@ from takeback.tools.contract import (
     Target,
     ToolError,
 )
+from takeback.tools.system import Preview
 
-Guests = Annotated[
-    list[Address], Field(max_length=500, description="Addresses of guests. takeback mails them nothing.")
-]
-Rule = Annotated[
-    str, Field(max_length=500, description="RFC 5545 rule such as FREQ=WEEKLY;BYDAY=MO;COUNT=10, FREQ daily or longer.")
-]
-Occurrence = Annotated[
-    str, Field(max_length=40, description="Original start of one occurrence of a series, as list_events gives it.")
-]
-Range = Annotated[
-    Literal["this", "following", "all"],
-    Field(description="This occurrence, this and all that follow, or the series; by default this if one is named."),
-]
+Guests = Annotated[list[Address], Field(max_length=500)]
+Rule = Annotated[str, Field(max_length=500)]
+Occurrence = Annotated[str, Field(max_length=40)]
+Range = Literal["this", "following", "all"]
 
 
 class CreateEvent(Arguments):
     """Arguments of `create_event`."""
 
     calendar: CalendarName
-    summary: OneLine
+    summary: OneLine = Field(description="What it is called.")
     start: Moment
     end: Moment
-    timezone: Zone | None = None
-    location: OneLine | None = None
-    description: ManyLines | None = None
-    attendees: Guests | None = None
-    recurrence: Rule | None = None
+    timezone: Zone | None = Field(
+        default=None,
+        description="IANA name such as Europe/Berlin, or floating; by default the event's or the calendar's own.",
+    )
+    location: OneLine | None = Field(default=None, description="Where it takes place.")
+    description: ManyLines | None = Field(default=None, description="What it is about, plain text.")
+    attendees: Guests | None = Field(default=None, description="Addresses of all guests; takeback mails them nothing.")
+    recurrence: Rule | None = Field(
+        default=None, description="RFC 5545 rule such as FREQ=WEEKLY;BYDAY=MO;COUNT=10; FREQ is DAILY or longer."
+    )
 
 
 class UpdateEvent(Arguments):
@@ -75,16 +72,28 @@ class UpdateEvent(Arguments):
 
     calendar: CalendarName
     event_id: EventId
-    summary: OneLine | None = None
-    start: Moment | None = None
-    end: Moment | None = None
-    timezone: Zone | None = None
-    location: OneLine | None = None
-    description: ManyLines | None = None
-    attendees: Guests | None = None
-    recurrence: Rule | None = None
-    occurrence: Occurrence | None = None
-    range: Range | None = None
+    summary: OneLine | None = Field(default=None, description="What it is called.")
+    start: Moment | None = Field(
+        default=None, description="When it starts: date, local time in the zone, or UTC with a Z."
+    )
+    end: Moment | None = Field(default=None, description="When it ends; of an all-day event the day after the last.")
+    timezone: Zone | None = Field(
+        default=None,
+        description="IANA name such as Europe/Berlin, or floating; by default the event's or the calendar's own.",
+    )
+    location: OneLine | None = Field(default=None, description="Where it takes place.")
+    description: ManyLines | None = Field(default=None, description="What it is about, plain text.")
+    attendees: Guests | None = Field(default=None, description="Addresses of all guests; takeback mails them nothing.")
+    recurrence: Rule | None = Field(
+        default=None, description="RFC 5545 rule such as FREQ=WEEKLY;BYDAY=MO;COUNT=10; FREQ is DAILY or longer."
+    )
+    occurrence: Occurrence | None = Field(
+        default=None, description="Original start of one occurrence of a series, as list_events gives it."
+    )
+    range: Range | None = Field(
+        default=None,
+        description="This occurrence, this and all that follow, or the series; by default this if one is named.",
+    )
 
 
 class DeleteEvent(Arguments):
@@ -92,8 +101,13 @@ class DeleteEvent(Arguments):
 
     calendar: CalendarName
     event_id: EventId
-    occurrence: Occurrence | None = None
-    range: Range | None = None
+    occurrence: Occurrence | None = Field(
+        default=None, description="Original start of one occurrence of a series, as list_events gives it."
+    )
+    range: Range | None = Field(
+        default=None,
+        description="This occurrence, this and all that follow, or the series; by default this if one is named.",
+    )
 
 
 class EventChanged(Result):
@@ -105,6 +119,24 @@ class EventChanged(Result):
     deleted: bool = Field(description="The event is gone whole.")
     local: bool = Field(description="The calendar lies on this machine alone.")
     guests_told: bool = Field(description="Whether guests are told of this; false: nobody is.")
+
+
+class EventPrepared(SwapPrepared):
+    """Events that are about to be written; shown from their bytes, which are stored with the intent only."""
+
+    def __init__(
+        self,
+        system: CalendarSystem,
+        effects: Sequence[Effect],
+        *,
+        sides: Sequence[tuple[bytes | None, bytes | None]],
+        **more: Any,
+    ) -> None:
+        super().__init__(system, effects, **more)
+        self._events, self._sides = system, sides
+
+    async def preview(self) -> Sequence[Preview]:
+        return [self._events.shown(effect, *side) for effect, side in zip(self.effects, self._sides, strict=True)]
 
 
 class WritingTool(CalendarTool):
@@ -135,7 +167,7 @@ class WritingTool(CalendarTool):
             {
                 guest
                 for _, resource, data in changes
-                for side in (data, resource and resource.data)
+                for side in (data, None if resource is None else resource.data)
                 if side is not None
                 for guest in guests(parse(side))
             }
@@ -149,10 +181,10 @@ class WritingTool(CalendarTool):
         if mails:
             warnings.append("The server itself tells the guests of this, and of taking it back.")
         elif invited:
-            warnings.append(
-                f"No guest is told of this: nothing is sent to {', '.join(invited[:5])}{' and others' if len(invited) > 5 else ''}."
-            )
-        return SwapPrepared(
+            others = " and others" if len(invited) > 5 else ""
+            warnings.append(f"No guest is told of this: nothing is sent to {', '.join(invited[:5])}{others}.")
+        called = title_of(data if data is not None else None if there is None else there.data)
+        return EventPrepared(
             self.system,
             effects,
             result=lambda _: EventChanged(
@@ -163,14 +195,13 @@ class WritingTool(CalendarTool):
                 local=store.local,
                 guests_told=mails,
             ),
-            summary=f"{verb} {title_of(data or (there and there.data)) or names.event_id(main)} in {calendar}.",
+            summary=f"{verb} {called or names.event_id(main)} in {calendar}.",
             main=0,
             blobs=blobs,
+            sides=[(None if resource is None else resource.data, data) for _, resource, data in changes],
             how="Put the earlier bytes of the event back." if len(effects) == 1 else "Put the series back as it was.",
             reversibility=reversibility,
-            reason="The calendar's server mails guests by itself; what they were told cannot be untold."
-            if mails
-            else "",
+            reason="The server mails guests by itself; what they were told cannot be untold." if mails else "",
             warnings=warnings,
         )
 
@@ -215,7 +246,10 @@ class CreateEventTool(WritingTool, ReversibleTool[CreateEvent]):
 
     name = "create_event"
     title = "Create event"
-    description = "Creates an event or a series in a calendar. takeback mails no invitations; the answer says whether guests are told."
+    description = (
+        "Creates an event or a series in a calendar. takeback mails no invitations;"
+        " the answer says whether guests are told."
+    )
     arguments = CreateEvent
     result = EventChanged
     destructive = False
@@ -268,7 +302,7 @@ class UpdateEventTool(WritingTool, ReversibleTool[UpdateEvent]):
         top = series.master or series.overrides[0]
         with told():
             start, end, zone = self.times(
-                arguments.calendar, arguments.start, arguments.end, arguments.timezone, editing.start_of(top)
+                arguments.calendar, arguments.start, arguments.end, arguments.timezone, start_of(top)
             )
         change = Change(
             summary=arguments.summary,
