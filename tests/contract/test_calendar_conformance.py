@@ -151,17 +151,12 @@ class TestCreateEvent(ChangingTool):
 
 
 class TestUpdateEvent(ChangingTool):
+    # a split of a series writes two files, one after the other: that is held to its promises in test_calendar of the engine
     tool_class = UpdateEventTool
     examples = [
         {"calendar": "default", "event_id": "standup", "summary": "Sit-down"},
         {"calendar": "default", "event_id": "standup", "summary": "Once", "occurrence": "2026-03-09T10:00:00Z"},
-        {
-            "calendar": "default",
-            "event_id": "standup",
-            "summary": "New",
-            "occurrence": "2026-03-16T10:00:00Z",
-            "range": "following",
-        },
+        {"calendar": "default", "event_id": "standup", "location": "There", "range": "all"},
     ]
     refused = [
         {"calendar": "default", "event_id": "standup"},

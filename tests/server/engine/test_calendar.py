@@ -65,7 +65,8 @@ def contents(folder):
 
 
 async def starts(bench, begin="2026-03-01", end="2026-07-01"):
-    answer = await bench.engine.call(_call("list_events", start=begin, end=end))
+    answer = await bench.engine.read(_call("list_events", start=begin, end=end))
+    assert answer.result, answer
     return [event["start"] for event in answer.result["events"]]
 
 
@@ -178,7 +179,7 @@ async def test_random_histories_are_undone_exactly(bench, folder, seed):
             made.append(answer.result["event_id"])
             continue
         tool = chance.choice(["update_event", "update_event", "delete_event"])
-        listed = (await bench.engine.call(_call("list_events", start="2026-03-01", end="2026-07-01"))).result["events"]
+        listed = (await bench.engine.read(_call("list_events", start="2026-03-01", end="2026-07-01"))).result["events"]
         if not listed:
             break
         event = chance.choice(listed)
@@ -227,7 +228,7 @@ async def test_links_and_foreign_files_are_left_alone(bench, folder, tmp_path):
     (folder / "link.ics").symlink_to(secret)
     (folder / "notes.txt").write_text("x")
     (folder / "two.ics").write_bytes(SERIES.replace(b"UID:standup", b"UID:other", 1))
-    answer = await bench.engine.call(_call("list_events", start="2026-03-01", end="2026-07-01"))
+    answer = await bench.engine.read(_call("list_events", start="2026-03-01", end="2026-07-01"))
     assert {event["event_id"] for event in answer.result["events"]} == {"standup"}
     assert any("several events" in each for each in answer.result["unreadable"])
     assert (
@@ -239,3 +240,57 @@ async def test_links_and_foreign_files_are_left_alone(bench, folder, tmp_path):
 def test_what_is_not_edited_is_written_as_it_was():
     assert parse(SERIES).written() == SERIES
     assert parse(SERIES.replace(b"\n", b"\r\n")).written() == SERIES.replace(b"\n", b"\r\n")
+
+
+@pytest.mark.asyncio
+async def test_a_split_that_failed_half_way_leaves_nothing_or_can_be_repeated(bench, folder):
+    before = contents(folder)
+    system = bench.engine.core.systems["calendar"]
+    store = system.store("default")
+    write = store.write
+
+    async def full(name, data, expected):
+        if expected is None:
+            raise OSError("the disk is full")
+        return await write(name, data, expected)
+
+    store.write = full
+    run = await bench.start()
+    arguments = {"event_id": "standup", "summary": "L", "occurrence": "2026-03-23T10:00:00", "range": "following"}
+    answer = await bench.call("update_event", run, calendar="default", **arguments)
+    assert answer.status != "applied"
+    del store.write
+    await bench.back(run_id=run)
+    assert contents(folder) == before, answer
+
+
+@pytest.mark.parametrize(
+    ("rule", "times"),
+    [
+        ("FREQ=DAILY;COUNT=10", 10),
+        ("FREQ=WEEKLY;INTERVAL=2;COUNT=8;WKST=SU;BYDAY=TU,TH", 8),
+        ("FREQ=MONTHLY;COUNT=6;BYDAY=1TU", 6),
+        ("FREQ=YEARLY;COUNT=4;BYMONTH=9;BYMONTHDAY=1", 4),
+        ("FREQ=MONTHLY;BYSETPOS=1;BYDAY=MO,TU,WE;COUNT=3", 3),
+    ],
+)
+@pytest.mark.asyncio
+@pytest.mark.parametrize("span", ["this", "following", "all"])
+@pytest.mark.parametrize("tool", ["update_event", "delete_event"])
+async def test_series_of_each_kind_are_changed_and_taken_back(bench, folder, rule, times, span, tool):
+    begin, end = "2026-01-01", "2040-01-01"
+    (folder / "standup.ics").unlink()
+    made = await bench.done(
+        "create_event", await bench.start(), calendar="default", summary="S", recurrence=rule,
+        start="2026-09-01T09:00", end="2026-09-01T10:00", timezone="America/New_York",
+    )  # fmt: skip
+    whole, before = await starts(bench, begin, end), contents(folder)
+    assert len(whole) == times
+    run = await bench.start()
+    more = {} if span == "all" else {"occurrence": whole[2], "range": span}
+    change = {"summary": "T"} if tool == "update_event" else {}
+    await bench.done(tool, run, calendar="default", event_id=made.result["event_id"], **more, **change)
+    gone = {"this": whole[:2] + whole[3:], "following": whole[:2], "all": []}[span]
+    assert await starts(bench, begin, end) == (whole if tool == "update_event" else gone)
+    await bench.back(run_id=run)
+    assert contents(folder) == before
