@@ -35,6 +35,7 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
     {
         "files": "takeback.tools.files:FilesFamily",
         "database": "takeback.tools.database.family:DatabaseFamily",
+        "calendar": "takeback.tools.calendar.family:CalendarFamily",
         "email": "takeback.tools.email.family:EmailFamily",
     }
 )

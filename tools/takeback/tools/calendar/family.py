@@ -1,0 +1,63 @@
+"""The family of the calendar tools. Opens nothing at the start: a calendar is opened when it is first used."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+from takeback.tools.calendar import names
+from takeback.tools.calendar.port import CalendarStore
+from takeback.tools.calendar.read_tools import GetEventTool, ListCalendarsTool, ListEventsTool
+from takeback.tools.calendar.settings import CalendarSettings
+from takeback.tools.calendar.system import CalendarSystem
+from takeback.tools.calendar.vdir import VdirStore
+from takeback.tools.calendar.write_tools import CreateEventTool, DeleteEventTool, UpdateEventTool
+from takeback.tools.registry import Family, Services
+from takeback.tools.system import Refused
+
+TOOLS = (ListCalendarsTool, ListEventsTool, GetEventTool, CreateEventTool, UpdateEventTool, DeleteEventTool)
+"""In the order in which they are listed."""
+
+
+class CalendarFamily(Family):
+    """Calendars: the one in the data directory, and configured ones."""
+
+    name = "calendar"
+
+    def __init__(self, system: CalendarSystem, settings: dict[str, CalendarSettings]) -> None:
+        self._system = system
+        self.systems = (system,)
+        self.tools = tuple(tool(system, settings) for tool in TOOLS)
+
+    @classmethod
+    async def open(cls, services: Services) -> Self:
+        settings = dict(services.calendars)
+        openers = {
+            name: partial(open_configured, name, its, services.data, portable=services.portable_files)
+            for name, its in settings.items()
+        }
+        if names.DEFAULT not in openers:
+            default = partial(open_default, services.data, portable=services.portable_files)
+            openers = {names.DEFAULT: default, **openers}
+        return cls(CalendarSystem(openers, services.objects), settings)
+
+    async def close(self) -> None:
+        await self._system.close()
+
+
+def open_default(data: Path, *, portable: bool) -> CalendarStore:
+    """The calendar in the data directory, made if need be."""
+    folder = data / "calendar" / names.DEFAULT
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return VdirStore(folder, data, portable=portable)
+
+
+def open_configured(name: str, settings: CalendarSettings, data: Path, *, portable: bool) -> CalendarStore:
+    """A calendar of the configuration.
+
+    :raises TargetError: it cannot be opened.
+    """
+    if settings.path is not None:
+        return VdirStore(settings.path.expanduser().absolute(), data, portable=portable)
+    raise Refused(f"{name} is a CalDAV calendar, which cannot be opened here.", advice="Use a folder (path) instead.")

@@ -1,0 +1,275 @@
+"""The target system of all calendars: an object is one resource, its state the raw bytes."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar
+
+from blake3 import blake3
+
+from takeback.checkpoints.objects import SMALL, ObjectError, ObjectStore
+from takeback.journal.states import ABSENT, Effect, State
+from takeback.tools.calendar import names
+from takeback.tools.calendar.lines import NotICalendar, parse, unescape
+from takeback.tools.calendar.merge import Met, merge_events
+from takeback.tools.calendar.port import CalendarStore, Changed, Resource
+from takeback.tools.system import Clash, Drifted, Merged, Preview, Refused, Swapped, TargetError, TargetSystem
+
+Opener = Callable[[], CalendarStore]
+
+
+class NoCalendar(Refused):
+    """There is no such calendar (any more)."""
+
+    code = "not_found"
+    advice = "Call list_calendars to see which there are."
+
+
+class CalendarSystem(TargetSystem):
+    """Events of all calendars, by `CALENDAR//RESOURCE.ics`."""
+
+    name = names.SYSTEM
+    side_by_side: ClassVar[bool] = False
+
+    def __init__(self, calendars: Mapping[str, Opener], objects: ObjectStore) -> None:
+        """
+        :param calendars: what opens each calendar, by its name.
+        """
+        self.calendars, self.objects = calendars, objects
+        self._open: dict[str, CalendarStore] = {}
+
+    def store(self, calendar: str) -> CalendarStore:
+        """The calendar of that name, opened if need be.
+
+        :raises NoCalendar: there is none.
+        :raises TargetError: it cannot be opened.
+        """
+        if calendar not in self._open:
+            if calendar not in self.calendars:
+                raise NoCalendar(f"There is no calendar {calendar!r}.")
+            self._open[calendar] = self.calendars[calendar]()
+        return self._open[calendar]
+
+    async def close(self) -> None:
+        """Let go of all of them."""
+        while self._open:
+            await self._open.popitem()[1].close()
+
+    # -- the port ------------------------------------------------------------------------------------------------------------
+
+    async def look(self, objects: Sequence[str], like: Sequence[State | None] = ()) -> Sequence[State]:
+        return [self._seen(await self._resource(object), object) for object in objects]
+
+    async def swap(self, effects: Sequence[Effect]) -> Swapped | Drifted:
+        present = [await self._resource(effect.object) for effect in effects]
+        states = [self._seen(resource, effect.object) for effect, resource in zip(effects, present, strict=True)]
+        if all(state.same(effect.after) for effect, state in zip(effects, states, strict=True)):
+            return Swapped(tuple(effects), already=True)
+        for effect, state in zip(effects, states, strict=True):
+            # a crash may have left the first made and the second not: what is made already is no drift
+            if not state.same(effect.before) and not state.same(effect.after):
+                return Drifted(tuple(states), f"{self.display(effect.object)} is not as it was: somebody changed it.")
+        wanted = [await self.bytes_of(effect.after) for effect in effects]
+        for resource in present:
+            if resource is not None:
+                await self.objects.put(resource.data)
+        made: list[tuple[Effect, Resource | None, Resource | None]] = []
+        done: list[Effect] = []
+        for effect, resource, state, data in zip(effects, present, states, wanted, strict=True):
+            if state.same(effect.after):
+                done.append(effect)
+                continue
+            result = await self._put(effect.object, data, resource)
+            if isinstance(result, Changed):
+                await self._put_back(made)
+                looked = await self.look([each.object for each in effects])
+                return Drifted(tuple(looked), f"{self.display(effect.object)} was changed in the same instant.")
+            made.append((effect, resource, result))
+            if result is not None and result.data != data:
+                await self.objects.put(result.data)
+            after = self._kept(result)
+            done.append(effect.model_copy(update={"before": self._kept(resource), "after": after}))
+        return Swapped(tuple(done), tuple(self._warnings(effects)))
+
+    async def merge(self, wanted: Sequence[Effect], present: Sequence[State]) -> Merged | Clash:
+        effects: list[Effect] = []
+        blobs: dict[str, bytes] = {}
+        for effect, there in zip(wanted, present, strict=True):
+            if there.same(effect.before):
+                goal = effect.after
+            elif there.same(effect.after):
+                goal = there
+            else:
+                sides = [await self.bytes_of(state) for state in (effect.before, effect.after, there)]
+                shown = self.display(effect.object)
+                base, want, now = sides
+                if base is None or want is None or now is None:
+                    return Clash(f"{shown} was created, changed or deleted by somebody else as a whole.")
+                try:
+                    merged = merge_events(base, want, now)
+                except NotICalendar as error:
+                    return Clash(f"{shown} cannot be merged: {error}.")
+                if isinstance(merged, Met):
+                    return Clash(f"Somebody else changed {merged.what} of {shown} too.")
+                goal, more = await self.image(merged)
+                blobs.update(more)
+            effects.append(Effect(system=self.name, object=effect.object, before=there, after=goal))
+        return Merged(tuple(effects), tuple(blobs.items()), "Only our change was removed; the others' stay.")
+
+    async def describe(self, effect: Effect) -> Preview:
+        return self.shown(effect, await self.bytes_of(effect.before), await self.bytes_of(effect.after))
+
+    def shown(self, effect: Effect, before: bytes | None, after: bytes | None) -> Preview:
+        """The effect for a person, from the bytes of both sides."""
+        texts = [(data or b"").decode(errors="replace").splitlines() for data in (before, after)]
+        diff = list(difflib.unified_diff(*texts, effect.object, effect.object, lineterm="", n=1))[:200]
+        verb = {"created": "create", "changed": "change", "deleted": "delete", "unchanged": "leave"}[effect.verb]
+        called = title_of(after if after is not None else before)
+        return Preview(f"{verb} {self.display(effect.object)}{f' ({called})' if called else ''}", "\n".join(diff))
+
+    async def read(self, state: State) -> bytes | None:
+        return await self.bytes_of(state)
+
+    async def write(self, object: str, content: bytes, present: State) -> Effect:
+        self._parse(object)
+        try:
+            check_event(content)
+        except NotICalendar as error:
+            raise Refused(f"This is no event: {error}.", advice="Send one whole VCALENDAR with one event.") from error
+        after, blobs = await self.image(content)
+        await self.objects.put_blobs(blobs)
+        there = await self.bytes_of(present)
+        if there is not None:
+            present = present.model_copy(update={"objects": (await self.objects.put(there),)})
+        return Effect(system=self.name, object=object, before=present, after=after)
+
+    def ancestors(self, object: str) -> Sequence[str]:
+        calendar, inside, _ = object.partition(names.INSIDE)
+        return [calendar] if inside else []
+
+    def display(self, object: str) -> str:
+        """The object as people call it: `standup in work`."""
+        try:
+            calendar, resource = names.parse(object)
+        except ValueError:
+            return object
+        return f"{names.event_id(resource)} in {calendar}"
+
+    # -- for the tools -------------------------------------------------------------------------------------------------------
+
+    async def image(self, data: bytes) -> tuple[State, Mapping[str, bytes]]:
+        """The state of these bytes, and what has to be stored for it along with the intent."""
+        if len(data) <= SMALL:
+            name, blobs = self.objects.small(data)
+        else:
+            name, blobs = await self.objects.put(data), {}
+        return state_of(Resource("", data, "")).model_copy(update={"objects": (name,)}), blobs
+
+    async def bytes_of(self, state: State) -> bytes | None:
+        """The raw bytes of a state, stored or still in the calendar.
+
+        :raises Refused: they are nowhere.
+        """
+        if state.absent:
+            return None
+        # what was only looked at is stored when a swap brings it out; until then it is in the calendar
+        image = state.objects[0] if state.objects else state.ref.get("image")
+        missing: ObjectError | None = None
+        if isinstance(image, str):
+            try:
+                return await self.objects.get(image)
+            except ObjectError as error:
+                missing = error
+        found = await self._present(state)
+        if found is None:
+            raise Refused(
+                f"The stored event cannot be read{f': {missing}' if missing else ''}.",
+                advice=missing.advice if missing else "Choose theirs, or send the event anew.",
+            ) from missing
+        return found
+
+    # -- inside --------------------------------------------------------------------------------------------------------------
+
+    async def _present(self, state: State) -> bytes | None:
+        object = state.ref.get("object")
+        resource = await self._resource(object) if isinstance(object, str) else None
+        return resource.data if resource is not None and state_of(resource).same(state) else None
+
+    def _parse(self, object: str) -> tuple[CalendarStore, str]:
+        try:
+            calendar, resource = names.parse(object)
+        except ValueError as error:
+            raise NoCalendar(f"{object!r} names no event.") from error
+        return self.store(calendar), resource
+
+    async def _resource(self, object: str) -> Resource | None:
+        if names.INSIDE not in object:
+            return None  # a calendar itself, which is not followed as an object
+        store, resource = self._parse(object)
+        return (await store.read([resource]))[0]
+
+    async def _put(self, object: str, data: bytes | None, expected: Resource | None) -> Resource | Changed | None:
+        store, resource = self._parse(object)
+        if data is not None:
+            return await store.write(resource, data, expected)
+        return None if expected is None else await store.remove(resource, expected)
+
+    async def _put_back(self, made: Sequence[tuple[Effect, Resource | None, Resource | None]]) -> None:
+        for effect, before, after in reversed(made):
+            result = await self._put(effect.object, None if before is None else before.data, after)
+            if isinstance(result, Changed):
+                raise TargetError(
+                    f"{self.display(effect.object)} was changed by somebody else before it could be put back.",
+                    advice="Look at the event; the earlier state is kept.",
+                )
+
+    def _seen(self, resource: Resource | None, object: str) -> State:
+        state = state_of(resource)
+        if resource is None:
+            return state
+        return state.model_copy(update={"ref": {"object": object, "image": self.objects.name(resource.data)}})
+
+    def _kept(self, resource: Resource | None) -> State:
+        state = state_of(resource)
+        return state if resource is None else state.model_copy(update={"objects": (self.objects.name(resource.data),)})
+
+    def _warnings(self, effects: Sequence[Effect]) -> Sequence[str]:
+        stores = [self._parse(effect.object)[0] for effect in effects]
+        windows = sorted({window for store in stores if (window := getattr(store, "window", ""))})
+        if len(effects) > 1:
+            windows.append("The events were changed one after the other, not in one step.")
+        return windows
+
+
+def state_of(resource: Resource | None) -> State:
+    """The state that a resource is."""
+    if resource is None:
+        return ABSENT
+    digest = f"blake3:{blake3(resource.data).hexdigest()}"
+    return State(digest=digest, kind="event", content=digest, size=len(resource.data))
+
+
+def check_event(data: bytes) -> None:
+    """Hold bytes to be one event with its overrides.
+
+    :raises NotICalendar: they are not.
+    """
+    events = parse(data).parts("VEVENT")
+    if not events:
+        raise NotICalendar("there is no VEVENT in it")
+    uids = {found.value if (found := event.line("UID")) else "" for event in events}
+    if len(uids) > 1:
+        raise NotICalendar("it holds several events; takeback needs one file for each")
+    if "" in uids or any(event.line("DTSTART") is None for event in events):
+        raise NotICalendar("an event needs UID and DTSTART")
+
+
+def title_of(data: bytes | None) -> str:
+    """The summary of an event, for a person."""
+    try:
+        events = parse(data or b"").parts("VEVENT")
+    except NotICalendar:
+        return ""
+    found = events[0].line("SUMMARY") if events else None
+    return "" if found is None else unescape(found.value)[:120].replace("\n", " ")

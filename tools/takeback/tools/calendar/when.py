@@ -1,0 +1,153 @@
+"""Times of events: local time with an IANA zone, UTC, floating, or a date. From and to content lines, and to instants."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from typing import Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from takeback.tools.calendar.lines import Component, Line, line
+
+Kind = Literal["date", "floating", "utc", "zoned"]
+
+_ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}\Z")
+_DATE = re.compile(r"(\d{4})(\d\d)(\d\d)")
+_TIME = re.compile(r"(\d{8})T(\d{6})(Z?)")
+_DURATION = re.compile(r"([+-]?)P(?:(\d{1,6})W)?(?:(\d{1,6})D)?(?:T(?:(\d{1,8})H)?(?:(\d{1,8})M)?(?:(\d{1,8})S)?)?")
+
+
+@dataclass(frozen=True, slots=True)
+class When:
+    """A moment as a calendar says it."""
+
+    local: datetime
+    """Without a zone, as it stands there; midnight for dates."""
+    kind: Kind
+    zone: str = ""
+    """TZID as it is written, for `zoned`."""
+
+    def instant(self, default: tzinfo) -> datetime:
+        """In UTC; `default` is the zone of floating times, of dates, and of zones that nobody knows."""
+        own: tzinfo = UTC if self.kind == "utc" else zone_of(self.zone) or default if self.kind == "zoned" else default
+        return self.local.replace(tzinfo=own).astimezone(UTC)
+
+    def said(self) -> str:
+        """As agents read and pass it: 2026-03-01, 2026-03-01T10:00:00, 2026-03-01T10:00:00Z."""
+        if self.kind == "date":
+            return self.local.date().isoformat()
+        return self.local.isoformat() + ("Z" if self.kind == "utc" else "")
+
+    def value(self) -> str:
+        """As a property's value."""
+        if self.kind == "date":
+            return self.local.strftime("%Y%m%d").zfill(8)
+        return self.local.strftime("%Y%m%dT%H%M%S").zfill(15) + ("Z" if self.kind == "utc" else "")
+
+    def params(self) -> tuple[tuple[str, str], ...]:
+        """The parameters that go with it."""
+        if self.kind == "date":
+            return (("VALUE", "DATE"),)
+        return (("TZID", self.zone),) if self.kind == "zoned" else ()
+
+    def at(self, local: datetime) -> When:
+        """Another moment said in the same way."""
+        return replace(self, local=local)
+
+    def line(self, name: str) -> Line:
+        """The property."""
+        return line(name, self.value(), self.params())
+
+
+def zone_of(name: str) -> ZoneInfo | None:
+    """The zone of that IANA name; `None` if there is none."""
+    if _ZONE.match(name) is None:
+        return None
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return None
+
+
+def moment(value: str, zone: str = "") -> When:
+    """A value of DTSTART, RECURRENCE-ID …
+
+    :raises ValueError: it is none.
+    """
+    value = value.strip()
+    if (found := _TIME.fullmatch(value)) is not None:
+        local = datetime.strptime(found[1] + found[2], "%Y%m%d%H%M%S")
+        return When(local, "utc") if found[3] else When(local, "zoned" if zone else "floating", zone)
+    if (found := _DATE.fullmatch(value)) is not None:
+        day = date(int(found[1]), int(found[2]), int(found[3]))
+        return When(datetime(day.year, day.month, day.day), "date")
+    raise ValueError(f"{value[:40]!r} is no date or time")
+
+
+def moments(lines: list[Line]) -> list[When]:
+    """The values of EXDATE and RDATE lines; of periods their starts."""
+    return [
+        moment(each.partition("/")[0], found.param("TZID"))
+        for found in lines
+        for each in found.value.split(",")
+        if each.strip()
+    ]
+
+
+def start_of(event: Component) -> When:
+    """DTSTART.
+
+    :raises ValueError: there is none.
+    """
+    found = event.line("DTSTART")
+    if found is None:
+        raise ValueError("the event has no DTSTART")
+    return moment(found.value, found.param("TZID"))
+
+
+def recurrence_id(event: Component) -> When | None:
+    """RECURRENCE-ID, of an override."""
+    found = event.line("RECURRENCE-ID")
+    return None if found is None else moment(found.value, found.param("TZID"))
+
+
+def end_of(event: Component) -> When:
+    """DTEND, or what DURATION makes of DTSTART, or what RFC 5545 says when there is neither."""
+    start = start_of(event)
+    if (found := event.line("DTEND")) is not None:
+        return moment(found.value, found.param("TZID"))
+    if (found := event.line("DURATION")) is not None:
+        return start.at(start.local + duration(found.value))
+    return start.at(start.local + timedelta(days=1)) if start.kind == "date" else start
+
+
+def duration(text: str) -> timedelta:
+    """A DURATION.
+
+    :raises ValueError: it is none.
+    """
+    found = _DURATION.fullmatch(text.strip())
+    if found is None:
+        raise ValueError(f"{text[:40]!r} is no duration")
+    weeks, days, hours, minutes, seconds = (int(part or 0) for part in found.groups()[1:])
+    length = timedelta(weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=seconds)
+    return -length if found[1] == "-" else length
+
+
+def said(text: str, zone: str) -> When:
+    """What an agent says: a date, or a time in the zone ("floating": in none), or in UTC with a Z.
+
+    :raises ValueError: it is none; the message says what to pass.
+    """
+    try:
+        if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
+            return When(datetime.fromisoformat(text), "date")
+        if re.fullmatch(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?Z?", text):
+            local = datetime.fromisoformat(text.removesuffix("Z"))
+            if text.endswith("Z"):
+                return When(local, "utc")
+            return When(local, "floating") if zone == "floating" else When(local, "zoned", zone)
+    except ValueError:
+        pass
+    raise ValueError(f"{text[:40]!r} is no date (2026-03-01), local time (2026-03-01T10:00) or UTC time (…T09:00Z)")

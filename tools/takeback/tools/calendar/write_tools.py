@@ -1,0 +1,388 @@
+"""The tools that change calendars. Each is a swap of raw bytes, so that taking it back is exact."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from takeback.journal.states import ABSENT, Effect, Reversibility, State
+from takeback.tools.calendar import editing, names
+from takeback.tools.calendar.editing import Change
+from takeback.tools.calendar.lines import Component, parse
+from takeback.tools.calendar.port import Resource
+from takeback.tools.calendar.repeating import Series, rule_parts
+from takeback.tools.calendar.showing import guests
+from takeback.tools.calendar.system import CalendarSystem, title_of
+from takeback.tools.calendar.toolkit import (
+    Address,
+    CalendarName,
+    CalendarTool,
+    EventId,
+    ManyLines,
+    Moment,
+    OneLine,
+    Zone,
+    told,
+)
+from takeback.tools.calendar.when import When, said, start_of, zone_of
+from takeback.tools.calendar.zones import vtimezone
+from takeback.tools.contract import (
+    Arguments,
+    CallContext,
+    Prepared,
+    Result,
+    ReversibleTool,
+    SwapPrepared,
+    Target,
+    ToolError,
+)
+from takeback.tools.system import Preview
+
+Guests = Annotated[list[Address], Field(max_length=500)]
+Rule = Annotated[str, Field(max_length=500)]
+Occurrence = Annotated[str, Field(max_length=40)]
+Range = Literal["this", "following", "all"]
+
+
+class CreateEvent(Arguments):
+    """Arguments of `create_event`."""
+
+    calendar: CalendarName
+    summary: OneLine = Field(description="What it is called.")
+    start: Moment
+    end: Moment
+    timezone: Zone | None = Field(
+        default=None,
+        description="IANA name such as Europe/Berlin, or floating; by default the event's or the calendar's own.",
+    )
+    location: OneLine | None = Field(default=None, description="Where it takes place.")
+    description: ManyLines | None = Field(default=None, description="What it is about, plain text.")
+    attendees: Guests | None = Field(default=None, description="Addresses of all guests; takeback mails them nothing.")
+    recurrence: Rule | None = Field(
+        default=None, description="RFC 5545 rule such as FREQ=WEEKLY;BYDAY=MO;COUNT=10; FREQ is DAILY or longer."
+    )
+
+
+class UpdateEvent(Arguments):
+    """Arguments of `update_event`. What is left out stays; an empty text or list takes a thing out."""
+
+    calendar: CalendarName
+    event_id: EventId
+    summary: OneLine | None = Field(default=None, description="What it is called.")
+    start: Moment | None = Field(
+        default=None, description="When it starts: date, local time in the zone, or UTC with a Z."
+    )
+    end: Moment | None = Field(default=None, description="When it ends; of an all-day event the day after the last.")
+    timezone: Zone | None = Field(
+        default=None,
+        description="IANA name such as Europe/Berlin, or floating; by default the event's or the calendar's own.",
+    )
+    location: OneLine | None = Field(default=None, description="Where it takes place.")
+    description: ManyLines | None = Field(default=None, description="What it is about, plain text.")
+    attendees: Guests | None = Field(default=None, description="Addresses of all guests; takeback mails them nothing.")
+    recurrence: Rule | None = Field(
+        default=None, description="RFC 5545 rule such as FREQ=WEEKLY;BYDAY=MO;COUNT=10; FREQ is DAILY or longer."
+    )
+    occurrence: Occurrence | None = Field(
+        default=None, description="Original start of one occurrence of a series, as list_events gives it."
+    )
+    range: Range | None = Field(
+        default=None,
+        description="This occurrence, this and all that follow, or the series; by default this if one is named.",
+    )
+
+
+class DeleteEvent(Arguments):
+    """Arguments of `delete_event`."""
+
+    calendar: CalendarName
+    event_id: EventId
+    occurrence: Occurrence | None = Field(
+        default=None, description="Original start of one occurrence of a series, as list_events gives it."
+    )
+    range: Range | None = Field(
+        default=None,
+        description="This occurrence, this and all that follow, or the series; by default this if one is named.",
+    )
+
+
+class EventChanged(Result):
+    """What the three answer."""
+
+    calendar: str
+    event_id: str
+    new_event_id: str | None = Field(default=None, description="The series that goes on after a split.")
+    deleted: bool = Field(description="The event is gone whole.")
+    local: bool = Field(description="The calendar lies on this machine alone.")
+    guests_told: bool = Field(description="Whether guests are told of this; false: nobody is.")
+
+
+class EventPrepared(SwapPrepared):
+    """Events that are about to be written; shown from their bytes, which are stored with the intent only."""
+
+    def __init__(
+        self,
+        system: CalendarSystem,
+        effects: Sequence[Effect],
+        *,
+        sides: Sequence[tuple[bytes | None, bytes | None]],
+        **more: Any,
+    ) -> None:
+        super().__init__(system, effects, **more)
+        self._events, self._sides = system, sides
+
+    async def preview(self) -> Sequence[Preview]:
+        return [self._events.shown(effect, *side) for effect, side in zip(self.effects, self._sides, strict=True)]
+
+
+class WritingTool(CalendarTool):
+    """What the three share."""
+
+    async def prepared(
+        self,
+        calendar: str,
+        changes: Sequence[tuple[str, Resource | None, bytes | None]],
+        verb: str,
+        new_event_id: str | None = None,
+    ) -> Prepared:
+        """Swap resources of one calendar.
+
+        :param changes: name, what is there, what is to be there; the main one first.
+        """
+        store = self.store(calendar)
+        effects: list[Effect] = []
+        blobs: dict[str, bytes] = {}
+        with told():
+            for name, resource, data in changes:
+                before, more = await self._image(None if resource is None else resource.data)
+                after, others = await self._image(data)
+                blobs.update({**more, **others})
+                object = names.object_of(calendar, name)
+                effects.append(Effect(system=self.system.name, object=object, before=before, after=after))
+        invited = sorted(
+            {
+                guest
+                for _, resource, data in changes
+                for side in (data, None if resource is None else resource.data)
+                if side is not None
+                for guest in guests(parse(side))
+            }
+        )
+        main, there, data = changes[0]
+        mails = bool(invited) and store.mails_by_itself
+        reversibility: Reversibility = "compensable" if mails else "reversible"
+        warnings: list[str] = []
+        if store.local:
+            warnings.append("This calendar is local to this machine.")
+        if mails:
+            warnings.append("The server itself tells the guests of this, and of taking it back.")
+        elif invited:
+            others = " and others" if len(invited) > 5 else ""
+            warnings.append(f"No guest is told of this: nothing is sent to {', '.join(invited[:5])}{others}.")
+        called = title_of(data if data is not None else None if there is None else there.data)
+        return EventPrepared(
+            self.system,
+            effects,
+            result=lambda _: EventChanged(
+                calendar=calendar,
+                event_id=names.event_id(main),
+                new_event_id=new_event_id,
+                deleted=data is None,
+                local=store.local,
+                guests_told=mails,
+            ),
+            summary=f"{verb} {called or names.event_id(main)} in {calendar}.",
+            main=0,
+            blobs=blobs,
+            sides=[(None if resource is None else resource.data, data) for _, resource, data in changes],
+            how="Put the earlier bytes of the event back." if len(effects) == 1 else "Put the series back as it was.",
+            reversibility=reversibility,
+            reason="The server mails guests by itself; what they were told cannot be untold." if mails else "",
+            warnings=warnings,
+        )
+
+    async def _image(self, data: bytes | None) -> tuple[State, Mapping[str, bytes]]:
+        return (ABSENT, {}) if data is None else await self.system.image(data)
+
+    def times(
+        self, calendar: str, start: str | None, end: str | None, zone: str | None, like: When | None
+    ) -> tuple[When | None, When | None, Component | None]:
+        """Start, end and the definition of their zone.
+
+        :raises ToolError: they mean nothing.
+        """
+        if zone is not None and zone != "floating" and zone_of(zone) is None:
+            raise ToolError(f"There is no time zone {zone[:60]!r}.", advice="Pass an IANA name such as Europe/Berlin.")
+        own = zone
+        if own is None and like is not None:
+            own = {"zoned": like.zone, "floating": "floating"}.get(like.kind)
+        own = own or self.zone(calendar)
+        try:
+            times = [None if each is None else said(each, own) for each in (start, end)]
+        except ValueError as error:
+            raise ToolError(f"{error}.", advice="Pass start and end in one of these ways.") from error
+        zoned = any(each is not None and each.kind == "zoned" for each in times) and zone_of(own) is not None
+        return times[0], times[1], vtimezone(own) if zoned else None
+
+    def rule(self, text: str | None) -> str | None:
+        """A recurrence rule, checked.
+
+        :raises ToolError: it is not taken.
+        """
+        if text:
+            try:
+                rule_parts(text)
+            except ValueError as error:
+                raise ToolError(f"{error}.", advice="Pass a rule like FREQ=WEEKLY;BYDAY=MO;COUNT=10.") from error
+        return text
+
+
+class CreateEventTool(WritingTool, ReversibleTool[CreateEvent]):
+    """A new event."""
+
+    name = "create_event"
+    title = "Create event"
+    description = (
+        "Creates an event or a series in a calendar. takeback mails no invitations;"
+        " the answer says whether guests are told."
+    )
+    arguments = CreateEvent
+    result = EventChanged
+    destructive = False
+
+    async def targets(self, arguments: CreateEvent, context: CallContext) -> Sequence[Target]:
+        return [self.target(arguments.calendar, _new_uid(context))]
+
+    async def prepare(self, arguments: CreateEvent, context: CallContext) -> Prepared:
+        self.writable(arguments.calendar)
+        start, end, zone = self.times(arguments.calendar, arguments.start, arguments.end, arguments.timezone, None)
+        change = Change(
+            summary=arguments.summary,
+            location=arguments.location,
+            description=arguments.description,
+            start=start,
+            end=end,
+            recurrence=self.rule(arguments.recurrence),
+            attendees=arguments.attendees,
+            zone=zone,
+        )
+        uid = _new_uid(context)
+        with told():
+            data = editing.created(uid, change, datetime.now(UTC))
+        return await self.prepared(arguments.calendar, [(uid + names.ENDING, None, data)], "Created")
+
+
+class UpdateEventTool(WritingTool, ReversibleTool[UpdateEvent]):
+    """An event changed."""
+
+    name = "update_event"
+    title = "Update event"
+    description = (
+        "Changes an event, one occurrence of a series (occurrence), it and all that follow, or the series (range). What is not"
+        " named stays as it is; the answer says whether guests are told."
+    )
+    arguments = UpdateEvent
+    result = EventChanged
+
+    async def targets(self, arguments: UpdateEvent, context: CallContext) -> Sequence[Target]:
+        own = self.target(arguments.calendar, arguments.event_id)
+        if _range(arguments.occurrence, arguments.range) != "following":
+            return [own]
+        return [own, self.target(arguments.calendar, _new_uid(context))]
+
+    async def prepare(self, arguments: UpdateEvent, context: CallContext) -> Prepared:
+        self.writable(arguments.calendar)
+        resource, parsed = await self.event(arguments.calendar, arguments.event_id)
+        span, now = _range(arguments.occurrence, arguments.range), datetime.now(UTC)
+        series = Series.of(parsed)
+        top = series.master or series.overrides[0]
+        with told():
+            start, end, zone = self.times(
+                arguments.calendar, arguments.start, arguments.end, arguments.timezone, start_of(top)
+            )
+        change = Change(
+            summary=arguments.summary,
+            location=arguments.location,
+            description=arguments.description,
+            start=start,
+            end=end,
+            recurrence=self.rule(arguments.recurrence),
+            attendees=arguments.attendees,
+            zone=zone,
+        )
+        if change == Change() or (arguments.timezone is not None and start is None and end is None):
+            raise ToolError(
+                "Nothing is to be changed.", advice="Pass what is to be different; a zone goes with a start."
+            )
+        with told():
+            if span == "all":
+                data = editing.updated_all(resource.data, change, now)
+                return await self.prepared(arguments.calendar, [(resource.name, resource, data)], "Changed")
+            at = editing.occurrence(resource.data, arguments.occurrence or "")
+            if span == "this":
+                data = editing.updated_one(resource.data, at, change, now)
+                return await self.prepared(
+                    arguments.calendar, [(resource.name, resource, data)], f"Changed the occurrence {at.said()} of"
+                )
+            head, before = editing.cut_before(resource.data, at, now)
+            if head is None:
+                data = editing.updated_all(resource.data, change, now)
+                return await self.prepared(arguments.calendar, [(resource.name, resource, data)], "Changed")
+            uid = _new_uid(context)
+            rest = editing.rest_from(resource.data, at, before, uid, change, now)
+        return await self.prepared(
+            arguments.calendar,
+            [(resource.name, resource, head), (uid + names.ENDING, None, rest)],
+            f"Changed from {at.said()} on",
+            uid,
+        )
+
+
+class DeleteEventTool(WritingTool, ReversibleTool[DeleteEvent]):
+    """An event gone."""
+
+    name = "delete_event"
+    title = "Delete event"
+    description = (
+        "Deletes an event, one occurrence of a series (occurrence), it and all that follow, or the series (range). Undo brings"
+        " it back under the same UID; the answer says whether guests are told."
+    )
+    arguments = DeleteEvent
+    result = EventChanged
+
+    async def targets(self, arguments: DeleteEvent, context: CallContext) -> Sequence[Target]:
+        _range(arguments.occurrence, arguments.range)
+        return [self.target(arguments.calendar, arguments.event_id)]
+
+    async def prepare(self, arguments: DeleteEvent, context: CallContext) -> Prepared:
+        self.writable(arguments.calendar)
+        resource, _ = await self.event(arguments.calendar, arguments.event_id)
+        span, now = _range(arguments.occurrence, arguments.range), datetime.now(UTC)
+        data: bytes | None = None
+        verb = "Deleted"
+        if span != "all":
+            with told():
+                at = editing.occurrence(resource.data, arguments.occurrence or "")
+                if span == "this":
+                    data = editing.deleted_one(resource.data, at, now)
+                    verb = f"Deleted the occurrence {at.said()} of"
+                else:
+                    data, _ = editing.cut_before(resource.data, at, now)
+                    verb = f"Deleted from {at.said()} on"
+        return await self.prepared(arguments.calendar, [(resource.name, resource, data)], verb)
+
+
+def _new_uid(context: CallContext) -> str:
+    """The UID of the event that this call makes: the same however often it is prepared, so that consent stays bound."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"takeback:{context.run_id}:{context.action_id}"))
+
+
+def _range(occurrence: str | None, range: Literal["this", "following", "all"] | None) -> str:
+    span = range or ("all" if occurrence is None else "this")
+    if span != "all" and occurrence is None:
+        raise ToolError(f"range={span} needs an occurrence.", advice="Pass `occurrence` as list_events gives it.")
+    return span
