@@ -1,4 +1,5 @@
-"""The story: a task over files and a database, a person who edits in between, a rollback, the proof, and the way back again."""
+"""The story: a task over files, a database, a calendar and mail, a person who edits in between, a rollback, the proof, and the
+way back again."""
 
 from __future__ import annotations
 
@@ -17,10 +18,20 @@ from takeback.server.cli.blocks import Block, Cell, Diff, Id, line, said
 from takeback.server.cli.terminal import Terminal
 from takeback.server.demo import world
 from takeback.server.engine.answers import EngineError, RollbackAnswer, RunDetail
+from takeback.server.engine.detached import alone
 
 Arguments = Mapping[str, Any]
 
-STEPS = ("write the report", "announce it", "publish the draft", "tidy up", "add the figures", "clear the shop")
+STEPS = (
+    "write the report",
+    "announce it",
+    "publish the draft",
+    "tidy up",
+    "add the figures",
+    "clear the shop",
+    "plan the review",
+    "tell the press",
+)
 REPORT = "# Third quarter\n\nRevenue grew by 6 per cent.\n"
 TASK: tuple[tuple[str, str, Arguments], ...] = (
     ("write the report", "write_file", {"path": "reports/q3.md", "content": REPORT}),
@@ -54,6 +65,23 @@ TASK: tuple[tuple[str, str, Arguments], ...] = (
     ),
     # with their orders, by a cascade, and what a trigger makes of that
     ("clear the shop", "execute_sql", {"database": world.SHOP, "sql": "DELETE FROM customers WHERE name <> 'Ada'"}),
+    (
+        "plan the review",
+        "create_event",
+        {
+            "calendar": "default",
+            "summary": "Review of the third quarter",
+            "start": "2026-10-05T10:00",
+            "end": "2026-10-05T11:00",
+            "timezone": "Europe/Berlin",
+            "recurrence": "FREQ=WEEKLY;COUNT=4",
+        },
+    ),
+    (
+        "tell the press",
+        "send_email",
+        {"to": ["press@example.org"], "subject": "Our third quarter", "body": "Revenue grew by 6 per cent.\n"},
+    ),
 )
 PERSON_EDITS: dict[int, tuple[Callable[[Path], None], str]] = {
     2: (lambda workspace: world.persons_edit(workspace), f"changed the mail address in {world.CONFIG}"),
@@ -130,7 +158,10 @@ async def _play(story: Story) -> None:
             "TAKEBACK_ANCHOR_FILE": str(story.folder / "key" / "anchors"),
         },
     )
-    async with Client(server, client_info=Implementation(name="demo-agent", version="1")) as client:
+    async with (
+        alone(data),  # no other sender is started, that would outlive the demo and its folder
+        Client(server, client_info=Implementation(name="demo-agent", version="1")) as client,
+    ):
         await _chapters(story, client)
 
 
@@ -146,7 +177,7 @@ async def _call(client: Any, tool: str, **arguments: Any) -> dict[str, Any]:
 async def _chapters(story: Story, client: Any) -> None:
     before = world.fingerprint(story.workspace)
     story.say(
-        said("A server, a client, and a folder of files.", "strong"),
+        said("A server, a client, a folder of files, a calendar, and a mailbox on this machine.", "strong"),
         line(
             f"{len((await client.list_tools()).tools)} tools; the world has the digest", world.digest(before), indent=1
         ),
@@ -162,7 +193,7 @@ async def _chapters(story: Story, client: Any) -> None:
             edit, words = PERSON_EDITS[number]
             edit(story.workspace)
             story.say(line(Cell("person", "warn"), words, indent=1))
-    after = world.fingerprint(story.workspace)
+    after, planned = world.fingerprint(story.workspace), world.calendar(story.folder / "data")
     story.say(line(f"{len(world.differences(before, after))} files and folders are not as they were.", indent=1))
 
     story.chapter("2. The timeline")
@@ -189,14 +220,23 @@ async def _chapters(story: Story, client: Any) -> None:
         world.differences(before, now) == [world.SHOP, world.CONFIG],
     )
     story.check("those differ only by the person's edits", now == expected)
+    story.check("the calendar is empty again", not world.calendar(story.folder / "data"))
+    held = await _call(client, "list_outbox")
+    story.check("no mail has left, and none will", not held["messages"] and not world.delivered(story.folder / "data"))
     story.say(Diff(_persons_lines(story)))
 
     story.chapter("5. Changed your mind? Redo is a rollback of the rollback")
     redone = RollbackAnswer.model_validate(await _call(client, "redo_rollback", rollback_id=taken_back.rollback_id))
     story.say(_outcomes(redone))
     story.check(
-        "the agent's work is back, and the person's edits still there", world.fingerprint(story.workspace) == after
+        "the agent's work is back, and the person's edits still there",
+        world.fingerprint(story.workspace) == after and world.calendar(story.folder / "data") == planned,
     )
+    held = await _call(client, "list_outbox")
+    story.check("the mail waits once more, with a new window", len(held["messages"]) == 1)
+    await _call(client, "rollback_run", actions=[held["messages"][0]["action_id"]])
+    held = await _call(client, "list_outbox")
+    story.check("called back for good: nothing is sent when this is over", not held["messages"])
     story.say(line())
 
 

@@ -110,6 +110,18 @@ def fingerprint(workspace: Path) -> dict[str, str]:
     return found
 
 
+def calendar(data: Path) -> dict[str, bytes]:
+    """The events of the calendar on this machine, as they lie on the disk."""
+    return {path.name: path.read_bytes() for path in (data / "calendar" / "default").glob("*.ics")}
+
+
+def delivered(data: Path) -> list[str]:
+    """All mail in the mailbox on this machine, in whatever folder."""
+    return sorted(
+        str(path) for path in (data / "mail").rglob("*") if path.is_file() and path.parent.name in ("new", "cur")
+    )
+
+
 def differences(a: dict[str, str], b: dict[str, str]) -> list[str]:
     """Names that are not the same on both sides."""
     return sorted(name for name in a.keys() | b.keys() if a.get(name) != b.get(name))
