@@ -123,7 +123,7 @@ class CalendarSystem(TargetSystem):
     def shown(self, effect: Effect, before: bytes | None, after: bytes | None) -> Preview:
         """The effect for a person, from the bytes of both sides."""
         texts = [(data or b"").decode(errors="replace").splitlines() for data in (before, after)]
-        diff = list(difflib.unified_diff(*texts, effect.object, effect.object, lineterm="", n=1))[:200]
+        diff = list(difflib.unified_diff(texts[0], texts[1], effect.object, effect.object, lineterm="", n=1))[:200]
         verb = {"created": "create", "changed": "change", "deleted": "delete", "unchanged": "leave"}[effect.verb]
         called = title_of(after if after is not None else before)
         return Preview(f"{verb} {self.display(effect.object)}{f' ({called})' if called else ''}", "\n".join(diff))

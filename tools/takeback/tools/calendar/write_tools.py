@@ -181,8 +181,8 @@ class WritingTool(CalendarTool):
         if mails:
             warnings.append("The server itself tells the guests of this, and of taking it back.")
         elif invited:
-            others = " and others" if len(invited) > 5 else ""
-            warnings.append(f"No guest is told of this: nothing is sent to {', '.join(invited[:5])}{others}.")
+            rest = " and others" if len(invited) > 5 else ""
+            warnings.append(f"No guest is told of this: nothing is sent to {', '.join(invited[:5])}{rest}.")
         called = title_of(data if data is not None else None if there is None else there.data)
         return EventPrepared(
             self.system,
