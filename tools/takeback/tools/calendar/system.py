@@ -160,10 +160,11 @@ class CalendarSystem(TargetSystem):
 
     async def image(self, data: bytes) -> tuple[State, Mapping[str, bytes]]:
         """The state of these bytes, and what has to be stored for it along with the intent."""
+        blobs: Mapping[str, bytes] = {}
         if len(data) <= SMALL:
             name, blobs = self.objects.small(data)
         else:
-            name, blobs = await self.objects.put(data), {}
+            name = await self.objects.put(data)
         return state_of(Resource("", data, "")).model_copy(update={"objects": (name,)}), blobs
 
     async def bytes_of(self, state: State) -> bytes | None:
