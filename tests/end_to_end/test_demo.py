@@ -24,7 +24,7 @@ def test_the_demo_holds_and_leaves_nothing_behind(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     told = json.loads(done.stdout)
     assert told["sound"]
-    assert len(told["checks"]) == 6
+    assert len(told["checks"]) == 10
     assert list(tmp_path.iterdir()) == []
 
 

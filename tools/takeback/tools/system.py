@@ -112,6 +112,13 @@ class TargetSystem(ABC):
     side_by_side: ClassVar[bool] = False
     """Whether objects with different nearest ancestors can be undone at the same time, in any order."""
 
+    def rewrites(self, object: str) -> bool:
+        """Whether what is stored there may be spelled otherwise than it was handed in (servers normalise).
+
+        Then `swap` makes sure that what it reads back is what was meant, and its effects tell how the object was left.
+        """
+        return False
+
     @abstractmethod
     async def look(self, objects: Sequence[str], like: Sequence[State | None] = ()) -> Sequence[State]:
         """The present states of the objects, in the same order.

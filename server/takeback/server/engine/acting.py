@@ -23,7 +23,7 @@ from takeback.journal.events import (
 )
 from takeback.journal.ids import RunId, new_checkpoint_id
 from takeback.journal.log import JournalBroken, JournalError, Stale
-from takeback.journal.states import Compensation, Effect
+from takeback.journal.states import Compensation, Effect, State
 from takeback.journal.views import ActionView, RunView
 from takeback.server.engine.answers import CallAnswer, ErrorInfo, FailureReport, UndoInfo
 from takeback.server.engine.core import Core, rfc3339
@@ -124,7 +124,7 @@ class Actor:
     async def _conclude(self, work: Work, prepared: Prepared, committed: Committed) -> CallAnswer:
         core = self._core
         checkpoint_id = new_checkpoint_id()
-        mismatches = _mismatches(prepared.effects, committed.effects)
+        mismatches = _mismatches(core, prepared.effects, committed.effects)
         warnings = [*work.warnings, *committed.warnings]
         answer: dict[str, JsonValue] = committed.result.model_dump(mode="json")
         events: list[BaseEvent] = []
@@ -279,10 +279,16 @@ async def report_of(core: Core, run_id: RunId) -> FailureReport | None:
         return None  # the failure itself is answered all the same
 
 
-def _mismatches(intended: tuple[Effect, ...], observed: tuple[Effect, ...]) -> tuple[str, ...]:
+def _mismatches(core: Core, intended: tuple[Effect, ...], observed: tuple[Effect, ...]) -> tuple[str, ...]:
     seen = {(effect.system, effect.object): effect.after for effect in observed}
     return tuple(
         effect.object
         for effect in intended
-        if (found := seen.get((effect.system, effect.object))) is None or not found.same(effect.after)
+        if (found := seen.get((effect.system, effect.object))) is None
+        or not (found.same(effect.after) or _rewritten(core, effect, found))
     )
+
+
+def _rewritten(core: Core, effect: Effect, found: State) -> bool:
+    system = core.systems.get(effect.system)
+    return system is not None and system.rewrites(effect.object) and not found.absent and not effect.after.absent

@@ -14,7 +14,6 @@ from takeback.tools.calendar.system import CalendarSystem
 from takeback.tools.calendar.vdir import VdirStore
 from takeback.tools.calendar.write_tools import CreateEventTool, DeleteEventTool, UpdateEventTool
 from takeback.tools.registry import Family, Services
-from takeback.tools.system import Refused
 
 TOOLS = (ListCalendarsTool, ListEventsTool, GetEventTool, CreateEventTool, UpdateEventTool, DeleteEventTool)
 """In the order in which they are listed."""
@@ -60,4 +59,7 @@ def open_configured(name: str, settings: CalendarSettings, data: Path, *, portab
     """
     if settings.path is not None:
         return VdirStore(settings.path.expanduser().absolute(), data, portable=portable)
-    raise Refused(f"{name} is a CalDAV calendar, which cannot be opened here.", advice="Use a folder (path) instead.")
+    from takeback.tools.calendar.caldav.credentials import password_of
+    from takeback.tools.calendar.caldav.store import CaldavStore
+
+    return CaldavStore(settings.url or "", settings.username, password_of(name, settings))

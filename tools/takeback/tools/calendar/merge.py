@@ -14,7 +14,7 @@ from takeback.tools.calendar.lines import Component, Line, NotICalendar, parse
 
 COUNTERS: Final = frozenset({"DTSTAMP", "SEQUENCE", "LAST-MODIFIED", "CREATED"})
 """Kept as they stand when there was a foreign change: a lower SEQUENCE would be taken for an old version."""
-TOGETHER: Final = dict.fromkeys(("DTEND", "DURATION", "RRULE", "RDATE", "EXDATE", "EXRULE"), "DTSTART")
+TOGETHER: Final[dict[str, str]] = dict.fromkeys(("DTEND", "DURATION", "RRULE", "RDATE", "EXDATE", "EXRULE"), "DTSTART")
 """When it takes place: each of these means something else when another changes, so that changes of any two meet."""
 
 

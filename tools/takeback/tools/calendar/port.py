@@ -36,6 +36,8 @@ class CalendarStore(ABC):
 
     local: bool
     """It lies on this machine alone: no guest is told of anything by it."""
+    rewrites: bool = False
+    """It may spell what it is given otherwise; `write` makes sure that what is read back means the same."""
     mails_by_itself: bool = False
     """The server tells guests of changes (RFC 6638), so that nothing that is written to it can be held."""
 

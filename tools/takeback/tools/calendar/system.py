@@ -11,6 +11,7 @@ from blake3 import blake3
 from takeback.checkpoints.objects import SMALL, ObjectError, ObjectStore
 from takeback.journal.states import ABSENT, Effect, State
 from takeback.tools.calendar import names
+from takeback.tools.calendar.caldav.content import events as meaning
 from takeback.tools.calendar.lines import NotICalendar, parse, unescape
 from takeback.tools.calendar.merge import Met, merge_events
 from takeback.tools.calendar.port import CalendarStore, Changed, Resource
@@ -58,12 +59,21 @@ class CalendarSystem(TargetSystem):
 
     # -- the port ------------------------------------------------------------------------------------------------------------
 
+    def rewrites(self, object: str) -> bool:
+        return names.INSIDE in object and self._parse(object)[0].rewrites
+
     async def look(self, objects: Sequence[str], like: Sequence[State | None] = ()) -> Sequence[State]:
         return [self._seen(await self._resource(object), object) for object in objects]
 
     async def swap(self, effects: Sequence[Effect]) -> Swapped | Drifted:
         present = [await self._resource(effect.object) for effect in effects]
         states = [self._seen(resource, effect.object) for effect, resource in zip(effects, present, strict=True)]
+        if all(state.same(effect.after) for effect, state in zip(effects, states, strict=True)):
+            return Swapped(tuple(effects), already=True)
+        effects = [
+            await self._as_rewritten(effect, state, resource)
+            for effect, state, resource in zip(effects, states, present, strict=True)
+        ]
         if all(state.same(effect.after) for effect, state in zip(effects, states, strict=True)):
             return Swapped(tuple(effects), already=True)
         for effect, state in zip(effects, states, strict=True):
@@ -123,7 +133,7 @@ class CalendarSystem(TargetSystem):
     def shown(self, effect: Effect, before: bytes | None, after: bytes | None) -> Preview:
         """The effect for a person, from the bytes of both sides."""
         texts = [(data or b"").decode(errors="replace").splitlines() for data in (before, after)]
-        diff = list(difflib.unified_diff(*texts, effect.object, effect.object, lineterm="", n=1))[:200]
+        diff = list(difflib.unified_diff(texts[0], texts[1], effect.object, effect.object, lineterm="", n=1))[:200]
         verb = {"created": "create", "changed": "change", "deleted": "delete", "unchanged": "leave"}[effect.verb]
         called = title_of(after if after is not None else before)
         return Preview(f"{verb} {self.display(effect.object)}{f' ({called})' if called else ''}", "\n".join(diff))
@@ -160,10 +170,11 @@ class CalendarSystem(TargetSystem):
 
     async def image(self, data: bytes) -> tuple[State, Mapping[str, bytes]]:
         """The state of these bytes, and what has to be stored for it along with the intent."""
+        blobs: Mapping[str, bytes] = {}
         if len(data) <= SMALL:
             name, blobs = self.objects.small(data)
         else:
-            name, blobs = await self.objects.put(data), {}
+            name = await self.objects.put(data)
         return state_of(Resource("", data, "")).model_copy(update={"objects": (name,)}), blobs
 
     async def bytes_of(self, state: State) -> bytes | None:
@@ -208,6 +219,23 @@ class CalendarSystem(TargetSystem):
             return None  # a calendar itself, which is not followed as an object
         store, resource = self._parse(object)
         return (await store.read([resource]))[0]
+
+    async def _as_rewritten(self, effect: Effect, state: State, resource: Resource | None) -> Effect:
+        """After a crash: the effect as it was left, if what is there is what was meant, in the server's spelling."""
+        if (
+            resource is None
+            or state.same(effect.before)
+            or state.same(effect.after)
+            or not self.rewrites(effect.object)
+        ):
+            return effect
+        meant = await self.bytes_of(effect.after)
+        before = await self.bytes_of(effect.before)
+        there = meaning(resource.data)
+        if meant is None or there != meaning(meant) or (before is not None and there == meaning(before)):
+            return effect
+        await self.objects.put(resource.data)
+        return effect.model_copy(update={"after": self._kept(resource)})
 
     async def _put(self, object: str, data: bytes | None, expected: Resource | None) -> Resource | Changed | None:
         store, resource = self._parse(object)

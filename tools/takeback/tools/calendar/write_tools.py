@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -181,20 +182,21 @@ class WritingTool(CalendarTool):
         if mails:
             warnings.append("The server itself tells the guests of this, and of taking it back.")
         elif invited:
-            others = " and others" if len(invited) > 5 else ""
-            warnings.append(f"No guest is told of this: nothing is sent to {', '.join(invited[:5])}{others}.")
+            rest = " and others" if len(invited) > 5 else ""
+            warnings.append(f"No guest is told of this: nothing is sent to {', '.join(invited[:5])}{rest}.")
+        answer = EventChanged(
+            calendar=calendar,
+            event_id=names.event_id(main),
+            new_event_id=new_event_id,
+            deleted=data is None,
+            local=store.local,
+            guests_told=mails,
+        )
         called = title_of(data if data is not None else None if there is None else there.data)
         return EventPrepared(
             self.system,
             effects,
-            result=lambda _: EventChanged(
-                calendar=calendar,
-                event_id=names.event_id(main),
-                new_event_id=new_event_id,
-                deleted=data is None,
-                local=store.local,
-                guests_told=mails,
-            ),
+            result=partial(_answered, answer),
             summary=f"{verb} {called or names.event_id(main)} in {calendar}.",
             main=0,
             blobs=blobs,
@@ -228,6 +230,17 @@ class WritingTool(CalendarTool):
         zoned = any(each is not None and each.kind == "zoned" for each in times) and zone_of(own) is not None
         return times[0], times[1], vtimezone(own) if zoned else None
 
+    async def new_uid(self, calendar: str, arguments: Arguments, context: CallContext) -> str:
+        """The UID of the event that a call makes: the same when the call is repeated after a consent, which is bound to it."""
+        store = self.store(calendar)
+        said_so = f"takeback:{context.run_id}:{type(arguments).__name__}:{arguments.model_dump_json()}"
+        for count in range(1000):
+            uid = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{said_so}:{count}"))
+            with told():
+                if (await store.read([uid + names.ENDING]))[0] is None:
+                    return uid
+        raise ToolError("The same event was made a thousand times.", advice="Use update_event on one of them.")
+
     def rule(self, text: str | None) -> str | None:
         """A recurrence rule, checked.
 
@@ -255,7 +268,7 @@ class CreateEventTool(WritingTool, ReversibleTool[CreateEvent]):
     destructive = False
 
     async def targets(self, arguments: CreateEvent, context: CallContext) -> Sequence[Target]:
-        return [self.target(arguments.calendar, _new_uid(context))]
+        return [self.target(arguments.calendar, await self.new_uid(arguments.calendar, arguments, context))]
 
     async def prepare(self, arguments: CreateEvent, context: CallContext) -> Prepared:
         self.writable(arguments.calendar)
@@ -270,7 +283,7 @@ class CreateEventTool(WritingTool, ReversibleTool[CreateEvent]):
             attendees=arguments.attendees,
             zone=zone,
         )
-        uid = _new_uid(context)
+        uid = await self.new_uid(arguments.calendar, arguments, context)
         with told():
             data = editing.created(uid, change, datetime.now(UTC))
         return await self.prepared(arguments.calendar, [(uid + names.ENDING, None, data)], "Created")
@@ -292,7 +305,7 @@ class UpdateEventTool(WritingTool, ReversibleTool[UpdateEvent]):
         own = self.target(arguments.calendar, arguments.event_id)
         if _range(arguments.occurrence, arguments.range) != "following":
             return [own]
-        return [own, self.target(arguments.calendar, _new_uid(context))]
+        return [own, self.target(arguments.calendar, await self.new_uid(arguments.calendar, arguments, context))]
 
     async def prepare(self, arguments: UpdateEvent, context: CallContext) -> Prepared:
         self.writable(arguments.calendar)
@@ -332,7 +345,7 @@ class UpdateEventTool(WritingTool, ReversibleTool[UpdateEvent]):
             if head is None:
                 data = editing.updated_all(resource.data, change, now)
                 return await self.prepared(arguments.calendar, [(resource.name, resource, data)], "Changed")
-            uid = _new_uid(context)
+            uid = await self.new_uid(arguments.calendar, arguments, context)
             rest = editing.rest_from(resource.data, at, before, uid, change, now)
         return await self.prepared(
             arguments.calendar,
@@ -376,9 +389,8 @@ class DeleteEventTool(WritingTool, ReversibleTool[DeleteEvent]):
         return await self.prepared(arguments.calendar, [(resource.name, resource, data)], verb)
 
 
-def _new_uid(context: CallContext) -> str:
-    """The UID of the event that this call makes: the same however often it is prepared, so that consent stays bound."""
-    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"takeback:{context.run_id}:{context.action_id}"))
+def _answered(answer: EventChanged, effects: Sequence[Effect]) -> EventChanged:
+    return answer
 
 
 def _range(occurrence: str | None, range: Literal["this", "following", "all"] | None) -> str:

@@ -50,6 +50,7 @@ class CaldavStore(CalendarStore):
     """One collection on a server. `mails_by_itself` holds from the start until the server has said otherwise."""
 
     local = False
+    rewrites = True
 
     def __init__(self, url: str, username: str, password: str, *, limits: Limits = DEFAULT_LIMITS) -> None:
         self._base = collection(url)

@@ -1,0 +1,61 @@
+"""A calendar on a real server, used by an agent and taken back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.server.engine.bench import ALICE, Bench, settings_for
+from tests.tools.calendar.caldav.conftest import Radicale
+
+from takeback.server.engine.engine import Engine
+from takeback.server.settings import ToolSettings
+from takeback.tools.calendar.caldav.store import CaldavStore
+from takeback.tools.calendar.port import Resource
+from takeback.tools.calendar.settings import CalendarSettings
+
+SERIES = {
+    "summary": "Review",
+    "start": "2026-12-01T10:00",
+    "end": "2026-12-01T11:00",
+    "timezone": "Europe/Berlin",
+    "recurrence": "FREQ=WEEKLY;COUNT=6",
+}
+
+
+async def test_a_run_on_a_server_is_taken_back_to_the_last_byte(
+    radicale: Radicale, store: CaldavStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CALENDAR_PASSWORD", radicale.password)
+    there = CalendarSettings(url=radicale.url, username=radicale.user, password_variable="CALENDAR_PASSWORD")
+    engine = await Engine.open(settings_for(tmp_path, tools=ToolSettings(), calendars={"work": there}))
+    bench = Bench(engine, tmp_path / "work")
+    try:
+        before = await bench.start("what was there before")
+        kept = await bench.done("create_event", before, calendar="work", **{**SERIES, "summary": "Kept"})
+        event_id = str((kept.result or {})["event_id"])
+        whole = await _whole(store)
+        assert len(whole) == 1
+
+        run = await bench.start("move everything")
+        await bench.done("create_event", run, calendar="work", **SERIES)
+        await bench.done(
+            "update_event", run, calendar="work", event_id=event_id, occurrence="2026-12-15T10:00", range="this",
+            summary="Kept, but later", start="2026-12-15T14:00", end="2026-12-15T15:00",
+        )  # fmt: skip
+        await bench.done(
+            "update_event", run, calendar="work", event_id=event_id, occurrence="2026-12-22T10:00", range="following",
+            location="Room 2",
+        )  # fmt: skip
+        await bench.done("delete_event", run, calendar="work", event_id=event_id, range="all")
+        assert await _whole(store) != whole
+
+        answer = await engine.rollback(ALICE, run_id=run)
+        assert answer.status == "complete", answer.report
+        assert await _whole(store) == whole, "bytes and ETags"
+    finally:
+        await engine.close()
+
+
+async def _whole(store: CaldavStore) -> list[Resource | None]:
+    return list(await store.read([name for name, _ in await store.names()]))
