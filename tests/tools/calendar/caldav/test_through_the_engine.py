@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 from tests.server.engine.bench import ALICE, Bench, settings_for
+from tests.server.engine.reaper import Died, Reaper, interpose
 from tests.tools.calendar.caldav.conftest import Radicale
 
+from takeback.journal.ids import RunId
+from takeback.journal.views import ActionView
 from takeback.server.engine.engine import Engine
 from takeback.server.settings import ToolSettings
 from takeback.tools.calendar.caldav.store import CaldavStore
@@ -55,6 +58,44 @@ async def test_a_run_on_a_server_is_taken_back_to_the_last_byte(
         assert await _whole(store) == whole, "bytes and ETags"
     finally:
         await engine.close()
+
+
+async def test_a_death_at_any_step_on_a_server_is_settled_by_what_is_there(
+    radicale: Radicale, store: CaldavStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CALENDAR_PASSWORD", radicale.password)
+    there = CalendarSettings(url=radicale.url, username=radicale.user, password_variable="CALENDAR_PASSWORD")
+    for at in range(1, 50):
+        settings = settings_for(tmp_path, tools=ToolSettings(), calendars={"work": there})
+        engine = await Engine.open(settings)
+        run = (await engine.start_run(ALICE, f"death {at}")).run_id
+        reaper = Reaper(at)
+        interpose(engine.core, reaper)
+        try:
+            await Bench(engine, tmp_path).call(
+                "create_event", run, calendar="work", **{**SERIES, "summary": f"Try {at}"}
+            )
+        except Died:
+            pass
+        else:
+            await engine.close()
+            break
+        await engine.core.journal.close()  # the process is gone, and what it held with it
+        await engine.core.systems["calendar"].close()  # type: ignore[attr-defined] -- the system of calendars
+        engine = await Engine.open(settings)
+        try:
+            action = (await engine.core.journal.find(ActionView, run_id=RunId(run)))[:1]
+            stands = bool(action) and action[0].stands
+            assert bool(await _whole(store)) == stands, f"death {at}: {action}"
+            if stands:
+                answer = await engine.rollback(ALICE, run_id=run)
+                assert answer.status == "complete", (at, answer.report)
+            assert await _whole(store) == []
+        finally:
+            await engine.close()
+    else:
+        pytest.fail("it never came to its end")
+    assert at > 4
 
 
 async def _whole(store: CaldavStore) -> list[Resource | None]:
