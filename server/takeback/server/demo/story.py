@@ -241,14 +241,15 @@ async def _chapters(story: Story, client: Any) -> None:
 
 
 def _from(workspace: Path, answer: RollbackAnswer) -> RollbackAnswer:
-    """The same answer with paths as one sees them from the workspace."""
+    """The same answer with paths as one sees them from the workspace, and without the random names of events and messages."""
 
-    def near(objects: list[str]) -> list[str]:
+    def near(tool: str, objects: list[str]) -> list[str]:
         top = f"{workspace.resolve()}{os.sep}"
-        return [each.removeprefix(top).removeprefix(f"files:{top}") for each in objects]
+        known = {"create_event": "the event", "send_email": "the message"}.get(tool)
+        return [known or each.removeprefix(top).removeprefix(f"files:{top}") for each in objects]
 
     return answer.model_copy(
-        update={"steps": [step.model_copy(update={"objects": near(step.objects)}) for step in answer.steps]}
+        update={"steps": [step.model_copy(update={"objects": near(step.tool, step.objects)}) for step in answer.steps]}
     )
 
 
