@@ -347,7 +347,9 @@ def rollback_report(steps: Sequence[StepAnswer], status: str, open_items: Sequen
         )
     if open_items:
         settle = (
-            _full_stop(f"{name(item.object)} ({item.conflict_id}): {sentence(item.why)}. {sentence(item.next_step)}")
+            _full_stop(
+                f"{name(item.object)} ({item.conflict_id}): {_full_stop(sentence(item.why))} {sentence(item.next_step)}"
+            )
             for item in open_items
         )
         parts += ["Open until somebody settles it:", "\n".join(f"- {line}" for line in _bounded(settle))]

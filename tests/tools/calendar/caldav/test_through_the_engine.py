@@ -8,6 +8,7 @@ import pytest
 from tests.server.engine.bench import ALICE, Bench, settings_for
 from tests.server.engine.reaper import Died, Reaper, interpose
 from tests.tools.calendar.caldav.conftest import Radicale
+from tests.tools.calendar.caldav.odd_server import OddServer, answer
 
 from takeback.journal.ids import RunId
 from takeback.journal.views import ActionView
@@ -96,6 +97,26 @@ async def test_a_death_at_any_step_on_a_server_is_settled_by_what_is_there(
     else:
         pytest.fail("it never came to its end")
     assert at > 4
+
+
+async def test_a_server_that_mails_guests_by_itself_is_sent_nothing_before_a_person_agrees(
+    odd: OddServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CALENDAR_PASSWORD", "secret")
+    odd.says("OPTIONS", answer(200, DAV="1, calendar-access, calendar-auto-schedule"))
+    odd.says("GET", answer(404))
+    odd.says("REPORT", answer(207, b'<multistatus xmlns="DAV:"/>', Content_Type="application/xml"))
+    there = CalendarSettings(url=odd.url, username="anna", password_variable="CALENDAR_PASSWORD")
+    engine = await Engine.open(settings_for(tmp_path, tools=ToolSettings(), calendars={"work": there}))
+    bench = Bench(engine, tmp_path / "work")
+    try:
+        run = await bench.start()
+        asked = await bench.call("create_event", run, calendar="work", attendees=["eve@example.org"], **SERIES)
+        assert asked.status == "pending_approval", asked
+        assert "guests" in str(asked.question)
+        assert "PUT" not in odd.methods()
+    finally:
+        await engine.close()
 
 
 async def _whole(store: CaldavStore) -> list[Resource | None]:

@@ -73,7 +73,10 @@ class OutboxSystem(TargetSystem, Outbox):
                     advice=f"Choose from {self.settings.minimum_seconds:g} to {self.settings.maximum_seconds:g} s.",
                 )
             if message.carrier not in self.carriers:
-                raise Refused(f"Nobody here can deliver by {message.carrier!r}.", advice="Look at [outbox] in doctor.")
+                raise Refused(
+                    f"Nobody here can deliver by {message.carrier!r}.",
+                    advice="Configure the mailbox that it belongs to.",
+                )
             after = state_of(new_message_id(), message, seconds, "held")
             effects.append(Effect(system=SYSTEM, object=_id(after), before=ABSENT, after=after))
         return effects
