@@ -104,7 +104,10 @@ def official() -> list[str] | None:
             return None
         say(f"Fetching {OFFICIAL} {OFFICIAL_VERSION} …")
         quiet = ["--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
-        fetched = subprocess.run([npm, "install", "--prefix", str(CACHE), *quiet, f"{OFFICIAL}@{OFFICIAL_VERSION}"])
+        # what npm has to say is no result: those go to the standard output
+        fetched = subprocess.run(
+            [npm, "install", "--prefix", str(CACHE), *quiet, f"{OFFICIAL}@{OFFICIAL_VERSION}"], stdout=sys.stderr
+        )
         if fetched.returncode or not entry.exists():
             say("It could not be fetched: rows beside it are measured beside the bare server.")
             return None
