@@ -164,8 +164,8 @@ class Model:
         self.disturbed = True
         if how == "delete":
             if path.exists():
-                path.unlink()
                 self._forget(name)
+                path.unlink()
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         mark = f"a person was here {self.steps} {self.dice.random()}\n"
@@ -183,10 +183,16 @@ class Model:
         self.marks[mark] = name
 
     def _forget(self, name: str) -> None:
-        """What the person threw away themselves: the words that stood in this file and stand nowhere else."""
+        """What the person threw away themselves: the words that stood in this file, whoever brought it there, and stand nowhere
+        else."""
         here = self.world()
+        gone = here.get(name) or b""
         there = b"".join(content or b"" for other, content in here.items() if other != name)
-        self.marks = {mark: place for mark, place in self.marks.items() if place != name or mark.encode() in there}
+        self.marks = {
+            mark: place
+            for mark, place in self.marks.items()
+            if (place != name and mark.encode() not in gone) or mark.encode() in there
+        }
 
     # -- taking back ----------------------------------------------------------------------------------------------------
 
