@@ -33,6 +33,7 @@ Decision = Literal[
 
 
 COVERED = "a later act of the same run has undone it; if that is taken back, this has to be taken back after it"
+IN_PART = "a later act of the same run has undone part of it; if that is taken back, this has to be taken back after it"
 
 
 class Entry(Frozen):
@@ -274,7 +275,8 @@ class Planner:
             why = COVERED if covered else "it is as it was before already"
             return self.of(node, "already_undone", why, three=three, covered=covered)
         self.world.apply(swaps, node)
-        return self.of(node, "restore", "", effects=tuple(swaps), three=three, assumed=assumed, covered=covered)
+        why = IN_PART if covered else ""
+        return self.of(node, "restore", why, effects=tuple(swaps), three=three, assumed=assumed, covered=covered)
 
     def as_left(self, touch: Touch, now: State) -> bool:
         """Whether the object is as the entry left it."""
@@ -299,7 +301,8 @@ class Planner:
             why = COVERED if covered else answer.why or "nothing of it is left there"
             return self.of(node, "already_undone", why, three=three, covered=covered)
         self.world.apply(swaps, node)
-        return self.of(node, "merge", answer.why, effects=swaps, three=three, covered=covered)
+        why = "; ".join(filter(None, (IN_PART, answer.why))) if covered else answer.why
+        return self.of(node, "merge", why, effects=swaps, three=three, covered=covered)
 
     def answers(self, answer: MergeAnswer, present: tuple[State, ...]) -> bool:
         """Whether a merge was made with what will stand there, and not with something older."""
