@@ -12,6 +12,7 @@ from takeback.checkpoints.objects import SMALL, ObjectError, ObjectStore
 from takeback.journal.states import ABSENT, Effect, State
 from takeback.tools.calendar import names
 from takeback.tools.calendar.caldav.content import events as meaning
+from takeback.tools.calendar.caldav.content import extensions
 from takeback.tools.calendar.lines import NotICalendar, parse, unescape
 from takeback.tools.calendar.merge import Met, merge_events
 from takeback.tools.calendar.port import CalendarStore, Changed, Resource
@@ -234,6 +235,12 @@ class CalendarSystem(TargetSystem):
         there = meaning(resource.data)
         if meant is None or there != meaning(meant) or (before is not None and there == meaning(before)):
             return effect
+        if extensions(resource.data) != extensions(meant):
+            # taken for ours, it would be overwritten when the act is taken back
+            raise TargetError(
+                f"{self.display(effect.object)} holds X- properties that may be the server's or somebody's.",
+                advice="Look at the event, then say whether it was changed.",
+            )
         await self.objects.put(resource.data)
         return effect.model_copy(update={"after": self._kept(resource)})
 

@@ -42,3 +42,8 @@ def events(data: bytes) -> Counter[tuple[str, ...]]:
         if name == "END" and inside:
             inside -= 1
     return found
+
+
+def extensions(data: bytes) -> Counter[str]:
+    """The X- properties, which a server may have added, and a person too."""
+    return Counter(line for line in lines(data) if line[:2].upper() == "X-")
