@@ -14,6 +14,7 @@ from takeback.server.cli import (
     care,
     credentials,
     databases,
+    drill,
     install,
     looking,
     outbox,
@@ -75,6 +76,7 @@ care.register(app)
 credentials.register(app)
 databases.register(app)
 policy.register(app)
+drill.register(app)
 outbox.register(app)
 calendars.register(app)
 tooling.register(app)
