@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +18,7 @@ from takeback.server.cli.blocks import Block, Cell, Table, line, said
 from takeback.server.cli.codes import ExitCode
 from takeback.server.cli.command import command
 from takeback.server.cli.session import Session
+from takeback.server.cli.terminal import Progress
 
 if TYPE_CHECKING:
     from takeback.server.drill.drilling import Drilled
@@ -43,12 +45,14 @@ async def drill(
 ) -> ExitCode:
     """Rehearse in a sandbox, killed at each step of the way there and back, and compare the worlds."""
     from takeback.server.drill import drilling, rehearsals
+    from takeback.server.drill.calls import LeftOut
 
     settings = session.settings()
-    sandboxes = drilling.sandbox_folder(folder or settings.data / "drill")
+    inside = folder or settings.data / "drill"
+    sandboxes = drilling.sandbox_folder(inside)
     try:
         if run is None:
-            task, left, notes = rehearsals.of_demo(sandboxes), [], []
+            task, left, notes = rehearsals.of_demo(sandboxes), list[LeftOut](), list[str]()
         else:
             async with session.engine() as engine, session.terminal.progress("copying the run's world"):
                 run_id = await session.id(engine, RunView, run)
@@ -56,15 +60,22 @@ async def drill(
         async with session.terminal.progress("rehearsing") as progress:
 
             def tell(done: int, total: int, words: str) -> None:
-                anyio.from_thread.run(progress, float(done), float(total), words)
+                anyio.from_thread.run(_tell, progress, done, total, words)
 
             found = await anyio.to_thread.run_sync(
                 partial(drilling.drill, task, left, notes, every=every, progress=tell)
             )
     finally:
         shutil.rmtree(sandboxes, ignore_errors=True)
+        with suppress(OSError):  # somebody else's are in it, or it was there before and is used for something
+            if folder is None:
+                inside.rmdir()
     session.terminal.show(_blocks(found), _value(found))
     return ExitCode.OPEN if found.differences or not any(row.proven for row in found.coverage) else ExitCode.OK
+
+
+async def _tell(progress: Progress, done: int, total: int, words: str) -> None:
+    await progress(done, total, words)
 
 
 def _blocks(found: Drilled) -> list[Block]:
@@ -85,7 +96,9 @@ def _blocks(found: Drilled) -> list[Block]:
     blocks += [said(difference, "bad") for difference in found.differences[:_SHOWN]]
     survived = sum(not kill.wrong for kill in found.kills)
     if found.kills:
-        blocks.append(line(f"Killed at {render.count(len(found.kills), 'point')}; {survived:,} times all was well."))
+        blocks.append(
+            line(f"Killed at {render.count(len(found.kills), 'point')}; afterwards all was well at {survived:,}.")
+        )
     proven = sum(row.proven for row in found.coverage)
     if found.differences:
         blocks.append(said(f"{render.count(len(found.differences), 'difference')}.", "bad"))

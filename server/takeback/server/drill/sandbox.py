@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 LARGEST: Final = 1024 * 1024 * 1024
 """Bytes that are copied at most, for each sandbox."""
 _LONGEST_NAME: Final = 4096
+_NAMED: Final = 5
 EMBEDDED: Final = ("calendar", "mail")
 """Folders of the data directory in which the default calendar and mailbox lie."""
 
@@ -243,17 +244,22 @@ class Builder:
     async def _take_back(self, core: Core, system: TargetSystem, effects: Sequence[Effect]) -> None:
         for name in {name for effect in effects for state in (effect.before, effect.after) for name in state.objects}:
             await core.objects.put(await self._core.objects.get(name))
+        real = [effect.reversed() for effect in reversed(effects)]
         wanted = [
-            effect.reversed().model_copy(update={"object": self.shape.path_in(self._sandbox, effect.object)})
-            for effect in reversed(effects)
+            effect.model_copy(update={"object": self.shape.path_in(self._sandbox, effect.object)}) for effect in real
         ]
         try:
             done = await system.swap(wanted)
-            why = done.why if isinstance(done, Drifted) else ""
         except TargetError as error:
-            why = str(error)
-        if why:
-            self.notes.append(f"{core.display(system.name, wanted[0].object)}: {why}")
+            self.notes.append(f"{self._core.display(system.name, real[0].object)}: {error}")
+            return
+        if isinstance(done, Drifted):
+            changed = [
+                self._core.display(system.name, there.object)
+                for there, effect, state in zip(real, wanted, done.present, strict=True)
+                if not state.same(effect.before)
+            ]
+            self.notes.append(f"{', '.join(changed[:_NAMED]) or 'something'}: {done.why}")
 
 
 def _by_system(action: ActionView) -> dict[str, list[Effect]]:

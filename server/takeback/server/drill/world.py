@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import apsw
 from blake3 import blake3
 
-from takeback.tools.database.sqlite.whole import content_of
+from takeback.tools.database.sqlite.whole import digest_of
 from takeback.tools.database.workspace import MAGIC
 
 World = dict[str, str]
@@ -79,16 +78,7 @@ def _digest(path: Path, *, times: bool) -> str:
     if stat.S_ISLNK(there.st_mode):
         facts.append(os.readlink(path))
     elif is_sqlite(path):
-        facts.append(_said(path))
+        facts.append(digest_of(path))
     elif stat.S_ISREG(there.st_mode):
         facts += [there.st_mtime_ns if times else 0, blake3(path.read_bytes()).hexdigest()]
     return blake3(repr(facts).encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _said(path: Path) -> str:
-    connection = apsw.Connection(os.fspath(path))
-    try:
-        with connection:
-            return content_of(connection).digest
-    finally:
-        connection.close()
