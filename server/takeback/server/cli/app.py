@@ -15,6 +15,7 @@ from takeback.server.cli import (
     credentials,
     databases,
     drill,
+    incident,
     install,
     looking,
     outbox,
@@ -77,6 +78,7 @@ credentials.register(app)
 databases.register(app)
 policy.register(app)
 drill.register(app)
+incident.register(app)
 outbox.register(app)
 calendars.register(app)
 tooling.register(app)
