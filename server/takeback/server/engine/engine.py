@@ -42,6 +42,7 @@ from takeback.server.engine.conflicts import Choice, Conflicts
 from takeback.server.engine.core import Core
 from takeback.server.engine.desk import Desk
 from takeback.server.engine.garbage import seldom_collected
+from takeback.server.engine.incident import Incident
 from takeback.server.engine.open import Opened, open_core, workspace_name
 from takeback.server.engine.pipeline import Pipeline
 from takeback.server.engine.recovery import Recovery
@@ -51,6 +52,7 @@ from takeback.server.engine.rollback import Rollbacks, wish_for_redo
 from takeback.server.engine.seen import Seen
 from takeback.server.engine.select import wish_for_rollback
 from takeback.server.engine.settle import settle_all
+from takeback.server.engine.takeover import Takeover
 from takeback.server.engine.told import rollback_told
 from takeback.server.engine.versions import restore_version
 from takeback.server.engine.work import parse, where
@@ -77,6 +79,10 @@ class Engine:
         self._conflicts = Conflicts(self.core, self._seen)
         self.desk = Desk(self.core)
         """What a person can do to held messages."""
+        self.takeover = Takeover(self.core)
+        """Taking a run over, and returning it."""
+        self.incident = Incident(self.core, self._rollbacks)
+        """The parts of recovering from a run that did damage."""
         self.held: Callable[[], object] = lambda: None
         """Called when a message is held: whoever serves keeps a sender at work."""
         self._in_flight = 0
