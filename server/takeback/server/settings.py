@@ -18,6 +18,7 @@ import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
+from takeback.server.roles import RoleSettings
 from takeback.tools.calendar.settings import CalendarSettings
 from takeback.tools.calendar.settings import check_names as check_calendar_names
 from takeback.tools.database.settings import DatabaseSettings, check_names
@@ -135,6 +136,10 @@ class OutboxSection(Section, OutboxSettings):
     """`[outbox]`: how long messages wait before they leave the machine."""
 
 
+class RolesSection(Section, RoleSettings):
+    """`[roles]`: principals who may look at, consent for, and take back what belongs to others."""
+
+
 class Settings(BaseModel):
     """Everything that can be set. `Settings.load` reads it."""
 
@@ -145,6 +150,7 @@ class Settings(BaseModel):
     tools: ToolSettings = ToolSettings()
     http: HttpSettings = HttpSettings()
     policy: PolicySettings = PolicySettings()
+    roles: RolesSection = RolesSection()
     outbox: OutboxSection = OutboxSection()
     databases: dict[str, DatabaseSettings] = Field(
         default_factory=dict, description="Per name, a database: its url, and how it is used ([databases.NAME])."

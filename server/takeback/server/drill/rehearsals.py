@@ -23,7 +23,7 @@ async def of_run(core: Core, caller: Caller, run_id: str, folder: Path) -> tuple
 
     :raises EngineError: unknown or foreign, nothing in it that could be rehearsed, or too large.
     """
-    run = await core.run(caller, run_id)
+    run = await core.run(caller, run_id, "look")
     actions = await core.journal.find(ActionView, run_id=run.run_id, oldest_first=True)
     builder = Builder(core, folder / "start")
     repeats, left = choose(actions, builder.shape.elsewhere)

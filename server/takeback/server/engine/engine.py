@@ -274,7 +274,7 @@ class Engine:
         return StartedRun(run_id=run.id, status=run.status, report=await self._report(caller, run_id), text=text)
 
     async def _report(self, caller: Caller, run_id: str) -> FailureReport:
-        run = await self.core.run(caller, run_id)
+        run = await self.core.run(caller, run_id, "look")
         actions = await self.core.journal.find(ActionView, run_id=run.run_id, oldest_first=True)
         return failure_report(
             run, actions, await self.core.journal.find(OpenItem, run_id=run.run_id, status="open"), self.core.now()
@@ -298,7 +298,7 @@ class Engine:
         """
         if not label.strip():
             raise EngineError("invalid", "A checkpoint needs a label.", "Name it after what has just been done.")
-        run = await self.core.run(caller, run_id)
+        run = await self.core.run(caller, run_id, "decide")
         checkpoint_id: CheckpointId = new_checkpoint_id()
         await self.core.journal.append(
             [
@@ -494,7 +494,7 @@ class Engine:
         return [
             queries.approval_info(approval)
             for approval in found
-            if approval.caller.principal == caller.principal
+            if self.core.may_answer(caller, approval.caller.principal)
             and (approval.status != "requested" or approval.expires_at > self.core.now())
         ]
 

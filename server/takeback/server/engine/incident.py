@@ -43,7 +43,7 @@ class Incident:
 
         :raises EngineError: unknown or foreign.
         """
-        run = await self._core.run(caller, run_id)
+        run = await self._core.run(caller, run_id, "decide")
         if run.status not in runs.HELD:
             run = await runs.contain(self._core, caller, run_id, reason, "contained")
         checkpoint_id = new_checkpoint_id()
@@ -58,7 +58,7 @@ class Incident:
 
         :raises EngineError: unknown or foreign, or its objects cannot be looked at.
         """
-        run = await self._core.run(caller, run_id)
+        run = await self._core.run(caller, run_id, "decide")
         named = {
             checkpoint.id
             for checkpoint in await self._core.journal.find(CheckpointView, run_id=run.run_id)
@@ -91,7 +91,7 @@ class Incident:
                 "Nothing says what the new run may touch.",
                 "Name it, such as --scope 'docs/**'; a run that has just done damage does not go on without a bound.",
             )
-        run = await self._core.run(caller, run_id)
+        run = await self._core.run(caller, run_id, "decide")
         if run.status in runs.HELD:
             await runs.release(self._core, caller, run_id, "recovered")
         return await resume_from(

@@ -91,9 +91,11 @@ async def _fork(
     core: Core, caller: Caller, checkpoint: CheckpointView, run: RunView, tighter: tuple[str, ...]
 ) -> RunView:
     fork_id = new_run_id()
+    # somebody with a role for it opens it for whose work it is
+    owner = caller if caller.principal == run.owner.principal else run.owner
     return await runs.start(
         core,
-        caller,
+        owner,
         run.goal,
         workspace=run.workspace,
         steps=run.steps,

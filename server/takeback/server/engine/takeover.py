@@ -72,7 +72,7 @@ class Takeover:
 
         :raises EngineError: unknown or foreign; it is contained or quarantined already; or its objects cannot be looked at.
         """
-        run = await self._core.run(caller, run_id)
+        run = await self._core.run(caller, run_id, "decide")
         if run.status in runs.HELD:
             raise EngineError(
                 "contained", f"Run {run.id} is {run.status}: {run.why}.", "Release it first, or leave it as it is."
@@ -107,7 +107,7 @@ class Takeover:
         :param note: what the agent should know; it reads it in the checkpoint's notes.
         :raises EngineError: unknown or foreign, not taken over, or its objects cannot be looked at.
         """
-        run = await self._core.run(caller, run_id)
+        run = await self._core.run(caller, run_id, "decide")
         changes = await self._changes(await self._taken(run))
         told: list[JsonValue] = [f"{each.change} {each.shown}" for each in changes]
         checkpoint_id = await self._name(
