@@ -53,6 +53,7 @@ from takeback.server.engine.select import wish_for_rollback
 from takeback.server.engine.settle import settle_all
 from takeback.server.engine.told import rollback_told
 from takeback.server.engine.versions import restore_version
+from takeback.server.engine.whereabouts import messages_of, sentences
 from takeback.server.engine.work import parse, where
 from takeback.server.settings import Settings
 from takeback.tools.contract import AnyTool, CallContext, ReadTool, ToolError
@@ -270,9 +271,9 @@ class Engine:
     async def _report(self, caller: Caller, run_id: str) -> FailureReport:
         run = await self.core.run(caller, run_id)
         actions = await self.core.journal.find(ActionView, run_id=run.run_id, oldest_first=True)
-        return failure_report(
-            run, actions, await self.core.journal.find(OpenItem, run_id=run.run_id, status="open"), self.core.now()
-        )
+        items = await self.core.journal.find(OpenItem, run_id=run.run_id, status="open")
+        mail = sentences(await messages_of(self.core, run.run_id, actions))
+        return failure_report(run, actions, items, self.core.now(), mail=mail)
 
     async def create_checkpoint(
         self,
