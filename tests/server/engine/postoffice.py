@@ -23,12 +23,12 @@ PAPER = {"tools": ToolSettings(modules=(Path(paper.__file__),), off=tuple(BUILT_
 class Post:
     """A bench with an outbox, a sender, and clocks that stand until they are moved."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Bench, *, carrier: str = "paper") -> None:
         self.bench, self.core, self.engine = bench, bench.engine.core, bench.engine
         self.wall, self.steady = 1_800_000_000.0, 1000.0
         self.core.outbox.now = lambda: self.wall
         self.sender = self.new_sender()
-        self.carrier: Any = self.core.outbox.carriers["paper"]
+        self.carrier: Any = self.core.outbox.carriers[carrier]
         self.numbers = itertools.count()
 
     def new_sender(self) -> Sender:

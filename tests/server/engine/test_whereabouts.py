@@ -67,7 +67,7 @@ async def longer(post: Post, run: str, id: str) -> None:
     ("meanwhile", "status", "words"),
     [
         (sent, "sent", "Sent, noted at "),
-        (cancelled, "cancelled", "before it left."),
+        (cancelled, "cancelled", "Cancelled at "),
         (late, "late", "Waits for a person since "),
         (unknown, "unknown", "Nobody knows whether it went out."),
         (longer, "held", "Held until 2027-01-15T08:12:00.000Z."),

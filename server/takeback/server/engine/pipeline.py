@@ -29,6 +29,7 @@ from takeback.server.engine.shield import shielded
 from takeback.server.engine.work import Again, Work, digest_of, journaled, parse, replayed, where
 from takeback.tools import adapt
 from takeback.tools.contract import CallContext, Prepared, ReadTool, ToolError
+from takeback.tools.outbox import acts
 from takeback.tools.system import TargetError
 
 log = logging.getLogger(__name__)
@@ -133,6 +134,11 @@ class Pipeline:
         try:
             with anyio.fail_after(work.tool.timeout):
                 prepared = await adapt.prepare(work.tool, work.arguments, work.context)
+                if isinstance(prepared, adapt.MemoPrepared) and acts.holds(work.tool):
+                    core = self._core
+                    prepared = await acts.hold(
+                        prepared, core.outbox, core.objects, reference=work.action_id, settings=core.settings.outbox
+                    )
         except TimeoutError as error:
             raise EngineError(
                 "timeout",
@@ -181,7 +187,8 @@ class Pipeline:
 
     def _judge(self, work: Work, prepared: Prepared) -> Verdict:
         run = work.run
-        for effect in prepared.effects:
+        effects = acts.foreseen(prepared.effects)
+        for effect in effects:
             if run.scope and not any(_in_scope(effect.object, scope) for scope in run.scope):
                 return Verdict("deny", "default.scope", f"{shown(effect.object)} lies outside the scope of the run")
         return self._core.policy.judge(
@@ -191,7 +198,7 @@ class Pipeline:
                 caller=work.call.caller,
                 mode=run.mode,
                 scope=run.scope,
-                effects=prepared.effects,
+                effects=effects,
                 reversibility=prepared.reversibility,
                 reason=prepared.reason,
                 counts=prepared.counts,

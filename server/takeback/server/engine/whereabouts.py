@@ -19,7 +19,7 @@ _WORDS: Final = {
     "held": "held until {release_at}",
     "sending": "being sent since {at}",
     "sent": "sent, noted at {at}",
-    "cancelled": "cancelled at {at}, before it left",
+    "cancelled": "cancelled at {at}",
     "unknown": "nobody knows whether it went out",
     "late": "waits for a person since {at}",
 }
@@ -63,7 +63,7 @@ Mail = Mapping[str, Sequence[Whereabouts]]
 
 async def messages_of(core: Core, run_id: RunId, actions: Sequence[ActionView]) -> Mail:
     """Where the messages of these acts of one run are. Reads nothing if none of them holds any."""
-    own = {action.id: {effect.object for effect in holding(action.effects)} for action in actions}
+    own = {action.id: _held_by(action) for action in actions}
     own = {id: messages for id, messages in own.items() if messages}
     if not own:
         return {}
@@ -89,6 +89,13 @@ def foremost(messages: Sequence[Whereabouts]) -> Whereabouts | None:
     """The message that says where the act is: what is most in doubt or still to come goes before what is over."""
     own = [message for message in messages if not message.correction]
     return min(own, key=lambda one: (_FIRST_SAID.index(one.status), one.release_at or one.at), default=None)
+
+
+def _held_by(action: ActionView) -> set[str]:
+    """Its messages; of an act that has been done meanwhile, its place in the outbox stands in its answer alone."""
+    held = {effect.object for effect in holding(action.effects)}
+    waited = action.answer.get("outbox_id") if action.memo is not None else None
+    return held | ({waited} if isinstance(waited, str) else set())
 
 
 def sentences(mail: Mail) -> dict[str, str]:

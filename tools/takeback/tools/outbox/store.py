@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import threading
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
 import anyio.to_thread
+from pydantic import JsonValue
 
 from takeback.tools.outbox.port import Outgoing
 from takeback.tools.outbox.rows import Row, Status
@@ -41,6 +43,8 @@ _COLUMNS: Final = (
     " owner"
 )
 BUSY_SECONDS: Final = 10.0
+RETURNED: Final = b"returned\0"
+"""What the content of a held act begins with once it is done: JSON of what it returned follows."""
 
 
 class OutboxStore:
@@ -135,6 +139,15 @@ class Transaction:
             self._db.execute("SELECT content FROM messages WHERE id = ?", (id,)).fetchone(),
         )
         return found[0] if found else None
+
+    def returned(self, id: str) -> JsonValue:
+        """What a held act returned when it was done; `None` if it was not, or that is not kept (any more)."""
+        row = self.get(id)
+        kept = self.content(id) if row is not None and row.status == "SENT" else None
+        if kept is None or not kept.startswith(RETURNED):
+            return None
+        returned: JsonValue = json.loads(kept.removeprefix(RETURNED))
+        return returned
 
     def find(self, statuses: tuple[Status, ...] = (), owner: str | None = None) -> Sequence[Row]:
         """Rows, the one that is due first in front.
