@@ -174,7 +174,7 @@ async def test_a_certificate_that_nobody_vouches_for_stops_it_before_the_passwor
 
     def check(server, session, envelope, mechanism, data):
         handler.logins.append(data)
-        return AuthResult(success=data.login == b"me" and data.password == b"correct horse")
+        return AuthResult(success=data.login == b"me" and data.password == b"correct horse", handled=False)
 
     port = await serve(
         handler, tls_context=_tls(certificate), require_starttls=True, authenticator=check, auth_required=True
@@ -193,6 +193,7 @@ async def test_a_certificate_that_nobody_vouches_for_stops_it_before_the_passwor
         await carrier(port, environment={"MAIL_PASSWORD": "wrong horse"}, context=trusted, **its).deliver(
             outgoing(), CONTENT
         )
+    assert "refused it (535)" in str(wrong.value)
     assert "horse" not in f"{told.detail} {refused.value} {wrong.value}"
 
 
