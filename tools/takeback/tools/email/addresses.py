@@ -18,7 +18,8 @@ LONGEST_ADDRESS: Final = 254
 """RFC 5321, section 4.5.3.1.3: a path of 256 with its brackets."""
 LONGEST_LOCAL: Final = 64
 
-_ATOM = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*\Z")
+_ATOM = re.compile(r"[A-Za-z0-9#$&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9#$&'*+/=?^_`{|}~-]+)*\Z")
+"""Without `%` and `!`: many servers still take them for a route, and bring the mail to somebody else than is shown."""
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\Z")
 _ENCODED_WORD = re.compile(r"=\?[^\s?]*\?[bq]\?|=\?[^?]*\?[^?]*\?[^?]*\?=", re.IGNORECASE)
 _SPECIALS = frozenset('()<>[]:;@\\,"')
