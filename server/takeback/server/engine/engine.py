@@ -48,6 +48,7 @@ from takeback.server.engine.recovery import Recovery
 from takeback.server.engine.report import failure_report
 from takeback.server.engine.resume import resume_from
 from takeback.server.engine.rollback import Rollbacks, wish_for_redo
+from takeback.server.engine.scope import resolved
 from takeback.server.engine.seen import Seen
 from takeback.server.engine.select import wish_for_rollback
 from takeback.server.engine.settle import settle_all
@@ -223,7 +224,7 @@ class Engine:
     ) -> StartedRun:
         """Open a run of its own; everything done under its id can be taken back as one.
 
-        :param scope: objects (paths, globs) that the run may change; empty: no bound of its own.
+        :param scope: what the run may change (see `scope.py`); empty: no bound of its own.
         :raises EngineError: an empty goal, a foreign parent, a mode that is not offered.
         """
         run = await runs.start(
@@ -232,7 +233,7 @@ class Engine:
             goal,
             workspace=self._workspace,
             steps=steps,
-            scope=[self.core.resolve(place) for place in scope],
+            scope=[resolved(self.core, place) for place in scope],
             parent_run_id=parent_run_id,
             on_failure=on_failure,
             mode=mode,

@@ -6,7 +6,6 @@ The first four are here, the others in `acting.py`. Leaving before *commit* leav
 from __future__ import annotations
 
 import logging
-from fnmatch import fnmatch
 
 import anyio
 
@@ -24,6 +23,7 @@ from takeback.server.engine.locks import LockTimeout
 from takeback.server.engine.plan import object_key
 from takeback.server.engine.policy import Judged, Verdict
 from takeback.server.engine.report import shown
+from takeback.server.engine.scope import outside
 from takeback.server.engine.seen import Seen
 from takeback.server.engine.shield import shielded
 from takeback.server.engine.work import Again, Work, digest_of, journaled, parse, replayed, where
@@ -188,9 +188,9 @@ class Pipeline:
     def _judge(self, work: Work, prepared: Prepared) -> Verdict:
         run = work.run
         effects = acts.foreseen(prepared.effects)
-        for effect in effects:
-            if run.scope and not any(_in_scope(effect.object, scope) for scope in run.scope):
-                return Verdict("deny", "default.scope", f"{shown(effect.object)} lies outside the scope of the run")
+        if (beyond := outside(self._core, run.scope, effects)) is not None:
+            why = f"{shown(beyond.shown)} lies outside the scope of the run"
+            return Verdict("deny", "default.scope", why, shown(beyond.advice))
         return self._core.policy.judge(
             Judged(
                 tool=work.tool.name,
@@ -268,7 +268,7 @@ class Pipeline:
             error=ErrorInfo(
                 code="denied",
                 message=f"Policy rule {verdict.rule} forbids this: {verdict.reason or 'no reason given'}.",
-                advice="Do something else, or ask the person in charge of the policy.",
+                advice=verdict.advice or "Do something else, or ask the person in charge of the policy.",
             ),
         )
 
@@ -359,10 +359,6 @@ class Pipeline:
             await self._core.journal.append([event])
         except JournalError as broken:
             log.warning("a refused call could not be journaled: %s", broken)
-
-
-def _in_scope(object: str, scope: str) -> bool:
-    return object == scope or object.startswith(scope.rstrip("/") + "/") or fnmatch(object, scope)
 
 
 def _sentence(error: Exception) -> str:
