@@ -51,9 +51,9 @@ def autostart(platform: Platform, home: str, env: Mapping[str, str], words: Sequ
             path = PurePosixPath(home) / "Library" / "LaunchAgents" / f"{LABEL}.plist"
             return Autostart("launchd", path, _agent(words, log), now=f"launchctl load {_quoted(str(path))}")
         case "win32":
-            base = PureWindowsPath(env.get("APPDATA") or PureWindowsPath(home) / "AppData" / "Roaming")
-            folder = base / "Microsoft" / "Windows" / "Start Menu" / "Programs" / "Startup"
-            return Autostart("the Startup folder", folder / "takeback-sender.cmd", _script(words))
+            roaming = PureWindowsPath(env.get("APPDATA") or PureWindowsPath(home) / "AppData" / "Roaming")
+            startup = roaming / "Microsoft" / "Windows" / "Start Menu" / "Programs" / "Startup"
+            return Autostart("the Startup folder", startup / "takeback-sender.cmd", _script(words))
 
 
 def _unit(words: Sequence[str]) -> str:

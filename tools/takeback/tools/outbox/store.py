@@ -7,6 +7,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
@@ -70,6 +71,7 @@ class OutboxStore:
         db = sqlite3.connect(self.file, isolation_level=None, timeout=BUSY_SECONDS, check_same_thread=False)
         try:
             db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA secure_delete=ON")  # what is forgotten does not stay behind in free pages
             db.execute("PRAGMA synchronous=FULL")  # what is SENDING must be so before the first byte leaves
             db.execute(_TABLE)
         except BaseException:
@@ -92,6 +94,16 @@ class OutboxStore:
             return await anyio.to_thread.run_sync(inside)  # a thread is waited for, cancelled or not
         except (sqlite3.OperationalError, OSError) as error:
             raise Unavailable(f"The outbox cannot be used: {error}.", advice="Try again in a moment.") from error
+
+    async def shed(self) -> None:
+        """Leave nothing behind in the log either of what was deleted. Somebody who reads just now may keep it for a while."""
+
+        def inside() -> None:
+            with self._lock:
+                self._open().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+        with suppress(sqlite3.OperationalError, OSError):  # the next time, then
+            await anyio.to_thread.run_sync(inside)
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
         """Look, without keeping others from writing.

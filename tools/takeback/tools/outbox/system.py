@@ -184,7 +184,8 @@ class OutboxSystem(TargetSystem, Outbox):
         return kept if kept is not None else await self._content(_message(state))
 
     async def collect(self, keep: Collection[State], *, older_than_ns: int) -> int:
-        """Forget messages that went out or were cancelled, once no act refers to them. What waits is never forgotten."""
+        """Forget messages that went out or were cancelled, once no act refers to them any more: those of acts that undo is not
+        promised for any more, and those whose payload was erased. What waits is never forgotten."""
         if not self.store.file.exists():
             return 0
         needed = {str(state.ref.get("id")) for state in keep if state.ref.get("id")}
@@ -195,10 +196,13 @@ class OutboxSystem(TargetSystem, Outbox):
             for row in rows.find(("SENT", "CANCELLED")):
                 told = row.told == row.status and row.changed_at < oldest
                 if told and row.id not in needed and row.corrects not in needed:
-                    freed += rows.delete(row.id)
+                    freed += rows.delete(row.id) + len(row.message.model_dump_json())
             return freed
 
-        return await self.store.run(forget)
+        freed = await self.store.run(forget)
+        if freed:
+            await self.store.shed()
+        return freed
 
     # -- for the engine and for a person ------------------------------------------------------------------------------------
 
