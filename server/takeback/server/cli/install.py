@@ -154,7 +154,8 @@ async def _install(
     blocks = [line(Cell("written", "good"), str(written.file))]
     if written.backup:
         blocks.append(line(f"As it was before: {written.backup}", indent=1))
-    return await _finish(session, [*blocks, *hints, said(kind.then)], told, entry if check else None)
+    offer = said("To have held mail sent after a restart even without a chat: takeback install sender", "faint")
+    return await _finish(session, [*blocks, *hints, said(kind.then), offer], told, entry if check else None)
 
 
 async def _finish(

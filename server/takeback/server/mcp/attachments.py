@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
@@ -35,9 +35,7 @@ class AttachmentTemplate(ResourceTemplate):
 
         :raises ResourceError: it cannot be read.
         """
-        found = await self.fn(**params)
-        assert isinstance(found, tuple)
-        kind, name, data = found
+        kind, name, data = cast("tuple[str, str, bytes]", await self.fn(**params))
         return Attachment(uri=uri, name=name, mime_type=kind, data=data)
 
 
