@@ -207,8 +207,9 @@ def check_clean(data: bytes, names: Sequence[str], recipients: int, *, files: in
 
 
 @pytest.mark.asyncio(loop_scope="module")
-@pytest.mark.parametrize("answer", [False, True], ids=["new", "reply"])
-@pytest.mark.parametrize("name", ["send_email", "draft_email"])
+@pytest.mark.parametrize(
+    ("name", "answer"), [("send_email", False), ("draft_email", True)], ids=["send", "draft a reply"]
+)
 @pytest.mark.parametrize("field", FIELDS)
 async def test_no_text_in_any_field_becomes_more_than_that_field(
     tools: dict[str, ReversibleTool[Any]], services: Services, field: str, name: str, answer: bool
