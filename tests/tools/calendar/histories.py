@@ -296,6 +296,8 @@ def somebody_else(world: World, chance: random.Random, foreign: Foreign) -> None
     edited = chance.choice(edits)(text, mark)
     if edited is not None and edited != text:
         world.put(name, edited.encode())
+        # what they wrote over themselves is theirs no more, though we may have copied it into an occurrence
+        foreign.marks = {each for each in foreign.marks if text.count(each.decode()) <= edited.count(each.decode())}
         foreign.marks.add(mark.encode())
 
 

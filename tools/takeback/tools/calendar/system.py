@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from blake3 import blake3
 
@@ -19,6 +20,8 @@ from takeback.tools.calendar.port import CalendarStore, Changed, Resource
 from takeback.tools.system import Clash, Drifted, Merged, Preview, Refused, Swapped, TargetError, TargetSystem
 
 Opener = Callable[[], CalendarStore]
+DRAFTS_BYTES: Final = 64 * 1024 * 1024
+"""Of merged events that a plan knows and nobody has stored yet."""
 
 
 class NoCalendar(Refused):
@@ -40,6 +43,8 @@ class CalendarSystem(TargetSystem):
         """
         self.calendars, self.objects = calendars, objects
         self._open: dict[str, CalendarStore] = {}
+        self._drafts: OrderedDict[str, bytes] = OrderedDict()
+        self._drafts_bytes = 0
 
     def store(self, calendar: str) -> CalendarStore:
         """The calendar of that name, opened if need be.
@@ -125,6 +130,8 @@ class CalendarSystem(TargetSystem):
                     return Clash(f"Somebody else changed {merged.what} of {shown} too.")
                 goal, more = await self.image(merged)
                 blobs.update(more)
+                if more:
+                    self._draft(goal.objects[0], merged)
             effects.append(Effect(system=self.name, object=effect.object, before=there, after=goal))
         return Merged(tuple(effects), tuple(blobs.items()), "Only our change was removed; the others' stay.")
 
@@ -193,6 +200,8 @@ class CalendarSystem(TargetSystem):
                 return await self.objects.get(image)
             except ObjectError as error:
                 missing = error
+                if image in self._drafts:
+                    return self._drafts[image]
         found = await self._present(state)
         if found is None:
             raise Refused(
@@ -202,6 +211,13 @@ class CalendarSystem(TargetSystem):
         return found
 
     # -- inside --------------------------------------------------------------------------------------------------------------
+
+    def _draft(self, name: str, data: bytes) -> None:
+        """Keep what was merged for a plan: the step before may be merged into it, before anything is stored."""
+        self._drafts_bytes += len(data) - len(self._drafts.pop(name, b""))
+        self._drafts[name] = data
+        while self._drafts_bytes > DRAFTS_BYTES:
+            self._drafts_bytes -= len(self._drafts.popitem(last=False)[1])
 
     async def _present(self, state: State) -> bytes | None:
         object = state.ref.get("object")
