@@ -13,7 +13,8 @@ from pydantic import Field
 from takeback.tools.calendar import names
 from takeback.tools.calendar.lines import NotICalendar, parse
 from takeback.tools.calendar.port import Resource
-from takeback.tools.calendar.repeating import SECONDS, Series, TooMuch, occurrences
+from takeback.tools.calendar.repeating import SECONDS, Series, occurrences
+from takeback.tools.calendar.rules import TooMuch
 from takeback.tools.calendar.showing import EventDetails, EventInfo, details, info, text
 from takeback.tools.calendar.system import check_event, state_of
 from takeback.tools.calendar.toolkit import CalendarName, CalendarTool, EventId, Moment, OneLine, told
@@ -198,7 +199,8 @@ def _expand(
         try:
             check_event(resource.data)
             calendar = parse(resource.data)
-            master = Series.of(calendar).master
+            series = Series.of(calendar)
+            master = series.master
             rule = master.line("RRULE") if master is not None else None
             for each in occurrences(calendar, begin, end, default, deadline=deadline):
                 if query is not None and not any(
@@ -207,7 +209,7 @@ def _expand(
                 ):
                     continue
                 event = info(resource.name, each.event, each.start, each.end, each.original, rule.value if rule else "")
-                found.append(((each.start.instant(default).isoformat(), called, event.occurrence), event))
+                found.append(((each.start.instant(default, series.zones).isoformat(), called, event.occurrence), event))
                 if len(found) > LISTED:
                     raise ToolError(
                         f"More than {LISTED:,} occurrences lie between the two.", advice="Ask for a shorter span."

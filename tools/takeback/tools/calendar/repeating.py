@@ -6,24 +6,22 @@ written so that it never comes to a day, or to one a second; what is more than t
 
 from __future__ import annotations
 
+import heapq
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final
 
+from takeback.tools.calendar.defined import Zones, zones_in
 from takeback.tools.calendar.lines import Component
-from takeback.tools.calendar.when import When, end_of, moments, recurrence_id, start_of, zone_of
+from takeback.tools.calendar.rules import LONGEST, Rule, TooMuch, Work, times
+from takeback.tools.calendar.when import When, end_of, moment, moments, recurrence_id, start_of, zone_of
 
-STEPS: Final = 50_000
-"""Occurrences that are counted through, at most, to come to the wanted ones."""
 SECONDS: Final = 5.0
-"""Time that one expansion may take."""
-LONGEST: Final = 500
-"""Characters of a rule."""
+"""Time that one listing may take."""
 
-_FREQUENT = {"SECONDLY", "MINUTELY", "HOURLY"}
 _PARTS = {
     "FREQ": r"YEARLY|MONTHLY|WEEKLY|DAILY",
     "COUNT": r"[1-9]\d{0,4}",
@@ -60,22 +58,21 @@ class Series:
 
     master: Component | None
     overrides: tuple[Component, ...]
+    zones: Zones = field(default_factory=dict[str, tzinfo], compare=False)
+    """That the calendar defines by itself."""
 
     @classmethod
     def of(cls, calendar: Component) -> Series:
         """Taken from a VCALENDAR."""
         events = calendar.parts("VEVENT")
         master = next((each for each in events if each.line("RECURRENCE-ID") is None), None)
-        return cls(master, tuple(each for each in events if each.line("RECURRENCE-ID") is not None))
+        overrides = tuple(each for each in events if each.line("RECURRENCE-ID") is not None)
+        return cls(master, overrides, zones_in(calendar))
 
     @property
     def repeats(self) -> bool:
         """Whether it takes place more than once."""
         return self.master is not None and any(self.master.line(name) for name in ("RRULE", "RDATE"))
-
-
-class TooMuch(ValueError):
-    """The rule cannot be expanded within the bounds."""
 
 
 def rule_parts(text: str) -> dict[str, str]:
@@ -97,42 +94,39 @@ def rule_parts(text: str) -> dict[str, str]:
         raise ValueError("a recurrence rule needs FREQ")
     if "COUNT" in parts and "UNTIL" in parts:
         raise ValueError("a recurrence rule has COUNT or UNTIL, not both")
+    Rule.read(text)
+    if "UNTIL" in parts:
+        moment(parts["UNTIL"])
     return parts
 
 
-def times_by_rule(master: Component, *, until: datetime, deadline: float) -> Iterator[When]:
+def times_by_rule(
+    master: Component, zones: Zones, *, until: datetime, deadline: float = float("inf")
+) -> Iterator[When]:
     """DTSTART and what RRULE and RDATE add to it, in order, EXDATE left out; local times up to `until`.
 
+    :param deadline: by `time.monotonic`, when there is one besides the bound of work.
     :raises TooMuch: it cannot be expanded.
     :raises ValueError: a rule or a date cannot be read.
     """
-    from dateutil.rrule import rrulestr
-
     start = start_of(master)
-    gone = {like(each, start).local for each in moments(master.lines("EXDATE"))}
-    extra = sorted({like(each, start).local for each in moments(master.lines("RDATE"))} | {start.local})
+    gone = {like(each, start, zones).local for each in moments(master.lines("EXDATE"))}
+    extra = sorted({like(each, start, zones).local for each in moments(master.lines("RDATE"))} | {start.local})
     rules: list[Iterator[datetime]] = [iter(extra)]
+    work = Work()
     for found in master.lines("RRULE"):
-        parts = dict(part.split("=", 1) for part in found.value.upper().split(";") if "=" in part)
-        if parts.get("FREQ") in _FREQUENT or len(found.value) > LONGEST:
-            raise TooMuch("the rule repeats within a day")
-        if "UNTIL" in parts:
-            parts["UNTIL"] = _local_until(parts["UNTIL"], start)
-        try:
-            rules.append(
-                iter(rrulestr(";".join(f"{key}={value}" for key, value in parts.items()), dtstart=start.local))
-            )
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ValueError(f"the rule {found.value[:80]!r} cannot be read") from error
-    last: datetime | None = None
-    for steps, local in enumerate(_ordered(rules)):
+        rule = Rule.read(found.value)
+        last = min(_local_until(rule.until, start, zones), until) if rule.until else until
+        rules.append(times(rule, start.local, last, work))
+    last_one: datetime | None = None
+    for local in heapq.merge(*rules):
         if local > until:
             return
-        if steps > STEPS or time.monotonic() > deadline:
-            raise TooMuch("it repeats too often to be counted through")
-        if local != last and local not in gone:
+        if time.monotonic() > deadline:
+            raise TooMuch("there was no time left to expand it")
+        if local != last_one and local not in gone:
             yield start.at(local)
-        last = local
+        last_one = local
 
 
 def occurrences(
@@ -147,25 +141,25 @@ def occurrences(
     for each in series.overrides:
         original = recurrence_id(each)
         assert original is not None
-        named.add(original.instant(default))
+        named.add(original.instant(default, series.zones))
         found = Occurrence(each, start_of(each), end_of(each), original)
-        if _within(found, begin, end, default):
+        if _within(found, begin, end, default, series.zones):
             yield found
     if series.master is None:
         return
     start, stop = start_of(series.master), end_of(series.master)
-    length = _length(start, stop, default)
+    length = _length(start, stop, default, series.zones)
     if not series.repeats:
         found = Occurrence(series.master, start, stop, None)
-        if _within(found, begin, end, default):
+        if _within(found, begin, end, default, series.zones):
             yield found
         return
     until = end.replace(tzinfo=None) + timedelta(days=2)
-    for at in times_by_rule(series.master, until=until, deadline=deadline):
-        if at.instant(default) in named:
+    for at in times_by_rule(series.master, series.zones, until=until, deadline=deadline):
+        if at.instant(default, series.zones) in named:
             continue
         found = Occurrence(series.master, at, stop_at(at, stop, length, start), at)
-        if _within(found, begin, end, default):
+        if _within(found, begin, end, default, series.zones):
             yield found
 
 
@@ -176,37 +170,29 @@ def stop_at(at: When, stop: When, length: timedelta, start: When) -> When:
     return at.at(at.local + length)
 
 
-def like(each: When, start: When) -> When:
+def like(each: When, start: When, zones: Zones) -> When:
     """A moment said as DTSTART is said, so that the two can be compared."""
     if each.kind == start.kind and each.zone == start.zone:
         return each
     if start.kind == "date":
         return start.at(each.local.replace(hour=0, minute=0, second=0))
-    own: tzinfo | None = UTC if start.kind == "utc" else zone_of(start.zone)
+    own: tzinfo | None = UTC if start.kind == "utc" else zone_of(start.zone) or zones.get(start.zone)
     if own is None or each.kind in ("date", "floating"):
         return start.at(each.local)
-    return start.at(each.instant(UTC).astimezone(own).replace(tzinfo=None))
+    return start.at(each.instant(UTC, zones).astimezone(own).replace(tzinfo=None))
 
 
-def _ordered(rules: list[Iterator[datetime]]) -> Iterator[datetime]:
-    import heapq
-
-    return iter(heapq.merge(*rules))
-
-
-def _local_until(value: str, start: When) -> str:
-    from takeback.tools.calendar.when import moment
-
+def _local_until(value: str, start: When, zones: Zones) -> datetime:
     last = moment(value)
     if last.kind == "date" and start.kind != "date":
-        return f"{value}T235959"
-    return like(last, start).local.strftime("%Y%m%dT%H%M%S")
+        return last.local.replace(hour=23, minute=59, second=59)
+    return like(last, start, zones).local
 
 
-def _length(start: When, stop: When, default: tzinfo) -> timedelta:
-    return stop.instant(default) - start.instant(default)
+def _length(start: When, stop: When, default: tzinfo, zones: Zones) -> timedelta:
+    return stop.instant(default, zones) - start.instant(default, zones)
 
 
-def _within(found: Occurrence, begin: datetime, end: datetime, default: tzinfo) -> bool:
-    at, stop = found.start.instant(default), found.end.instant(default)
+def _within(found: Occurrence, begin: datetime, end: datetime, default: tzinfo, zones: Zones) -> bool:
+    at, stop = found.start.instant(default, zones), found.end.instant(default, zones)
     return at < end and (stop > begin or at >= begin)
