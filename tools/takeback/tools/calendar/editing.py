@@ -194,6 +194,11 @@ def occurrence(data: bytes, text: str) -> When:
     series = Series.of(parse(data))
     if series.master is not None and not series.repeats:
         raise CannotEdit("The event does not repeat.", "Leave out `occurrence`.")
+    if series.ranges:
+        raise CannotEdit(
+            "Another program changed one occurrence of this series together with all that follow; that is only read here.",
+            "Use range=all, or make a new series.",
+        )
     starts = [start_of(series.master)] if series.master is not None else []
     starts += [original for each in series.overrides if (original := recurrence_id(each)) is not None]
     try:

@@ -17,7 +17,7 @@ from typing import Final
 from takeback.tools.calendar.defined import Zones, zones_in
 from takeback.tools.calendar.lines import Component
 from takeback.tools.calendar.rules import LONGEST, Rule, TooMuch, Work, times
-from takeback.tools.calendar.when import When, end_of, moment, moments, recurrence_id, start_of, zone_of
+from takeback.tools.calendar.when import When, end_of, moment, moments, recurrence_id, start_of, zone_like, zone_of
 
 SECONDS: Final = 5.0
 """Time that one listing may take."""
@@ -72,7 +72,14 @@ class Series:
     @property
     def repeats(self) -> bool:
         """Whether it takes place more than once."""
-        return self.master is not None and any(self.master.line(name) for name in ("RRULE", "RDATE"))
+        return self.master is not None and any(
+            line.value.strip() for name in ("RRULE", "RDATE") for line in self.master.lines(name)
+        )
+
+    @property
+    def ranges(self) -> tuple[Component, ...]:
+        """Overrides that change all that follow too, as some older programs write them."""
+        return tuple(each for each in self.overrides if _is_range(each))
 
 
 def rule_parts(text: str) -> dict[str, str]:
@@ -115,6 +122,8 @@ def times_by_rule(
     rules: list[Iterator[datetime]] = [iter(extra)]
     work = Work()
     for found in master.lines("RRULE"):
+        if not found.value.strip():
+            continue  # some programs write it for an event that does not repeat
         rule = Rule.read(found.value)
         last = min(_local_until(rule.until, start, zones), until) if rule.until else until
         rules.append(times(rule, start.local, last, work))
@@ -137,30 +146,56 @@ def occurrences(
     :raises TooMuch, ValueError:
     """
     series = Series.of(calendar)
-    named: set[datetime] = set()
+    zones = series.zones
     for each in series.overrides:
         original = recurrence_id(each)
         assert original is not None
-        named.add(original.instant(default, series.zones))
         found = Occurrence(each, start_of(each), end_of(each), original)
-        if _within(found, begin, end, default, series.zones):
+        if _within(found, begin, end, default, zones):
             yield found
     if series.master is None:
         return
     start, stop = start_of(series.master), end_of(series.master)
-    length = _length(start, stop, default, series.zones)
     if not series.repeats:
         found = Occurrence(series.master, start, stop, None)
-        if _within(found, begin, end, default, series.zones):
+        if _within(found, begin, end, default, zones):
             yield found
         return
+    # some programs name an occurrence in another zone than DTSTART, or a day by a time
+    named = {like(_original(each), start, zones).local for each in series.overrides}
+    ranges = sorted(
+        ((like(_original(each), start, zones).local, each) for each in series.ranges), key=lambda each: each[0]
+    )
     until = end.replace(tzinfo=None) + timedelta(days=2)
-    for at in times_by_rule(series.master, series.zones, until=until, deadline=deadline):
-        if at.instant(default, series.zones) in named:
+    for at in times_by_rule(series.master, zones, until=until, deadline=deadline):
+        if at.local in named:
             continue
-        found = Occurrence(series.master, at, stop_at(at, stop, length, start), at)
-        if _within(found, begin, end, default, series.zones):
+        event = next((each for original, each in reversed(ranges) if original <= at.local), series.master)
+        found = _occurring(event, at, default, zones)
+        if _within(found, begin, end, default, zones):
             yield found
+
+
+def _occurring(event: Component, at: When, default: tzinfo, zones: Zones) -> Occurrence:
+    """The occurrence that the rule has at `at`, as the master has it, or an override of this and all that follow."""
+    start, stop = start_of(event), end_of(event)
+    here = at
+    if recurrence_id(event) is not None:
+        moved = start.local - like(_original(event), start, zones).local
+        here = start.at(like(at, start, zones).local + moved)
+    length = _length(start, stop, default, zones)
+    return Occurrence(event, here, stop_at(here, stop, length, start), at)
+
+
+def _original(override: Component) -> When:
+    original = recurrence_id(override)
+    assert original is not None
+    return original
+
+
+def _is_range(override: Component) -> bool:
+    found = override.line("RECURRENCE-ID")
+    return found is not None and found.param("RANGE").upper() == "THISANDFUTURE"
 
 
 def stop_at(at: When, stop: When, length: timedelta, start: When) -> When:
@@ -176,7 +211,9 @@ def like(each: When, start: When, zones: Zones) -> When:
         return each
     if start.kind == "date":
         return start.at(each.local.replace(hour=0, minute=0, second=0))
-    own: tzinfo | None = UTC if start.kind == "utc" else zone_of(start.zone) or zones.get(start.zone)
+    own: tzinfo | None = (
+        UTC if start.kind == "utc" else zone_of(start.zone) or zones.get(start.zone) or zone_like(start.zone)
+    )
     if own is None or each.kind in ("date", "floating"):
         return start.at(each.local)
     return start.at(each.instant(UTC, zones).astimezone(own).replace(tzinfo=None))

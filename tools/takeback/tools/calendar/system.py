@@ -312,6 +312,9 @@ def check_event(data: bytes) -> None:
     uids = {found.value if (found := event.line("UID")) else "" for event in events}
     if len(uids) > 1:
         raise NotICalendar("it holds several events; takeback needs one file for each")
+    originals = [found.value if (found := event.line("RECURRENCE-ID")) else "" for event in events]
+    if len(set(originals)) < len(originals):
+        raise NotICalendar("it holds the same event, or the same occurrence, twice")
     if "" in uids or any(event.line("DTSTART") is None for event in events):
         raise NotICalendar("an event needs UID and DTSTART")
 

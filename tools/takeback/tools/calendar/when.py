@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta, tzinfo
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -40,7 +41,7 @@ class When:
         """
         own = UTC if self.kind == "utc" else default
         if self.kind == "zoned":
-            own = zone_of(self.zone) or zones.get(self.zone) or default
+            own = zone_of(self.zone) or zones.get(self.zone) or zone_like(self.zone) or default
         return self.local.replace(tzinfo=own).astimezone(UTC)
 
     def said(self) -> str:
@@ -78,6 +79,18 @@ def zone_of(name: str) -> ZoneInfo | None:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         return None
+
+
+@lru_cache(maxsize=256)
+def zone_like(name: str) -> ZoneInfo | None:
+    """The zone that a program means by a name of its own: "/mozilla.org/…/Europe/Berlin", "W. Europe Standard Time"."""
+    if name.startswith("/"):
+        parts = name.split("/")
+        found = (zone_of("/".join(parts[-count:])) for count in (3, 2, 1))
+        return next((zone for zone in found if zone is not None), None)
+    from icalendar.timezone.windows_to_olson import WINDOWS_TO_OLSON
+
+    return zone_of(WINDOWS_TO_OLSON.get(name, ""))
 
 
 def moment(value: str, zone: str = "") -> When:
