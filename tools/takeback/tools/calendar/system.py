@@ -19,6 +19,8 @@ from takeback.tools.calendar.merge import Met, merge_events
 from takeback.tools.calendar.port import CalendarStore, Changed, Resource
 from takeback.tools.system import Clash, Drifted, Merged, Preview, Refused, Swapped, TargetError, TargetSystem
 
+LEFT: Final = 10_000
+"""Writes of this process that are remembered with how the server left them."""
 Opener = Callable[[], CalendarStore]
 DRAFTS_BYTES: Final = 64 * 1024 * 1024
 """Of merged events that a plan knows and nobody has stored yet."""
@@ -45,6 +47,7 @@ class CalendarSystem(TargetSystem):
         self._open: dict[str, CalendarStore] = {}
         self._drafts: OrderedDict[str, bytes] = OrderedDict()
         self._drafts_bytes = 0
+        self._left: OrderedDict[str, str] = OrderedDict()
 
     def store(self, calendar: str) -> CalendarStore:
         """The calendar of that name, opened if need be.
@@ -76,6 +79,13 @@ class CalendarSystem(TargetSystem):
         states = [self._seen(resource, effect.object) for effect, resource in zip(effects, present, strict=True)]
         if all(state.same(effect.after) for effect, state in zip(effects, states, strict=True)):
             return Swapped(tuple(effects), already=True)
+        # the plan knows what was to be written; the server may have left it in its own spelling
+        effects = [
+            effect.model_copy(update={"before": state})
+            if self._left.get(effect.before.digest) == state.digest
+            else effect
+            for effect, state in zip(effects, states, strict=True)
+        ]
         effects = [
             await self._as_rewritten(effect, state, resource)
             for effect, state, resource in zip(effects, states, present, strict=True)
@@ -104,6 +114,9 @@ class CalendarSystem(TargetSystem):
             made.append((effect, resource, result))
             if result is not None and result.data != data:
                 await self.objects.put(result.data)
+                self._left[state_of(Resource("", data or b"", "")).digest] = state_of(result).digest
+                while len(self._left) > LEFT:
+                    self._left.popitem(last=False)
             after = self._kept(result)
             done.append(effect.model_copy(update={"before": self._kept(resource), "after": after}))
         return Swapped(tuple(done), tuple(self._warnings(effects)))
