@@ -26,7 +26,8 @@ def calendar(uid: str, lines: str, *, zone: str = "", more: str = "") -> bytes:
     """One event of somebody, with what only they know of."""
     text = (
         f"BEGIN:VCALENDAR\nVERSION:2.0\nPRODID:-//Somebody//Else//EN\nX-WR-CALNAME:Theirs\n{zone}BEGIN:VEVENT\nUID:{uid}\n"
-        f'DTSTAMP:20260101T000000Z\n{lines}\nSUMMARY:Theirs\\, of old\nX-Odd;X-P="a;b:c":a long line that they have folded wh\n'
+        f"DTSTAMP:20260101T000000Z\n{lines}\nSUMMARY:Theirs\\, of old\n"
+        'X-Odd;X-P="a;b:c":a long line that they have folded wh\n'
         " ere they liked\nBEGIN:VALARM\nACTION:DISPLAY\nTRIGGER:-PT5M\nDESCRIPTION:soon\nEND:VALARM\nEND:VEVENT\n"
         f"{more}END:VCALENDAR\n"
     )

@@ -41,16 +41,25 @@ NOT_ALIKE = {
     "DTSTART:133000Z": "no date",
     "DTSTART;TZID=America/New_York:083000": "no date",
     "RANGE=THISANDFUTURE": "they let an UNTIL that is a day end before that day",
-    "DTEND:20190304T080000": "it ends before it starts, and they turn it round",
-    "DTEND;TZID=America/Los_Angeles:20231218T143000": "the same",
+    "DTEND;TZID=Europe/Berlin:20190304T080000": "it ends before it starts, and they turn it round",
+    "DTEND;TZID=Europe/Paris:20231218T233000": "the same",
+    "DTEND:20230817T000000Z": "it is a day, and ends at a time",
 }
 """What stands in events on which we and the other library differ, and why."""
+
+
+THEY_FAIL = {
+    "windows": "a zone of Windows that the calendar does not define they take for UTC",
+    "spring": "an occurrence left out at a time that no clock shows is counted by them",
+    "rfc5545-37": "they leave out the one at that hour of UTC too",
+    "rfc5545-38": "the same",
+}
 
 
 def span_of(data: bytes) -> tuple[datetime, datetime]:
     starts = [start_of(event).local.replace(tzinfo=UTC) for event in parse(data).parts("VEVENT")]
     rule = data.upper()
-    days = 5 if b"BYHOUR" in rule or b"MINUTELY" in rule else 1600 if b"FREQ=YEARLY" in rule else 130
+    days = 5 if b"BYHOUR" in rule or b"MINUTELY" in rule else 1600 if b"FREQ=YEARLY" in rule else 500
     return min(starts) - EDGE, max(starts) + timedelta(days=days)
 
 
@@ -113,8 +122,8 @@ def test_other_peoples_events_are_counted_as_another_library_counts_them(others:
         begin, end = span_of(each.data)
         try:
             expected = theirs(each.data, begin, end)
-        except AttributeError:
-            continue  # two calendars in one, on which they fail
+        except (AttributeError, TypeError):
+            continue  # on which they fail
         assert instants(each.data, begin, end) == expected, each
         alike += 1
     assert alike > 900
@@ -225,7 +234,7 @@ def _is_as_meant(
             "all": [],
         }[span]
     assert sorted(one for each in now for one in instants(each, begin, end)) == expected, (name, now)
-    if name != "windows":
+    if name not in THEY_FAIL:
         assert sorted(one for each in now for one in theirs(each, begin, end)) == expected, (name, now)
     if tool == "update_event" and span == "all":
         assert list(kept_lines(now[0])) == list(kept_lines(data)), name
@@ -236,7 +245,7 @@ def _is_as_meant(
 
 
 @pytest.mark.parametrize("span", SPANS)
-async def test_other_peoples_events_are_changed_and_taken_back(tmp_path: Path, others: list[Taken], span: str) -> None:
+async def test_other_peoples_events_are_changed_and_taken_back(in_memory: Path, others: list[Taken], span: str) -> None:
     series = [each for each in others if span == "all" or Series.of(parse(each.data)).repeats]
     chosen = series[:: EVERY if span != "all" else EVERY * 3]
     folder = await opened(in_memory, {f"e{number}": each.data for number, each in enumerate(chosen)})

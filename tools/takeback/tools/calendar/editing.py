@@ -144,7 +144,7 @@ def cut_before(data: bytes, at: When, now: datetime) -> tuple[bytes | None, int]
     start = start_of(master)
     if start.local >= at.local:
         return None, 0
-    before, by_rule = _count_before(series, at)
+    before, by_rule = _before(series, at)
     if not by_rule:
         raise CannotEdit(
             "This occurrence was added to the series by hand, so the series cannot go on from it.",
@@ -152,13 +152,13 @@ def cut_before(data: bytes, at: When, now: datetime) -> tuple[bytes | None, int]
         )
     for found in master.lines("RRULE"):
         parts = [part for part in found.value.split(";") if part.split("=")[0].upper() not in ("UNTIL", "COUNT")]
-        parts.append(f"UNTIL={_until(at, series.zones)}")
+        parts.append(f"UNTIL={_until(before[-1], series.zones)}")
         master.put("RRULE", [line("RRULE", ";".join(parts), found.params)])
     for name in ("RDATE", "EXDATE"):
         _keep_dates(series, name, start, lambda each: each.local < at.local)
     _keep_overrides(calendar, series, start, lambda original: original.local < at.local)
     _touch(master, now)
-    return calendar.written(), before
+    return calendar.written(), len(before)
 
 
 def rest_from(data: bytes, at: When, before: int, uid: str, change: Change, now: datetime) -> bytes:
@@ -349,15 +349,15 @@ def _any_left(series: Series) -> bool:
         return True
 
 
-def _count_before(series: Series, at: When) -> tuple[int, bool]:
+def _before(series: Series, at: When) -> tuple[list[When], bool]:
     """Occurrences by the rule before `at`, those that EXDATE leaves out included (COUNT counts them too), and whether `at` is
     one itself."""
     assert series.master is not None
     bare = series.master.copy()
     bare.put("EXDATE", [])
     bare.put("RDATE", [])
-    found = [each.local for each in times_by_rule(bare, series.zones, until=at.local)]
-    return sum(each < at.local for each in found), at.local in found
+    found = list(times_by_rule(bare, series.zones, until=at.local))
+    return [each for each in found if each.local < at.local], any(each.local == at.local for each in found)
 
 
 def _override(series: Series, at: When) -> Component | None:
@@ -421,11 +421,9 @@ def _shift(calendar: Component, series: Series, old: When, by: timedelta) -> Non
         each.put("RECURRENCE-ID", [before.at(before.local + by).line("RECURRENCE-ID")])
 
 
-def _until(at: When, zones: Zones) -> str:
-    if at.kind == "date":
-        return at.at(at.local - timedelta(days=1)).value()
-    last = at.at(at.local - timedelta(seconds=1))
-    if at.kind == "floating":
+def _until(last: When, zones: Zones) -> str:
+    """The end of a rule at its last occurrence: a second less than the next one may lie in an hour that no clock shows."""
+    if last.kind in ("date", "floating"):
         return last.value()
     return f"{last.instant(UTC, zones):%Y%m%dT%H%M%SZ}"
 
