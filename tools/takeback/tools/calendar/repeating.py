@@ -92,7 +92,7 @@ def rule_parts(text: str) -> dict[str, str]:
     parts: dict[str, str] = {}
     for each in text.upper().split(";"):
         name, equals, value = each.partition("=")
-        if not equals or name not in _PARTS or name in parts or re.fullmatch(_PARTS[name], value) is None:
+        if not equals or name not in _PARTS or name in parts or re.fullmatch(_PARTS[name], value, re.ASCII) is None:
             raise ValueError(
                 f"{each[:40]!r} cannot stand in a recurrence rule (FREQ is YEARLY, MONTHLY, WEEKLY or DAILY)"
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import ClassVar, Final
 
 from blake3 import blake3
@@ -17,6 +17,7 @@ from takeback.tools.calendar.caldav.content import extensions
 from takeback.tools.calendar.lines import NotICalendar, parse, unescape
 from takeback.tools.calendar.merge import Met, merge_events
 from takeback.tools.calendar.port import CalendarStore, Changed, Resource
+from takeback.tools.calendar.vdir import VdirStore
 from takeback.tools.system import Clash, Drifted, Merged, Preview, Refused, Swapped, TargetError, TargetSystem
 
 LEFT: Final = 10_000
@@ -174,6 +175,21 @@ class CalendarSystem(TargetSystem):
         if there is not None:
             present = present.model_copy(update={"objects": (await self.objects.put(there),)})
         return Effect(system=self.name, object=object, before=present, after=after)
+
+    async def collect(self, keep: Collection[State], *, older_than_ns: int) -> int:
+        freed = 0
+        for calendar in self.calendars:
+            try:
+                store = self.store(calendar)
+                if not isinstance(store, VdirStore):
+                    continue
+                for name, data in await store.leftovers(older_than_ns):
+                    # what is stored is ours, or was there before; anything else is somebody's save, and lies nowhere but there
+                    if await self.objects.has(self.objects.name(data)) and await store.clear(name, data):
+                        freed += len(data)
+            except TargetError:
+                continue  # away just now; there will be a next time
+        return freed
 
     def ancestors(self, object: str) -> Sequence[str]:
         calendar, inside, _ = object.partition(names.INSIDE)
