@@ -50,17 +50,19 @@ OTHERS: list[dict[str, Any]] = [
     )),
     *({"recurrence": each} for each in (
         "FREQ=SECONDLY", "FREQ=MINUTELY;COUNT=3", "FREQ=HOURLY", "FREQ=DAILY;COUNT=1000000000", "FREQ=DAILY;COUNT=0",
-        "FREQ=DAILY;INTERVAL=0", "FREQ=DAILY;INTERVAL=99999999", "FREQ=DAILY\r\nX-A:b", f"FREQ=DAILY\n{INTO}", "FREQ=DAILY;X-A=b",
+        "FREQ=DAILY;INTERVAL=0", "FREQ=DAILY;INTERVAL=99999999", "FREQ=DAILY\r\nX-A:b",
+        f"FREQ=DAILY\n{INTO}", "FREQ=DAILY;X-A=b",
         "FREQ=DAILY;FREQ=DAILY", "FREQ=DAILY;COUNT=2;UNTIL=20270101", "FREQ=DAILY;BYHOUR=99", "FREQ=DAILY;BYMONTHDAY=0",
         "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30", "FREQ=DAILY;BYMONTH=2;BYMONTHDAY=30", "FREQ=YEARLY;BYMONTH=13",
         "FREQ=DAILY;BYSECOND=" + ",".join(map(str, range(60))) + ";BYMINUTE=" + ",".join(map(str, range(60)))
         + ";BYHOUR=" + ",".join(map(str, range(24))) + ";BYSETPOS=400",
-        "FREQ=DAILY;UNTIL=99999999", "FREQ=DAILY;UNTIL=\uff12\uff10\uff12\uff17\uff10\uff11\uff10\uff11", "FREQ=DAILY;COUNT=1\u0660",
+        "FREQ=DAILY;UNTIL=99999999", "FREQ=DAILY;UNTIL=\uff12\uff10\uff12\uff17\uff10\uff11\uff10\uff11",
+        "FREQ=DAILY;COUNT=1\u0660",
         "RRULE:FREQ=DAILY", "FREQ=DAILY;", "=", "FREQ=" + "DAILY," * 100,
     )),
     *({"timezone": each} for each in (
-        "Europe/Berlin\r\nX-A:b", "../../etc/passwd", "/etc/localtime", 'Europe/Berlin";X-A=b', "Europe/Berlin:20260101", "Mars/X",
-        "/x/Europe/Berlin", "", "W. Europe Standard Time", "Europe/Berlin\x00",
+        "Europe/Berlin\r\nX-A:b", "../../etc/passwd", "/etc/localtime", 'Europe/Berlin";X-A=b', "Europe/Berlin:20260101",
+        "Mars/X", "/x/Europe/Berlin", "", "W. Europe Standard Time", "Europe/Berlin\x00",
     )),
     *({"start": each} for each in (
         "20260301T100000\r\nX-A:b", "2026-03-01T10:00\n", "2026-13-01", "0000-01-01", "today", "2026-03-01T10:00:00+01:00",
@@ -179,7 +181,7 @@ BOMBS = [
 @pytest.mark.parametrize("rule", BOMBS)
 def test_a_rule_that_never_comes_to_a_day_costs_no_more_than_the_days_that_are_asked_for(rule: str) -> None:
     start, last = datetime(2020, 1, 1, 9), datetime(2030, 1, 1)
-    assert list(times(Rule.read(rule), start, last, Work(12_000))) in ([], [start])
+    assert list(times(Rule.read(rule), start, last, Work(20_000))) in ([], [start])
 
 
 @pytest.mark.parametrize(

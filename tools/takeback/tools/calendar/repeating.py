@@ -167,8 +167,11 @@ def occurrences(
         ((like(_original(each), start, zones).local, each) for each in series.ranges), key=lambda each: each[0]
     )
     until = end.replace(tzinfo=None) + timedelta(days=2)
+    # what has ended long before need not be looked at more closely, unless something moves it
+    length = max(_length(start, stop, default, zones), timedelta(0))
+    early = datetime.min if ranges else _earlier(begin.replace(tzinfo=None), length + timedelta(days=2))
     for at in times_by_rule(series.master, zones, until=until, deadline=deadline):
-        if at.local in named:
+        if at.local < early or at.local in named:
             continue
         event = next((each for original, each in reversed(ranges) if original <= at.local), series.master)
         found = _occurring(event, at, default, zones)
@@ -185,6 +188,10 @@ def _occurring(event: Component, at: When, default: tzinfo, zones: Zones) -> Occ
         here = start.at(like(at, start, zones).local + moved)
     length = _length(start, stop, default, zones)
     return Occurrence(event, here, stop_at(here, stop, length, start), at)
+
+
+def _earlier(moment: datetime, by: timedelta) -> datetime:
+    return moment - by if moment - datetime.min > by else datetime.min
 
 
 def _original(override: Component) -> When:
