@@ -116,7 +116,8 @@ def others() -> list[Taken]:
 def test_other_peoples_events_are_counted_as_another_library_counts_them(others: list[Taken]) -> None:
     assert len(others) > 900
     alike = 0
-    for each in others:
+    chosen = others[:: 1 if EVERY == 1 else 4]
+    for each in chosen:
         if any(mark.encode() in each.data for mark in NOT_ALIKE):
             continue
         begin, end = span_of(each.data)
@@ -126,7 +127,7 @@ def test_other_peoples_events_are_counted_as_another_library_counts_them(others:
             continue  # on which they fail
         assert instants(each.data, begin, end) == expected, each
         alike += 1
-    assert alike > 900
+    assert alike > 0.95 * len(chosen)
 
 
 # -- through the tools -------------------------------------------------------------------------------------------------------
