@@ -151,6 +151,19 @@ async def test_a_foreign_edit_of_another_property_stays(bench, folder):
 
 
 @pytest.mark.asyncio
+async def test_several_acts_are_taken_out_from_under_one_foreign_edit(bench, folder):
+    run = await bench.start()
+    for change in ({"summary": "Ours"}, {"location": "Ours"}, {"occurrence": "2026-03-09T10:00:00", "summary": "Ours"}):
+        await bench.done("update_event", run, calendar="default", event_id="standup", **change)
+    path = folder / "standup.ics"
+    path.write_bytes(path.read_bytes().replace(b"kept", b"theirs", 1))
+    answer = await bench.back(run_id=run)
+    assert [step.outcome for step in answer.steps] == ["merged", "merged", "merged"], answer.report
+    now = path.read_bytes()
+    assert b"theirs" in now and b"Ours" not in now and b"SUMMARY:Stand-up" in now
+
+
+@pytest.mark.asyncio
 async def test_a_foreign_edit_of_the_same_property_is_a_conflict(bench, folder):
     run = await bench.start()
     await bench.done("update_event", run, calendar="default", event_id="standup", summary="Ours")

@@ -119,5 +119,37 @@ async def test_a_server_that_mails_guests_by_itself_is_sent_nothing_before_a_per
         await engine.close()
 
 
+async def test_acts_taken_back_out_of_order_on_a_server_that_orders_lines_are_merged(
+    radicale: Radicale, store: CaldavStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CALENDAR_PASSWORD", radicale.password)
+    there = CalendarSettings(url=radicale.url, username=radicale.user, password_variable="CALENDAR_PASSWORD")
+    engine = await Engine.open(settings_for(tmp_path, tools=ToolSettings(), calendars={"work": there}))
+    bench = Bench(engine, tmp_path / "work")
+    try:
+        made = await bench.done("create_event", await bench.start(), calendar="work", location="Room 1", **SERIES)
+        event = {"calendar": "work", "event_id": str((made.result or {})["event_id"])}
+        whole = await _whole(store)
+        run = await bench.start()
+        actions = [
+            (await bench.done("update_event", run, **event, **change)).action_id
+            for change in ({"location": ""}, {"description": "ours"}, {"summary": "ours"})
+        ]
+        person = (await _whole(store))[0]
+        assert person is not None
+        data = person.data.replace(b"END:VEVENT", b"X-THEIRS:1\r\nEND:VEVENT")
+        assert radicale.person("PUT", person.name, data=data).status_code == 204
+        first = await engine.rollback(ALICE, run_id=run, actions=actions[:1])
+        assert [step.outcome for step in first.steps] == ["merged"], first.report
+        planned = await engine.rollback(ALICE, run_id=run, dry_run=True)
+        back = await engine.rollback(ALICE, run_id=run, plan_digest=planned.plan_digest)
+        assert [step.outcome for step in back.steps] == ["merged", "merged"], back.report
+        now = (await _whole(store))[0]
+        assert now is not None and whole[0] is not None
+        assert b"X-THEIRS:1" in now.data and b"ours" not in now.data and b"LOCATION:Room 1" in now.data
+    finally:
+        await engine.close()
+
+
 async def _whole(store: CaldavStore) -> list[Resource | None]:
     return list(await store.read([name for name, _ in await store.names()]))

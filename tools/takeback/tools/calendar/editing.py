@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from takeback.tools.calendar.defined import Zones
 from takeback.tools.calendar.lines import Component, Line, escape, line, parse
-from takeback.tools.calendar.repeating import SECONDS, Series, like, rule_parts, times_by_rule
+from takeback.tools.calendar.repeating import Series, like, rule_parts, times_by_rule
+from takeback.tools.calendar.rules import Rule, TooMuch, Work, times
 from takeback.tools.calendar.when import When, end_of, moment, moments, recurrence_id, start_of
 
 _TIMES = ("DTSTART", "DTEND", "DURATION")
@@ -127,7 +128,7 @@ def deleted_one(data: bytes, at: When, now: datetime) -> bytes | None:
     series.master.items.insert(_after(series.master, "EXDATE", "RRULE"), at.line("EXDATE"))
     _touch(series.master, now)
     left = Series.of(calendar)
-    if not left.overrides and not _any_left(series.master):
+    if not left.overrides and not _any_left(left):
         return None
     return calendar.written()
 
@@ -143,7 +144,7 @@ def cut_before(data: bytes, at: When, now: datetime) -> tuple[bytes | None, int]
     start = start_of(master)
     if start.local >= at.local:
         return None, 0
-    before, by_rule = _count_before(master, at)
+    before, by_rule = _before(series, at)
     if not by_rule:
         raise CannotEdit(
             "This occurrence was added to the series by hand, so the series cannot go on from it.",
@@ -151,13 +152,13 @@ def cut_before(data: bytes, at: When, now: datetime) -> tuple[bytes | None, int]
         )
     for found in master.lines("RRULE"):
         parts = [part for part in found.value.split(";") if part.split("=")[0].upper() not in ("UNTIL", "COUNT")]
-        parts.append(f"UNTIL={_until(at)}")
+        parts.append(f"UNTIL={_until(before[-1], series.zones)}")
         master.put("RRULE", [line("RRULE", ";".join(parts), found.params)])
     for name in ("RDATE", "EXDATE"):
-        _keep_dates(master, name, start, lambda each: each.local < at.local)
-    _keep_overrides(calendar, start, lambda original: original.local < at.local)
+        _keep_dates(series, name, start, lambda each: each.local < at.local)
+    _keep_overrides(calendar, series, start, lambda original: original.local < at.local)
     _touch(master, now)
-    return calendar.written(), before
+    return calendar.written(), len(before)
 
 
 def rest_from(data: bytes, at: When, before: int, uid: str, change: Change, now: datetime) -> bytes:
@@ -177,8 +178,8 @@ def rest_from(data: bytes, at: When, before: int, uid: str, change: Change, now:
                 parts[index] = f"COUNT={int(value) - before}"
         master.put("RRULE", [line("RRULE", ";".join(parts), found.params)])
     for name in ("RDATE", "EXDATE"):
-        _keep_dates(master, name, start, lambda each: each.local >= at.local)
-    _keep_overrides(calendar, start, lambda original: original.local >= at.local)
+        _keep_dates(series, name, start, lambda each: each.local >= at.local)
+    _keep_overrides(calendar, series, start, lambda original: original.local >= at.local)
     _place(master, at, end.at(end.local + (at.local - start.local)))
     for event in calendar.parts("VEVENT"):
         event.put("UID", [line("UID", escape(uid))])
@@ -193,6 +194,11 @@ def occurrence(data: bytes, text: str) -> When:
     series = Series.of(parse(data))
     if series.master is not None and not series.repeats:
         raise CannotEdit("The event does not repeat.", "Leave out `occurrence`.")
+    if series.ranges:
+        raise CannotEdit(
+            "Another program changed one occurrence of this series together with all that follow; that is only read here.",
+            "Use range=all, or make a new series.",
+        )
     starts = [start_of(series.master)] if series.master is not None else []
     starts += [original for each in series.overrides if (original := recurrence_id(each)) is not None]
     try:
@@ -311,15 +317,10 @@ def _checked(master: Component) -> None:
     found = master.line("RRULE")
     if found is None:
         return
-    from dateutil.rrule import rrulestr
-
     start = start_of(master)
     try:
-        parts = rule_parts(found.value)
-        parts.pop("UNTIL", None)
-        first = next(
-            iter(rrulestr(";".join(f"{key}={value}" for key, value in parts.items()), dtstart=start.local)), None
-        )
+        rule_parts(found.value)
+        first = next(times(Rule.read(found.value), start.local, start.local, Work()), None)
     except ValueError as error:
         raise CannotEdit(f"The recurrence is not taken: {error}.", "Pass a rule like FREQ=WEEKLY;BYDAY=MO.") from error
     if first != start.local:
@@ -330,37 +331,39 @@ def _checked(master: Component) -> None:
 
 def _holding(series: Series, at: When) -> Component:
     master = series.master
-    if master is not None and _by_rule(master, at):
+    if master is not None and any(
+        each.local == at.local for each in times_by_rule(master, series.zones, until=at.local)
+    ):
         return master
     raise CannotEdit(
         f"The event does not take place at {at.said()}.", "Call list_events: pass an `occurrence` that it gives."
     )
 
 
-def _by_rule(master: Component, at: When) -> bool:
-    times = times_by_rule(master, until=at.local, deadline=time.monotonic() + SECONDS)
-    return any(each.local == at.local for each in times)
+def _any_left(series: Series) -> bool:
+    """Whether it takes place at all. What cannot be counted through is taken for more."""
+    assert series.master is not None
+    try:
+        return next(times_by_rule(series.master, series.zones, until=LAST), None) is not None
+    except TooMuch:
+        return True
 
 
-def _any_left(master: Component) -> bool:
-    return next(times_by_rule(master, until=LAST, deadline=time.monotonic() + SECONDS), None) is not None
-
-
-def _count_before(master: Component, at: When) -> tuple[int, bool]:
+def _before(series: Series, at: When) -> tuple[list[When], bool]:
     """Occurrences by the rule before `at`, those that EXDATE leaves out included (COUNT counts them too), and whether `at` is
     one itself."""
-    bare = master.copy()
+    assert series.master is not None
+    bare = series.master.copy()
     bare.put("EXDATE", [])
     bare.put("RDATE", [])
-    times = times_by_rule(bare, until=at.local, deadline=time.monotonic() + SECONDS)
-    found = [each.local for each in times]
-    return sum(each < at.local for each in found), at.local in found
+    found = list(times_by_rule(bare, series.zones, until=at.local))
+    return [each for each in found if each.local < at.local], any(each.local == at.local for each in found)
 
 
 def _override(series: Series, at: When) -> Component | None:
     for each in series.overrides:
         original = recurrence_id(each)
-        if original is not None and like(original, at).local == at.local:
+        if original is not None and like(original, at, series.zones).local == at.local:
             return each
     return None
 
@@ -370,11 +373,17 @@ def _named(series: Series) -> bool:
     return bool(series.overrides) or (master is not None and any(master.line(name) for name in ("RDATE", "EXDATE")))
 
 
-def _keep_dates(master: Component, name: str, start: When, keep: Callable[[When], bool]) -> None:
+def _keep_dates(series: Series, name: str, start: When, keep: Callable[[When], bool]) -> None:
+    master = series.master
+    assert master is not None
     kept: list[Line] = []
     for found in master.lines(name):
         values = found.value.split(",")
-        stay = [each for each in values if keep(like(moment(each.partition("/")[0], found.param("TZID")), start))]
+        stay = [
+            each
+            for each in values
+            if keep(like(moment(each.partition("/")[0], found.param("TZID")), start, series.zones))
+        ]
         if len(stay) == len(values):
             kept.append(found)
         elif stay:
@@ -382,7 +391,7 @@ def _keep_dates(master: Component, name: str, start: When, keep: Callable[[When]
     master.put(name, kept)
 
 
-def _keep_overrides(calendar: Component, start: When, keep: Callable[[When], bool]) -> None:
+def _keep_overrides(calendar: Component, series: Series, start: When, keep: Callable[[When], bool]) -> None:
     calendar.items = [
         item
         for item in calendar.items
@@ -390,7 +399,7 @@ def _keep_overrides(calendar: Component, start: When, keep: Callable[[When], boo
             isinstance(item, Component)
             and item.name == "VEVENT"
             and (original := recurrence_id(item)) is not None
-            and not keep(like(original, start))
+            and not keep(like(original, start, series.zones))
         )
     ]
 
@@ -400,25 +409,23 @@ def _shift(calendar: Component, series: Series, old: When, by: timedelta) -> Non
     if not by or series.master is None:
         return
     for name in ("RDATE", "EXDATE"):
-        moved = [like(each, old) for each in moments(series.master.lines(name))]
+        moved = [like(each, old, series.zones) for each in moments(series.master.lines(name))]
         series.master.put(name, [each.at(each.local + by).line(name) for each in moved])
     for each in series.overrides:
         original = recurrence_id(each)
         assert original is not None
-        before = like(original, old)
+        before = like(original, old, series.zones)
         if start_of(each).local == before.local:  # it was changed in other things than its time
             start, end = start_of(each), end_of(each)
             _place(each, start.at(start.local + by), end.at(end.local + by))
         each.put("RECURRENCE-ID", [before.at(before.local + by).line("RECURRENCE-ID")])
 
 
-def _until(at: When) -> str:
-    if at.kind == "date":
-        return at.at(at.local - timedelta(days=1)).value()
-    last = at.at(at.local - timedelta(seconds=1))
-    if at.kind == "floating":
+def _until(last: When, zones: Zones) -> str:
+    """The end of a rule at its last occurrence: a second less than the next one may lie in an hour that no clock shows."""
+    if last.kind in ("date", "floating"):
         return last.value()
-    return f"{last.instant(UTC):%Y%m%dT%H%M%SZ}"
+    return f"{last.instant(UTC, zones):%Y%m%dT%H%M%SZ}"
 
 
 def _address(found: Line) -> str:

@@ -113,8 +113,9 @@ def line(name: str, value: str, params: tuple[tuple[str, str], ...] = ()) -> Lin
 
 
 def quote(text: str) -> str:
-    """A parameter's value as it is written (RFC 6868 for what cannot stand there)."""
-    text = text.replace("^", "^^").replace("\n", "^n").replace('"', "^'")
+    """A parameter's value, as `Line.params` has it, put into quotes if need be."""
+    if '"' in text or "\n" in text:
+        raise ValueError("neither quotes nor line breaks can stand in a parameter")
     return f'"{text}"' if re.search(r"[,;: ]", text) else text
 
 

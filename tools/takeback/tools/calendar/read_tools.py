@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, tzinfo
+from functools import partial
 from typing import Literal
 
 from pydantic import Field
 
 from takeback.tools.calendar import names
-from takeback.tools.calendar.lines import NotICalendar, parse
+from takeback.tools.calendar.lines import Component, NotICalendar
+from takeback.tools.calendar.parsed import Parsed
 from takeback.tools.calendar.port import Resource
-from takeback.tools.calendar.repeating import SECONDS, Series, TooMuch, occurrences
+from takeback.tools.calendar.repeating import SECONDS, Series, occurrences
+from takeback.tools.calendar.rules import TooMuch
+from takeback.tools.calendar.settings import CalendarSettings
 from takeback.tools.calendar.showing import EventDetails, EventInfo, details, info, text
-from takeback.tools.calendar.system import check_event, state_of
+from takeback.tools.calendar.system import CalendarSystem, state_of
 from takeback.tools.calendar.toolkit import CalendarName, CalendarTool, EventId, Moment, OneLine, told
 from takeback.tools.calendar.vdir import VdirStore
 from takeback.tools.calendar.when import said
@@ -116,6 +120,10 @@ class ListEventsTool(CalendarTool, ReadTool[ListEvents]):
     arguments = ListEvents
     result = Events
 
+    def __init__(self, system: CalendarSystem, settings: Mapping[str, CalendarSettings]) -> None:
+        super().__init__(system, settings)
+        self._parsed, self._listing = Parsed(), asyncio.Lock()
+
     async def run(self, arguments: ListEvents, context: CallContext) -> Events:
         default = tz_of(self.zone(arguments.calendar))
         begin = _moment(arguments.start, self.zone(arguments.calendar), default)
@@ -126,7 +134,9 @@ class ListEventsTool(CalendarTool, ReadTool[ListEvents]):
         store = self.store(arguments.calendar)
         with told():
             resources = await _everything(store)
-        found, bad = await asyncio.to_thread(_expand, resources, begin, end, default, arguments.query)
+        async with self._listing:
+            parsed = partial(self._parsed.event, arguments.calendar)
+            found, bad = await asyncio.to_thread(_expand, resources, parsed, begin, end, default, arguments.query)
         rest = [each for each in found if after is None or each[0] > tuple(after)]
         page = rest[: arguments.limit]
         return Events(
@@ -185,7 +195,12 @@ async def _everything(store: object) -> Sequence[Resource]:
 
 
 def _expand(
-    resources: Sequence[Resource], begin: datetime, end: datetime, default: tzinfo, query: str | None
+    resources: Sequence[Resource],
+    parsed: Callable[[Resource], Component],
+    begin: datetime,
+    end: datetime,
+    default: tzinfo,
+    query: str | None,
 ) -> tuple[list[tuple[tuple[str, str, str], EventInfo]], list[str]]:
     found: list[tuple[tuple[str, str, str], EventInfo]] = []
     bad: list[str] = []
@@ -196,9 +211,9 @@ def _expand(
             bad.append(f"{called}: there was no time left to expand it; ask for a shorter span")
             continue
         try:
-            check_event(resource.data)
-            calendar = parse(resource.data)
-            master = Series.of(calendar).master
+            calendar = parsed(resource)
+            series = Series.of(calendar)
+            master = series.master
             rule = master.line("RRULE") if master is not None else None
             for each in occurrences(calendar, begin, end, default, deadline=deadline):
                 if query is not None and not any(
@@ -207,7 +222,7 @@ def _expand(
                 ):
                     continue
                 event = info(resource.name, each.event, each.start, each.end, each.original, rule.value if rule else "")
-                found.append(((each.start.instant(default).isoformat(), called, event.occurrence), event))
+                found.append(((each.start.instant(default, series.zones).isoformat(), called, event.occurrence), event))
                 if len(found) > LISTED:
                     raise ToolError(
                         f"More than {LISTED:,} occurrences lie between the two.", advice="Ask for a shorter span."

@@ -6,24 +6,22 @@ written so that it never comes to a day, or to one a second; what is more than t
 
 from __future__ import annotations
 
+import heapq
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final
 
+from takeback.tools.calendar.defined import Zones, zones_in
 from takeback.tools.calendar.lines import Component
-from takeback.tools.calendar.when import When, end_of, moments, recurrence_id, start_of, zone_of
+from takeback.tools.calendar.rules import LONGEST, Rule, TooMuch, Work, times
+from takeback.tools.calendar.when import When, end_of, moment, moments, recurrence_id, start_of, zone_like, zone_of
 
-STEPS: Final = 50_000
-"""Occurrences that are counted through, at most, to come to the wanted ones."""
 SECONDS: Final = 5.0
-"""Time that one expansion may take."""
-LONGEST: Final = 500
-"""Characters of a rule."""
+"""Time that one listing may take."""
 
-_FREQUENT = {"SECONDLY", "MINUTELY", "HOURLY"}
 _PARTS = {
     "FREQ": r"YEARLY|MONTHLY|WEEKLY|DAILY",
     "COUNT": r"[1-9]\d{0,4}",
@@ -60,22 +58,28 @@ class Series:
 
     master: Component | None
     overrides: tuple[Component, ...]
+    zones: Zones = field(default_factory=dict[str, tzinfo], compare=False)
+    """That the calendar defines by itself."""
 
     @classmethod
     def of(cls, calendar: Component) -> Series:
         """Taken from a VCALENDAR."""
         events = calendar.parts("VEVENT")
         master = next((each for each in events if each.line("RECURRENCE-ID") is None), None)
-        return cls(master, tuple(each for each in events if each.line("RECURRENCE-ID") is not None))
+        overrides = tuple(each for each in events if each.line("RECURRENCE-ID") is not None)
+        return cls(master, overrides, zones_in(calendar))
 
     @property
     def repeats(self) -> bool:
         """Whether it takes place more than once."""
-        return self.master is not None and any(self.master.line(name) for name in ("RRULE", "RDATE"))
+        return self.master is not None and any(
+            line.value.strip() for name in ("RRULE", "RDATE") for line in self.master.lines(name)
+        )
 
-
-class TooMuch(ValueError):
-    """The rule cannot be expanded within the bounds."""
+    @property
+    def ranges(self) -> tuple[Component, ...]:
+        """Overrides that change all that follow too, as some older programs write them."""
+        return tuple(each for each in self.overrides if _is_range(each))
 
 
 def rule_parts(text: str) -> dict[str, str]:
@@ -88,7 +92,7 @@ def rule_parts(text: str) -> dict[str, str]:
     parts: dict[str, str] = {}
     for each in text.upper().split(";"):
         name, equals, value = each.partition("=")
-        if not equals or name not in _PARTS or name in parts or re.fullmatch(_PARTS[name], value) is None:
+        if not equals or name not in _PARTS or name in parts or re.fullmatch(_PARTS[name], value, re.ASCII) is None:
             raise ValueError(
                 f"{each[:40]!r} cannot stand in a recurrence rule (FREQ is YEARLY, MONTHLY, WEEKLY or DAILY)"
             )
@@ -97,42 +101,41 @@ def rule_parts(text: str) -> dict[str, str]:
         raise ValueError("a recurrence rule needs FREQ")
     if "COUNT" in parts and "UNTIL" in parts:
         raise ValueError("a recurrence rule has COUNT or UNTIL, not both")
+    Rule.read(text)
+    if "UNTIL" in parts:
+        moment(parts["UNTIL"])
     return parts
 
 
-def times_by_rule(master: Component, *, until: datetime, deadline: float) -> Iterator[When]:
+def times_by_rule(
+    master: Component, zones: Zones, *, until: datetime, deadline: float = float("inf")
+) -> Iterator[When]:
     """DTSTART and what RRULE and RDATE add to it, in order, EXDATE left out; local times up to `until`.
 
+    :param deadline: by `time.monotonic`, when there is one besides the bound of work.
     :raises TooMuch: it cannot be expanded.
     :raises ValueError: a rule or a date cannot be read.
     """
-    from dateutil.rrule import rrulestr
-
     start = start_of(master)
-    gone = {like(each, start).local for each in moments(master.lines("EXDATE"))}
-    extra = sorted({like(each, start).local for each in moments(master.lines("RDATE"))} | {start.local})
+    gone = {like(each, start, zones).local for each in moments(master.lines("EXDATE"))}
+    extra = sorted({like(each, start, zones).local for each in moments(master.lines("RDATE"))} | {start.local})
     rules: list[Iterator[datetime]] = [iter(extra)]
+    work = Work()
     for found in master.lines("RRULE"):
-        parts = dict(part.split("=", 1) for part in found.value.upper().split(";") if "=" in part)
-        if parts.get("FREQ") in _FREQUENT or len(found.value) > LONGEST:
-            raise TooMuch("the rule repeats within a day")
-        if "UNTIL" in parts:
-            parts["UNTIL"] = _local_until(parts["UNTIL"], start)
-        try:
-            rules.append(
-                iter(rrulestr(";".join(f"{key}={value}" for key, value in parts.items()), dtstart=start.local))
-            )
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ValueError(f"the rule {found.value[:80]!r} cannot be read") from error
-    last: datetime | None = None
-    for steps, local in enumerate(_ordered(rules)):
+        if not found.value.strip():
+            continue  # some programs write it for an event that does not repeat
+        rule = Rule.read(found.value)
+        last = min(_local_until(rule.until, start, zones), until) if rule.until else until
+        rules.append(times(rule, start.local, last, work))
+    last_one: datetime | None = None
+    for local in heapq.merge(*rules):
         if local > until:
             return
-        if steps > STEPS or time.monotonic() > deadline:
-            raise TooMuch("it repeats too often to be counted through")
-        if local != last and local not in gone:
+        if time.monotonic() > deadline:
+            raise TooMuch("there was no time left to expand it")
+        if local != last_one and local not in gone:
             yield start.at(local)
-        last = local
+        last_one = local
 
 
 def occurrences(
@@ -143,30 +146,63 @@ def occurrences(
     :raises TooMuch, ValueError:
     """
     series = Series.of(calendar)
-    named: set[datetime] = set()
+    zones = series.zones
     for each in series.overrides:
         original = recurrence_id(each)
         assert original is not None
-        named.add(original.instant(default))
         found = Occurrence(each, start_of(each), end_of(each), original)
-        if _within(found, begin, end, default):
+        if _within(found, begin, end, default, zones):
             yield found
     if series.master is None:
         return
     start, stop = start_of(series.master), end_of(series.master)
-    length = _length(start, stop, default)
     if not series.repeats:
         found = Occurrence(series.master, start, stop, None)
-        if _within(found, begin, end, default):
+        if _within(found, begin, end, default, zones):
             yield found
         return
+    # some programs name an occurrence in another zone than DTSTART, or a day by a time
+    named = {like(_original(each), start, zones).local for each in series.overrides}
+    ranges = sorted(
+        ((like(_original(each), start, zones).local, each) for each in series.ranges), key=lambda each: each[0]
+    )
     until = end.replace(tzinfo=None) + timedelta(days=2)
-    for at in times_by_rule(series.master, until=until, deadline=deadline):
-        if at.instant(default) in named:
+    # what has ended long before need not be looked at more closely, unless something moves it
+    length = max(_length(start, stop, default, zones), timedelta(0))
+    early = datetime.min if ranges else _earlier(begin.replace(tzinfo=None), length + timedelta(days=2))
+    for at in times_by_rule(series.master, zones, until=until, deadline=deadline):
+        if at.local < early or at.local in named:
             continue
-        found = Occurrence(series.master, at, stop_at(at, stop, length, start), at)
-        if _within(found, begin, end, default):
+        event = next((each for original, each in reversed(ranges) if original <= at.local), series.master)
+        found = _occurring(event, at, default, zones)
+        if _within(found, begin, end, default, zones):
             yield found
+
+
+def _occurring(event: Component, at: When, default: tzinfo, zones: Zones) -> Occurrence:
+    """The occurrence that the rule has at `at`, as the master has it, or an override of this and all that follow."""
+    start, stop = start_of(event), end_of(event)
+    here = at
+    if recurrence_id(event) is not None:
+        moved = start.local - like(_original(event), start, zones).local
+        here = start.at(like(at, start, zones).local + moved)
+    length = _length(start, stop, default, zones)
+    return Occurrence(event, here, stop_at(here, stop, length, start), at)
+
+
+def _earlier(moment: datetime, by: timedelta) -> datetime:
+    return moment - by if moment - datetime.min > by else datetime.min
+
+
+def _original(override: Component) -> When:
+    original = recurrence_id(override)
+    assert original is not None
+    return original
+
+
+def _is_range(override: Component) -> bool:
+    found = override.line("RECURRENCE-ID")
+    return found is not None and found.param("RANGE").upper() == "THISANDFUTURE"
 
 
 def stop_at(at: When, stop: When, length: timedelta, start: When) -> When:
@@ -176,37 +212,31 @@ def stop_at(at: When, stop: When, length: timedelta, start: When) -> When:
     return at.at(at.local + length)
 
 
-def like(each: When, start: When) -> When:
+def like(each: When, start: When, zones: Zones) -> When:
     """A moment said as DTSTART is said, so that the two can be compared."""
     if each.kind == start.kind and each.zone == start.zone:
         return each
     if start.kind == "date":
         return start.at(each.local.replace(hour=0, minute=0, second=0))
-    own: tzinfo | None = UTC if start.kind == "utc" else zone_of(start.zone)
+    own: tzinfo | None = (
+        UTC if start.kind == "utc" else zone_of(start.zone) or zones.get(start.zone) or zone_like(start.zone)
+    )
     if own is None or each.kind in ("date", "floating"):
         return start.at(each.local)
-    return start.at(each.instant(UTC).astimezone(own).replace(tzinfo=None))
+    return start.at(each.instant(UTC, zones).astimezone(own).replace(tzinfo=None))
 
 
-def _ordered(rules: list[Iterator[datetime]]) -> Iterator[datetime]:
-    import heapq
-
-    return iter(heapq.merge(*rules))
-
-
-def _local_until(value: str, start: When) -> str:
-    from takeback.tools.calendar.when import moment
-
+def _local_until(value: str, start: When, zones: Zones) -> datetime:
     last = moment(value)
     if last.kind == "date" and start.kind != "date":
-        return f"{value}T235959"
-    return like(last, start).local.strftime("%Y%m%dT%H%M%S")
+        return last.local.replace(hour=23, minute=59, second=59)
+    return like(last, start, zones).local
 
 
-def _length(start: When, stop: When, default: tzinfo) -> timedelta:
-    return stop.instant(default) - start.instant(default)
+def _length(start: When, stop: When, default: tzinfo, zones: Zones) -> timedelta:
+    return stop.instant(default, zones) - start.instant(default, zones)
 
 
-def _within(found: Occurrence, begin: datetime, end: datetime, default: tzinfo) -> bool:
-    at, stop = found.start.instant(default), found.end.instant(default)
+def _within(found: Occurrence, begin: datetime, end: datetime, default: tzinfo, zones: Zones) -> bool:
+    at, stop = found.start.instant(default, zones), found.end.instant(default, zones)
     return at < end and (stop > begin or at >= begin)

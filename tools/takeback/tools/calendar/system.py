@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import ClassVar, Final
 
 from blake3 import blake3
 
@@ -16,9 +17,14 @@ from takeback.tools.calendar.caldav.content import extensions
 from takeback.tools.calendar.lines import NotICalendar, parse, unescape
 from takeback.tools.calendar.merge import Met, merge_events
 from takeback.tools.calendar.port import CalendarStore, Changed, Resource
+from takeback.tools.calendar.vdir import VdirStore
 from takeback.tools.system import Clash, Drifted, Merged, Preview, Refused, Swapped, TargetError, TargetSystem
 
+LEFT: Final = 10_000
+"""Writes of this process that are remembered with how the server left them."""
 Opener = Callable[[], CalendarStore]
+DRAFTS_BYTES: Final = 64 * 1024 * 1024
+"""Of merged events that a plan knows and nobody has stored yet."""
 
 
 class NoCalendar(Refused):
@@ -40,6 +46,9 @@ class CalendarSystem(TargetSystem):
         """
         self.calendars, self.objects = calendars, objects
         self._open: dict[str, CalendarStore] = {}
+        self._drafts: OrderedDict[str, bytes] = OrderedDict()
+        self._drafts_bytes = 0
+        self._left: OrderedDict[str, str] = OrderedDict()
 
     def store(self, calendar: str) -> CalendarStore:
         """The calendar of that name, opened if need be.
@@ -71,6 +80,13 @@ class CalendarSystem(TargetSystem):
         states = [self._seen(resource, effect.object) for effect, resource in zip(effects, present, strict=True)]
         if all(state.same(effect.after) for effect, state in zip(effects, states, strict=True)):
             return Swapped(tuple(effects), already=True)
+        # the plan knows what was to be written; the server may have left it in its own spelling
+        effects = [
+            effect.model_copy(update={"before": state})
+            if self._left.get(effect.before.digest) == state.digest
+            else effect
+            for effect, state in zip(effects, states, strict=True)
+        ]
         effects = [
             await self._as_rewritten(effect, state, resource)
             for effect, state, resource in zip(effects, states, present, strict=True)
@@ -99,6 +115,9 @@ class CalendarSystem(TargetSystem):
             made.append((effect, resource, result))
             if result is not None and result.data != data:
                 await self.objects.put(result.data)
+                self._left[state_of(Resource("", data or b"", "")).digest] = state_of(result).digest
+                while len(self._left) > LEFT:
+                    self._left.popitem(last=False)
             after = self._kept(result)
             done.append(effect.model_copy(update={"before": self._kept(resource), "after": after}))
         return Swapped(tuple(done), tuple(self._warnings(effects)))
@@ -125,6 +144,8 @@ class CalendarSystem(TargetSystem):
                     return Clash(f"Somebody else changed {merged.what} of {shown} too.")
                 goal, more = await self.image(merged)
                 blobs.update(more)
+                if more:
+                    self._draft(goal.objects[0], merged)
             effects.append(Effect(system=self.name, object=effect.object, before=there, after=goal))
         return Merged(tuple(effects), tuple(blobs.items()), "Only our change was removed; the others' stay.")
 
@@ -154,6 +175,21 @@ class CalendarSystem(TargetSystem):
         if there is not None:
             present = present.model_copy(update={"objects": (await self.objects.put(there),)})
         return Effect(system=self.name, object=object, before=present, after=after)
+
+    async def collect(self, keep: Collection[State], *, older_than_ns: int) -> int:
+        freed = 0
+        for calendar in self.calendars:
+            try:
+                store = self.store(calendar)
+                if not isinstance(store, VdirStore):
+                    continue
+                for name, data in await store.leftovers(older_than_ns):
+                    # what is stored is ours, or was there before; anything else is somebody's save, and lies nowhere but there
+                    if await self.objects.has(self.objects.name(data)) and await store.clear(name, data):
+                        freed += len(data)
+            except TargetError:
+                continue  # away just now; there will be a next time
+        return freed
 
     def ancestors(self, object: str) -> Sequence[str]:
         calendar, inside, _ = object.partition(names.INSIDE)
@@ -193,6 +229,8 @@ class CalendarSystem(TargetSystem):
                 return await self.objects.get(image)
             except ObjectError as error:
                 missing = error
+                if image in self._drafts:
+                    return self._drafts[image]
         found = await self._present(state)
         if found is None:
             raise Refused(
@@ -202,6 +240,13 @@ class CalendarSystem(TargetSystem):
         return found
 
     # -- inside --------------------------------------------------------------------------------------------------------------
+
+    def _draft(self, name: str, data: bytes) -> None:
+        """Keep what was merged for a plan: the step before may be merged into it, before anything is stored."""
+        self._drafts_bytes += len(data) - len(self._drafts.pop(name, b""))
+        self._drafts[name] = data
+        while self._drafts_bytes > DRAFTS_BYTES:
+            self._drafts_bytes -= len(self._drafts.popitem(last=False)[1])
 
     async def _present(self, state: State) -> bytes | None:
         object = state.ref.get("object")
@@ -296,6 +341,9 @@ def check_event(data: bytes) -> None:
     uids = {found.value if (found := event.line("UID")) else "" for event in events}
     if len(uids) > 1:
         raise NotICalendar("it holds several events; takeback needs one file for each")
+    originals = [found.value if (found := event.line("RECURRENCE-ID")) else "" for event in events]
+    if len(set(originals)) < len(originals):
+        raise NotICalendar("it holds the same event, or the same occurrence, twice")
     if "" in uids or any(event.line("DTSTART") is None for event in events):
         raise NotICalendar("an event needs UID and DTSTART")
 

@@ -2,15 +2,18 @@
 
 A file is replaced by exchanging two names, so that what somebody saved in the same instant comes out of the exchange, is
 recognised and put back. Where the system cannot exchange names, `window` says what could be missed. Only plain files that end
-in .ics count; links are not followed. What a crash leaves are hidden files called `.takeback-…`, which other programs ignore.
+in .ics count; links are not followed. What a crash leaves are hidden files called `.takeback-…`, which other programs ignore;
+they are cleared away later, unless they hold what nobody else has.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import re
 import secrets
 import stat
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -28,6 +31,8 @@ MOST_EVENTS = 20_000
 """Files that a folder may hold."""
 _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+
+_LEFT = re.compile(rb"\.takeback-[0-9a-f]{16}")
 
 T = TypeVar("T")
 
@@ -73,6 +78,14 @@ class VdirStore(CalendarStore):
     async def remove(self, name: str, expected: Resource) -> Changed | None:
         _check_name(name)
         return await self._in_thread(lambda calls, folder: _remove(calls, folder, name, expected))
+
+    async def leftovers(self, older_than_ns: int) -> Sequence[tuple[str, bytes]]:
+        """What a process that died left beside the events, if it has lain there for so long: name and bytes."""
+        return await self._in_thread(lambda calls, folder: _leftovers(calls, folder, older_than_ns))
+
+    async def clear(self, leftover: str, data: bytes) -> bool:
+        """Remove it, if it still holds these bytes."""
+        return await self._in_thread(lambda calls, folder: _clear(calls, folder, os.fsencode(leftover), data))
 
     # -- in a thread -----------------------------------------------------------------------------------------------------
 
@@ -196,6 +209,25 @@ def _remove(calls: Calls, folder: Dir, name: str, expected: Resource) -> Changed
 
 def _beside() -> bytes:
     return b".takeback-" + secrets.token_hex(8).encode()
+
+
+def _leftovers(calls: Calls, folder: Dir, older_than_ns: int) -> Sequence[tuple[str, bytes]]:
+    found: list[tuple[str, bytes]] = []
+    for raw in calls.names(folder):
+        there = calls.lstat(folder, raw) if _LEFT.fullmatch(raw) else None
+        if there is None or not stat.S_ISREG(there.st_mode) or there.st_size > MOST_BYTES:
+            continue
+        # an exchange keeps the time of the content, and not that of the name
+        if time.time_ns() - max(there.st_mtime_ns, there.st_ctime_ns) >= older_than_ns:
+            found.append((os.fsdecode(raw), _taken(calls, folder, raw)))
+    return found
+
+
+def _clear(calls: Calls, folder: Dir, name: bytes, data: bytes) -> bool:
+    if _LEFT.fullmatch(name) is None or _taken(calls, folder, name) != data:
+        return False
+    calls.unlink(folder, name)
+    return True
 
 
 def _stage(calls: Calls, folder: Dir, name: bytes, data: bytes, mode: int) -> None:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta, tzinfo
-from typing import Literal
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Final, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from takeback.tools.calendar.lines import Component, Line, line
 
 Kind = Literal["date", "floating", "utc", "zoned"]
+NONE: Final[Mapping[str, tzinfo]] = MappingProxyType({})
+"""No zones of its own."""
 
 _ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}\Z")
 _DATE = re.compile(r"(\d{4})(\d\d)(\d\d)")
@@ -28,9 +33,15 @@ class When:
     zone: str = ""
     """TZID as it is written, for `zoned`."""
 
-    def instant(self, default: tzinfo) -> datetime:
-        """In UTC; `default` is the zone of floating times, of dates, and of zones that nobody knows."""
-        own: tzinfo = UTC if self.kind == "utc" else zone_of(self.zone) or default if self.kind == "zoned" else default
+    def instant(self, default: tzinfo, zones: Mapping[str, tzinfo] = NONE) -> datetime:
+        """In UTC.
+
+        :param default: the zone of floating times, of dates, and of zones that nobody knows.
+        :param zones: those that the calendar itself defines.
+        """
+        own = UTC if self.kind == "utc" else default
+        if self.kind == "zoned":
+            own = zone_of(self.zone) or zones.get(self.zone) or zone_like(self.zone) or default
         return self.local.replace(tzinfo=own).astimezone(UTC)
 
     def said(self) -> str:
@@ -68,6 +79,18 @@ def zone_of(name: str) -> ZoneInfo | None:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         return None
+
+
+@lru_cache(maxsize=256)
+def zone_like(name: str) -> ZoneInfo | None:
+    """The zone that a program means by a name of its own: "/mozilla.org/…/Europe/Berlin", "W. Europe Standard Time"."""
+    if name.startswith("/"):
+        parts = name.split("/")
+        found = (zone_of("/".join(parts[-count:])) for count in (3, 2, 1))
+        return next((zone for zone in found if zone is not None), None)
+    from icalendar.timezone.windows_to_olson import WINDOWS_TO_OLSON
+
+    return zone_of(WINDOWS_TO_OLSON.get(name, ""))
 
 
 def moment(value: str, zone: str = "") -> When:
