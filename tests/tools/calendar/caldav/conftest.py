@@ -31,7 +31,7 @@ class Radicale:
 
     def person(self, method: str, name: str = "", *, data: bytes | None = None, **headers: str) -> httpx2.Response:
         """What somebody does with another program."""
-        with httpx2.Client(auth=(self.user.encode(), self.password.encode()), trust_env=False) as client:
+        with httpx2.Client(auth=(self.user.encode(), self.password.encode()), trust_env=False, timeout=60) as client:
             return client.request(method, self.url + name, content=data, headers=headers)
 
 
