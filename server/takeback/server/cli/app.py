@@ -20,6 +20,7 @@ from takeback.server.cli import (
     policy,
     settling,
     tooling,
+    web,
 )
 from takeback.server.cli.codes import ExitCode
 
@@ -78,6 +79,7 @@ policy.register(app)
 outbox.register(app)
 calendars.register(app)
 tooling.register(app)
+web.register(app)
 install.register(app)
 
 
