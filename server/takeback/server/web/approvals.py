@@ -17,7 +17,9 @@ async def listing(visit: Visit) -> Response:
     rest = [each for each in asked if each.approval_id not in still]
     return visit.page(
         "Questions",
-        cards(visit, [each for each in asked if each.approval_id in still]) or e("p", "Nothing is asked now."),
+        [e("h2", "Open"), cards(visit, [each for each in asked if each.approval_id in still])]
+        if still
+        else e("p", "Nothing is asked now."),
         [
             e("h2", "Settled"),
             e(

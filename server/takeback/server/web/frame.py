@@ -41,7 +41,9 @@ SAID: Final[Mapping[str, str]] = {
 _MAIN: Final = (("/", "What waits"), ("/runs", "Runs"), ("/mail", "Mail"))
 
 _TONES: Final[Mapping[str, str]] = {
-    **dict.fromkeys(("applied", "finished", "complete", "restored", "merged", "compensated", "sent"), "good"),
+    **dict.fromkeys(
+        ("applied", "finished", "complete", "restored", "merged", "compensated", "sent", "recommended"), "good"
+    ),
     **dict.fromkeys(("conflict", "failed", "irreversible", "contained", "quarantined", "denied", "dead"), "bad"),
     **dict.fromkeys(
         ("intended", "in_doubt", "stalled", "sealed", "partial", "requested", "late", "unknown", "waiting", "held"),
@@ -177,10 +179,16 @@ def _footer(visit: Visit) -> Element:
 # --- pieces ---------------------------------------------------------------------------------------------------------------
 
 
-def status(word: str) -> Element:
+def status(word: str, label: str = "") -> Element:
     """A status or outcome word: always as a word; the colour only repeats it."""
     word = word.lower()
-    return e("span", word.replace("_", " ") or "not done", class_=f"status {_TONES.get(word, 'plain')}")
+    return e("span", label or word.replace("_", " ") or "not done", class_=f"status {_TONES.get(word, 'plain')}")
+
+
+def as_sentence(text: str) -> str:
+    """A piece of a message of the engine, as a sentence of its own."""
+    text = text.strip()
+    return text[:1].upper() + text[1:] + ("" if not text or text[-1] in ".!?…" else ".")
 
 
 def moment(at: str) -> Node:
@@ -203,7 +211,7 @@ def sentences(heading: str, lines: list[str]) -> Node:
 
 def text_box(text: str, label: str, *, diff: bool = False) -> Element:
     """Several lines as they are; a region of its own, so that it can be scrolled by keyboard."""
-    lines: Node = [e("span", f"{line}\n", class_=_kind(line)) for line in text.split("\n")] if diff else text
+    lines: Node = [e("span", line, class_=_kind(line)) for line in text.split("\n")] if diff else text
     return e("pre", lines, class_="diff" if diff else None, tabindex="0", role="region", aria_label=label)
 
 

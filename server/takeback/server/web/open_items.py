@@ -10,7 +10,7 @@ from takeback.server.engine.answers import EngineError, OpenItemAnswer
 from takeback.server.engine.conflicts import Choice
 from takeback.server.web import texts
 from takeback.server.web.exchange import Response
-from takeback.server.web.frame import Visit, facts, moment, see, status
+from takeback.server.web.frame import Visit, as_sentence, facts, moment, see, status
 from takeback.server.web.html import Element, Exact, Node, e
 
 Which = Literal["base", "ours", "theirs"]
@@ -53,7 +53,7 @@ def rows(visit: Visit, items: Sequence[OpenItemAnswer]) -> Node:
                 status(item.kind),
                 " ",
                 visit.link(visit.called(item.object), "open", item.conflict_id),
-                e("span", item.why, class_="why"),
+                e("span", as_sentence(item.why), class_="why"),
             )
             for item in items
         ],
@@ -69,9 +69,10 @@ async def one(visit: Visit, conflict_id: str) -> Response:
     return visit.page(
         "Decide",
         e("p", status(item.kind), " ", e("strong", visit.called(item.object)), class_="lead"),
-        e("p", KINDS.get(item.kind, ""), " ", item.why),
+        e("p", KINDS.get(item.kind, ""), " ", as_sentence(item.why)),
         facts(
-            ("Next step", item.next_step),
+            # that of a conflict is what stands below, in the words of the tools
+            ("Next step", as_sentence(item.next_step) if item.kind != "conflict" else None),
             ("Run", visit.link("what it has done", "runs", item.run_id)),
             ("Open since", moment(item.opened_at)),
         ),
@@ -131,7 +132,7 @@ def _side_by_side(visit: Visit, item: OpenItemAnswer, versions: Mapping[str, byt
         [
             e(
                 "section",
-                e("h3", name),
+                e("h2", name),
                 e("p", meaning, class_="hint"),
                 _version(versions.get(which), None if which == "base" else base, f"{name}: {meaning}"),
                 e("p", visit.link(f"Download this version ({which})", "open", item.conflict_id, "version", which))
@@ -150,7 +151,7 @@ def _version(content: bytes | None, base: str | None, label: str) -> Element:
     text = texts.described(content)
     changed = frozenset[int]() if base is None else texts.changed_lines(base, text)
     lines = [
-        e("span", ("≠ " if number in changed else "  ") + line + "\n", class_="changed" if number in changed else None)
+        e("span", ("≠ " if number in changed else "  ") + line, class_="changed" if number in changed else None)
         for number, line in enumerate(text.split("\n"))
     ]
     return e("pre", lines, tabindex="0", role="region", aria_label=f"{label}; lines marked ≠ differ from the agent's")

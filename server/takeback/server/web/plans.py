@@ -10,22 +10,23 @@ from takeback.journal.views import RollbackView
 from takeback.server.engine.answers import EngineError, RollbackAnswer, StepAnswer
 from takeback.server.web import approvals, open_items
 from takeback.server.web.exchange import Response
-from takeback.server.web.frame import LANE, Visit, see, status
+from takeback.server.web.frame import LANE, Visit, as_sentence, see, status
 from takeback.server.web.html import Element, Node, e
 
 MOST_STEPS: Final = 200
 """Steps that a person still reads."""
 
-_WOULD: Final[Mapping[str, str]] = {
-    "restored": "will be put back as it was",
-    "merged": "only the agent's change is taken out; what others changed stays",
-    "already_undone": "is as it was already",
-    "compensated": "a follow-up act takes it back",
-    "conflict": "is not touched: somebody else changed the same place; you decide afterwards",
-    "failed": "cannot be taken back as things stand",
-    "irreversible": "cannot be taken back, it stays",
-    "skipped": "is left as it is",
+_WOULD: Final[Mapping[str, tuple[str, str]]] = {
+    "restored": ("put back", "It will be as it was."),
+    "merged": ("merge", "Only the agent's change is taken out; what others changed stays."),
+    "already_undone": ("nothing to do", "It is as it was already."),
+    "compensated": ("follow-up act", "An act of its own takes it back."),
+    "conflict": ("conflict", "It is not touched: somebody else changed the same place. You decide afterwards."),
+    "failed": ("not possible", "It cannot be taken back as things stand."),
+    "irreversible": ("irreversible", "It cannot be taken back, it stays."),
+    "skipped": ("left", "It is left as it is."),
 }
+"""What a plan says of a step: in no word that could be read as done."""
 Act = Callable[[bool, str | None], Awaitable[RollbackAnswer]]
 Hidden = dict[str, str | list[str]]
 
@@ -252,13 +253,15 @@ def _step(visit: Visit, step: StepAnswer, *, planned: bool) -> Element:
     word = step.outcome or "skipped"
     places = step.objects or [step.object]
     more = f" and {len(places) - 3:,} more" if len(places) > 3 else ""
+    where = ", ".join(visit.called(place) for place in places[:3]) + more
+    label, meaning = _WOULD.get(word, (word, ""))
     return e(
         "li",
-        e("p", ", ".join(visit.called(place) for place in places[:3]), more, class_="what"),
-        e("p", status(word), " ", _WOULD.get(word, "") if planned else step.why),
-        e("p", step.why, class_="hint") if planned and step.why else None,
-        e("p", step.preview, class_="hint") if step.preview else None,
-        e("p", "what the agent did with ", e("code", step.tool), class_="hint"),
+        e("p", as_sentence(step.preview) if step.preview else where, class_="what"),
+        e("p", status(word, label if planned else ""), " ", meaning if planned else as_sentence(step.why)),
+        e("p", as_sentence(step.why), class_="hint") if planned and step.why else None,
+        e("p", where, class_="hint") if step.preview else None,
+        e("p", "The agent's act: ", e("code", step.tool), class_="hint"),
     )
 
 

@@ -173,7 +173,8 @@ def _timeline(visit: Visit, detail: RunDetail, marks: Sequence[CheckpointInfo]) 
     if not detail.actions:
         return e("p", "Nothing yet.")
     known = {mark.checkpoint_id: mark for mark in marks}
-    acts = [_act(visit, action, known) for action in detail.actions]
+    last = next((action["action_id"] for action in reversed(detail.actions) if action["stands"]), "")
+    acts = [_act(visit, action, known, last=action["action_id"] == last) for action in detail.actions]
     named = [mark for mark in marks if mark.label and mark.action_id is None]
     several = e("button", "Take the chosen ones back …") if any(action["stands"] for action in detail.actions) else None
     return [
@@ -208,7 +209,7 @@ def _timeline(visit: Visit, detail: RunDetail, marks: Sequence[CheckpointInfo]) 
     ]
 
 
-def _act(visit: Visit, action: Mapping[str, Any], marks: Mapping[str, CheckpointInfo]) -> Element:
+def _act(visit: Visit, action: Mapping[str, Any], marks: Mapping[str, CheckpointInfo], *, last: bool) -> Element:
     number = str(action["action_id"])
     what = str(action.get("summary") or action.get("error") or ", ".join(action["objects"]) or action["tool"])
     word = str(action["status"] if action["stands"] else action.get("undo_outcome") or action["status"])
@@ -231,7 +232,8 @@ def _act(visit: Visit, action: Mapping[str, Any], marks: Mapping[str, Checkpoint
         ),
         e("p", ", ".join(objects[:OBJECTS]), more, class_="hint objects") if objects else None,
         e("p", str(action["advice"]), class_="hint") if action.get("advice") and not action["stands"] else None,
-        _mark(visit, mark, what) if mark is not None and action["stands"] else None,
+        # behind the last act there is nothing to take back
+        _mark(visit, mark, what) if mark is not None and action["stands"] and not last else None,
     )
 
 
@@ -249,7 +251,7 @@ def _mark(visit: Visit, mark: CheckpointInfo, what: str) -> Element:
             href=visit.at("runs", mark.run_id, "rollback", to=mark.checkpoint_id),
             aria_label=f"Back to here, after: {what}",
         ),
-        e("span", " recommended", class_="status good") if mark.recommended else None,
+        [" ", status("recommended")] if mark.recommended else None,
         e("span", f" {drift}", class_="hint") if drift else None,
     )
 
