@@ -50,7 +50,7 @@ class Reply(CallToolResult):
     @property
     def leaves_open(self) -> bool:
         """Whether something was taken back, and part of it waits for a person."""
-        answer = self.structured_content or {}
+        answer: dict[str, Any] = self.structured_content or {}
         return bool(answer.get("rollback_id") and answer.get("open_items"))
 
     def waiting_for(self, pending: Pending) -> Reply:

@@ -36,9 +36,12 @@ async def plan_rollback(visit: Visit, run_id: str) -> Response:
     return await _show(visit, ("runs", run_id, "rollback"), _rollback(visit, run_id), back=(run_id,))
 
 
-async def do_rollback(visit: Visit, run_id: str) -> Response:
-    """Take it back, if the plan is still the one that was seen."""
-    return await _do(visit, ("runs", run_id, "rollback"), _rollback(visit, run_id))
+async def do_rollback(visit: Visit, run_id: str, consent: str = "") -> Response:
+    """Take it back, if the plan is still the one that was seen.
+
+    :param consent: the question that the form was made for, and that is answered by sending it.
+    """
+    return await _do(visit, ("runs", run_id, "rollback"), _rollback(visit, run_id), consent)
 
 
 async def plan_redo(visit: Visit, rollback_id: str) -> Response:
@@ -46,9 +49,12 @@ async def plan_redo(visit: Visit, rollback_id: str) -> Response:
     return await _show(visit, ("rollbacks", rollback_id, "redo"), _redo(visit, rollback_id), redo=True)
 
 
-async def do_redo(visit: Visit, rollback_id: str) -> Response:
-    """Bring it back, if the plan is still the one that was seen."""
-    return await _do(visit, ("rollbacks", rollback_id, "redo"), _redo(visit, rollback_id))
+async def do_redo(visit: Visit, rollback_id: str, consent: str = "") -> Response:
+    """Bring it back, if the plan is still the one that was seen.
+
+    :param consent: as in `do_rollback`.
+    """
+    return await _do(visit, ("rollbacks", rollback_id, "redo"), _redo(visit, rollback_id), consent)
 
 
 def _rollback(visit: Visit, run_id: str) -> Act:
@@ -152,11 +158,10 @@ def _others(visit: Visit, place: tuple[str, ...], plan: RollbackAnswer) -> Eleme
     )
 
 
-async def _do(visit: Visit, place: tuple[str, ...], act: Act) -> Response:
+async def _do(visit: Visit, place: tuple[str, ...], act: Act, consent: str) -> Response:
     digest = visit.request.one("digest")
     if not digest:
         raise EngineError("invalid", "No plan was consented to.", "Look at the plan first.")
-    consent = visit.request.one("consent")
     if consent:
         await visit.engine.approve(visit.caller, consent, lane=LANE)
     try:
@@ -178,7 +183,7 @@ async def _consent(visit: Visit, place: tuple[str, ...], answer: RollbackAnswer,
     """The plan holds something that needs a consent of its own: it is asked for in its own words."""
     approval_id = answer.approval_id or ""
     asked = await approvals.find(visit, approval_id)
-    hidden: Hidden = {**_wish(visit), "digest": digest, "consent": approval_id}
+    hidden: Hidden = {**_wish(visit), "digest": digest}
     return visit.page(
         "This needs your consent",
         e("p", e("strong", "Nothing has been done yet."), class_="lead"),
@@ -186,7 +191,7 @@ async def _consent(visit: Visit, place: tuple[str, ...], answer: RollbackAnswer,
         e("p", asked.reason, class_="hint"),
         e(
             "div",
-            visit.form(place, e("button", "Agree, and do it", class_="act"), hidden=hidden),
+            visit.form((*place, "consent", approval_id), e("button", "Agree, and do it", class_="act"), hidden=hidden),
             visit.form(("approvals", approval_id, "deny"), e("button", "Refuse")),
             class_="choices",
         ),

@@ -63,7 +63,9 @@ ACT: Final = _places(
     ("/runs/*/contain", runs.contain),
     ("/runs/*/release", runs.release),
     ("/runs/*/rollback", plans.do_rollback),
+    ("/runs/*/rollback/consent/*", plans.do_rollback),
     ("/rollbacks/*/redo", plans.do_redo),
+    ("/rollbacks/*/redo/consent/*", plans.do_redo),
 )
 """What is sent: each by a form that was made for it."""
 
