@@ -77,7 +77,8 @@ def tell(data: Path, address: Address) -> None:
 
     :raises OSError:
     """
-    _write(data, {"port": address.port, "base": address.base, "open": True})
+    # the process for whoever wants to end it
+    _write(data, {"port": address.port, "base": address.base, "open": True, "process": os.getpid()})
 
 
 def running(data: Path) -> Address | None:

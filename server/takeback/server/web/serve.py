@@ -139,7 +139,7 @@ async def _watch(bench: Bench, caller: Caller, settings: Settings, idle: Idle, g
         if idle.over(waiting=waiting):
             return
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LOOK_SECONDS):
+            async with asyncio.timeout(min(LOOK_SECONDS, settings.web.idle_seconds)):
                 await gone.wait()
                 idle.server_gone()
                 gone.clear()
