@@ -196,10 +196,10 @@ async def test_a_run_is_stopped_and_let_go_on(world: World, person: Person):
 
 async def test_held_mail_is_read_and_cancelled(world: World, person: Person):
     run_id = await world.run("Mail the report")
-    message = await world.letter(run_id, subject="The report is done")
+    message = await world.letter(run_id, subject="The report is done", body="Größe: 1 €\n")
     await person.at("/mail")
     await person.follow("The report is done")
-    assert "It is out." in await person.text()
+    assert "Größe: 1 €" in await person.tab.get_by_role("region", name="The text of the message").inner_text()
     await person.press("Hold")
     await person.press("Cancel it: it does not go out")
     assert "will not go out" in await person.text()

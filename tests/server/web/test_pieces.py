@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from takeback.server.web import texts
+from takeback.server.web import letters, texts
 from takeback.server.web.address import Address, alone, before, running, tell
 from takeback.server.web.forms import FORM_SECONDS, Forms, Sending
 from takeback.server.web.html import Exact, e, render
@@ -150,6 +150,23 @@ def test_only_what_a_browser_gives_back_unharmed_is_edited(content: bytes | None
 def test_lines_that_differ_are_marked():
     assert texts.changed_lines("a\nb\nc", "a\nx\nc\nd") == {1, 3}
     assert texts.changed_lines("a\n" * 2000, "b\n" * 2000) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("content", "text", "attached"),
+    [
+        (b"Subject: x\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
+         b"=E2=82=AC\r\n", "€\n", []),
+        (b"Content-Type: text/html\r\n\r\n<b>x</b>", None, []),
+        (b"Content-Type: text/plain; charset=klingon\r\n\r\nx", None, []),
+        (b'Content-Type: multipart/mixed; boundary="b"\r\n\r\n--b\r\n\r\nhello\r\n--b\r\nContent-Type: image/png\r\n'
+         b"Content-Disposition: attachment; filename=a.png\r\n\r\nx\r\n--b--\r\n", "hello", ["a.png"]),
+        (b"", "", []),
+        (b"\xff\x00", "\ufffd\x00", []),
+    ],
+)  # fmt: skip
+def test_a_message_is_shown_as_its_recipient_reads_it(content: bytes, text: str | None, attached: list[str]):
+    assert letters.read(content) == (text, attached)
 
 
 def test_a_page_on_demand_ends_when_nobody_needs_it():

@@ -7,7 +7,7 @@ from typing import Final
 
 from takeback.server.engine.answers import EngineError
 from takeback.server.engine.detached import start_sender
-from takeback.server.web import texts
+from takeback.server.web import letters, texts
 from takeback.server.web.exchange import Response
 from takeback.server.web.frame import Visit, facts, moment, see, status, text_box
 from takeback.server.web.html import Element, Node, e
@@ -82,17 +82,25 @@ async def one(visit: Visit, message_id: str) -> Response:
             ("Last said about it", row.detail),
         ),
         _choices(visit, row),
-        e("h2", "The message as it goes out"),
-        text_box(_readable(content), "The message as it goes out")
-        if content is not None
-        else e("p", "Its content is not kept any more."),
+        e("h2", "The message"),
+        _message(content) if content is not None else e("p", "Its content is not kept any more."),
         back=(visit.link("Mail", "mail"),),
     )
 
 
-def _readable(content: bytes) -> str:
-    text = texts.described(content)
-    return text.replace("\r\n", "\n")
+def _message(content: bytes) -> Node:
+    """What a recipient reads, and below it the bytes that go out."""
+    text, attached = letters.read(content)
+    return [
+        text_box(text, "The text of the message") if text is not None else None,
+        e("p", "Attached: ", ", ".join(attached)) if attached else None,
+        e(
+            "details",
+            e("summary", "Exactly as it goes out"),
+            text_box(texts.described(content).replace("\r\n", "\n"), "The message exactly as it goes out"),
+            open=text is None,
+        ),
+    ]
 
 
 def _whom(row: Row) -> str:

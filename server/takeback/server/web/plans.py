@@ -118,7 +118,7 @@ def _confirm(visit: Visit, place: tuple[str, ...], plan: RollbackAnswer, *, redo
         e(
             "p",
             "If anything changes before you press the button, nothing is done, and you are shown the new plan. ",
-            "What is done can be brought back." if not redo else "It can be taken back again.",
+            "What is put back can be brought back." if not redo else "It can be taken back again.",
             class_="hint",
         ),
         class_="choices",
