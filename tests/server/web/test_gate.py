@@ -6,10 +6,15 @@ import os
 import re
 import stat
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from tests.server.web.world import AGENT, STRANGER, Answer, Page, Sender, World
+
+from takeback.server.engine.engine import Engine
+from takeback.server.roots import remember
+from takeback.server.settings import WorkspaceSettings
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -18,6 +23,7 @@ Try = Callable[..., Answer]
 
 def token_of(html: str, action: str) -> str:
     """The token of the form that is sent there."""
+    assert action in html, html
     [form] = re.findall(
         rf'<form method="post" action="[^"]*{re.escape(action)}"[^>]*>|<form[^>]*{re.escape(action)}[^>]*>', html
     )
@@ -267,6 +273,26 @@ async def test_a_consent_for_another_act_cannot_be_slipped_into_a_plan(world: Wo
     assert known.post(f"/runs/{run_id}/rollback/consent/{asked}", sent).status == 403
     assert known.post(f"/runs/{run_id}/rollback", sent).status == 303
     assert asked in [each.approval_id for each in await world.engine.approvals(AGENT)]
+
+
+async def test_what_a_server_does_in_a_folder_that_came_later_can_be_taken_back_too(
+    world: World, known: Sender, tmp_path: Path
+):
+    assert known.get("/").status == 200
+    later = world.settings.model_copy(update={"workspace": WorkspaceSettings(roots=(tmp_path,))})
+    engine = await Engine.open(later, recover=False)
+    remember(later.data, later.workspace.roots)
+    try:
+        other = World(later, engine)
+        run_id = await other.run("Elsewhere")
+        await other.done(run_id, "write_file", path="new.txt", content="x")
+        html = known.get(f"/runs/{run_id}/rollback").text
+        digest = re.findall(r'name="digest" value="([^"]+)"', html)[0]
+        token = token_of(html, f"/runs/{run_id}/rollback")
+        assert known.post(f"/runs/{run_id}/rollback", {"form": token, "digest": digest}).status == 303
+    finally:
+        await engine.close()
+    assert not (tmp_path / "new.txt").exists()
 
 
 async def test_what_the_page_keeps_is_for_its_owner_only(world: World, known: Sender):

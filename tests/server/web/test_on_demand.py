@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 from mcp import Client, StdioServerParameters
-from tests.server.web.world import Page, Sender, environment, page_of, settings_for
+from tests.server.web.world import STRANGER, Page, Sender, environment, page_of, settings_for
 
 from takeback.checkpoints.oslock import held
 from takeback.server.settings import Settings
 from takeback.server.web import address
+from takeback.server.web.links import links_of
 from takeback.server.web.serve import entry
 
 
@@ -105,6 +106,14 @@ async def test_it_can_be_switched_off(settings: Settings):
         result = await announce(client, "hello")
     assert "http" not in "".join(block.text for block in result.content)
     assert not (settings.data / "page").exists()
+
+
+async def test_another_principal_is_given_no_link_and_no_page_is_opened_for_it(settings: Settings):
+    settings.data.mkdir()
+    link = links_of(settings)
+    assert link is not None
+    assert await link(STRANGER, "/open") is None
+    assert address.running(settings.data) is None
 
 
 def command(settings: Settings, *words: str, **more: str) -> subprocess.CompletedProcess[str]:

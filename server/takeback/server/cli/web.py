@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from takeback.server.cli.blocks import said
+from takeback.server.cli.blocks import Block, Diff, said
 from takeback.server.cli.codes import ExitCode
 from takeback.server.cli.command import command
 from takeback.server.cli.session import Session
@@ -66,15 +66,16 @@ async def web(
 
 
 def _tell(session: Session, where: str, more: str, open_browser: bool) -> None:
-    words = [
-        said(where),
-        said("It opens the page in one browser, once, within ten minutes; after that the browser is known."),
-    ]
-    session.terminal.show([*words, *([said(more)] if more else [])], {"url": where})
+    # shown as a line of a diff is: not broken, whatever the terminal's width
+    words: list[Block] = [Diff(where), said(_ONCE), *([said(more)] if more else [])]
+    session.terminal.show(words, {"url": where})
     if open_browser:
         import webbrowser
 
         webbrowser.open(where)
+
+
+_ONCE = "It opens the page in one browser, once, within ten minutes; after that the browser is known."
 
 
 async def _on_demand(*, server: bool) -> ExitCode:

@@ -10,6 +10,7 @@ from pathlib import Path
 from takeback.server.engine.detached import keep_sending
 from takeback.server.engine.engine import Engine
 from takeback.server.engine.recovery import RECOVERY_SECONDS
+from takeback.server.mcp.ending import Beside
 from takeback.server.roots import remembered, together
 from takeback.server.settings import Settings, WorkspaceSettings
 
@@ -20,6 +21,7 @@ class Bench:
     def __init__(self, settings: Settings) -> None:
         self._given = settings
         self._engine: Engine | None = None
+        self._care: Beside | None = None
         self._roots: Sequence[Path] = ()
         self._at_work = 0
         self._opening = asyncio.Lock()
@@ -47,20 +49,14 @@ class Bench:
         data = self._given.data
         roots = together(data, self._given.workspace.roots, remembered(data))
         if self._engine is not None and roots != self._roots and not self._at_work:
-            await self._engine.close()
-            self._engine = None
+            await self.close()
         if self._engine is None:
             settings = self._given.model_copy(update={"workspace": WorkspaceSettings(roots=roots)})
             self._engine = await Engine.open(settings, recover_within=RECOVERY_SECONDS)
             self._roots = roots
+            self._care = Beside(self._engine.tend())  # as every server that stays up does
             await keep_sending(self._engine, settings)
         return self._engine
-
-    async def tend(self) -> None:
-        """Care for the data directory, as every server that stays up does."""
-        async with self.at_work() as engine:
-            pass
-        await engine.tend()
 
     async def settled(self, within: float) -> bool:
         """Wait until nothing is asked of the engine; false if that takes longer."""
@@ -73,6 +69,9 @@ class Bench:
 
     async def close(self) -> None:
         """Let go of the engine."""
-        if self._engine is not None:
-            await self._engine.close()
-            self._engine = None
+        care, self._care = self._care, None
+        engine, self._engine = self._engine, None
+        if care is not None:
+            await care.end()
+        if engine is not None:
+            await engine.close()

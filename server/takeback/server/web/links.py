@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 
 from takeback.journal.events import Caller
 from takeback.server.principal import local_principal
 from takeback.server.settings import Settings
 from takeback.server.web.detached import page_of
+
+log = logging.getLogger(__name__)
 
 Links = Callable[[Caller, str], Awaitable[str | None]]
 """The address of a place on the page for the person of this caller; None: there is no page for them."""
@@ -23,8 +26,12 @@ def links_of(settings: Settings) -> Links | None:
     async def link(caller: Caller, place: str) -> str | None:
         if caller.principal != local_principal():  # the page is this person's; others do not see their runs there
             return None
-        async with opening:
-            where = await page_of(settings, server=True)
+        try:
+            async with opening:
+                where = await page_of(settings, server=True)
+        except Exception as error:  # an answer without a link is still the answer
+            log.warning("the page could not be opened (%s); run `takeback web`", type(error).__name__)
+            return None
         return None if where is None else where.url(place)
 
     return link

@@ -18,7 +18,7 @@ from typing import Final, Literal
 
 from takeback.journal.events import Caller
 from takeback.server.mcp.discretion import log_to_stderr
-from takeback.server.mcp.ending import CLOSE_SECONDS, KILL_SECONDS, SETTLE_SECONDS, Beside, ForcedEnd, first, on_signals
+from takeback.server.mcp.ending import CLOSE_SECONDS, KILL_SECONDS, SETTLE_SECONDS, ForcedEnd, first, on_signals
 from takeback.server.mcp.http_wire import Listener, listening_socket
 from takeback.server.principal import local_principal
 from takeback.server.settings import Settings, SettingsError
@@ -97,7 +97,6 @@ async def _serve(
     )
     async with bench.at_work():  # what cannot be opened is told before anybody is sent here
         pass
-    care = Beside(bench.tend())
     listener = Listener.of(gate, seconds=REQUEST_SECONDS, connections=CONNECTIONS)
     serving = asyncio.create_task(listener.serve(sockets=[listening]))
     gone = asyncio.Event()
@@ -111,7 +110,7 @@ async def _serve(
     await first(serving, stop, over)
     forced.after(KILL_SECONDS)
     listener.stop_listening()
-    orderly = await care.end() & await bench.settled(SETTLE_SECONDS)
+    orderly = await bench.settled(SETTLE_SECONDS)
     if watching is not None:
         watching.cancel()
     try:

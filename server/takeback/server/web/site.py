@@ -92,7 +92,16 @@ class Site:
         return None if found is None else Response(found[0], kind=found[1])
 
     async def answer(self, request: Request) -> Response:
-        """The answer to somebody who is known."""
+        """The answer to somebody who is known. Whatever goes wrong is told, and nothing of what the error says."""
+        try:
+            return await self._answer(request)
+        except Exception as error:
+            log.error("the page failed at %s with %s", request.path, where(error))
+            words = f"Something went wrong here ({type(error).__name__})."
+            advice = "Nothing is called done that is not in the journal: look at the run, then try again."
+            return told(self._base, "Something went wrong", words, advice, status=500)
+
+    async def _answer(self, request: Request) -> Response:
         if request.method == "POST" and (early := self._checked(request)) is not None:
             return early
         if request.path == "/leave" and request.method == "POST":
@@ -129,11 +138,6 @@ class Site:
                 return await place(visit, *names)
             except EngineError as error:
                 return refused(visit, error)
-            except Exception as error:  # the person is told that it happened; what it says may hold anything
-                log.error("the page failed at %s with %s", request.path, where(error))
-                words = f"Something went wrong here ({type(error).__name__})."
-                advice = "Nothing is called done that is not in the journal: look at the run, then try again."
-                return told(self._base, "Something went wrong", words, advice, status=500)
 
     async def _visit(self, request: Request, engine: Engine) -> Visit:
         position = await engine.core.journal.position()
