@@ -123,6 +123,32 @@ async def test_a_conflict_ends_as_the_person_chose(world: World, person: Person,
     assert await world.engine.open_items(AGENT) == []
 
 
+@pytest.mark.parametrize(("words", "stands"), [("It happened", True), ("It did not happen", False)])
+async def test_a_doubt_is_settled_by_what_the_person_knows(
+    world: World, person: Person, monkeypatch: pytest.MonkeyPatch, words: str, stands: bool
+):
+    def cut(step: str) -> None:
+        if step == "posted":
+            raise ConnectionError("the board is away")
+
+    async def nobody_knows(memo: Any) -> Any:
+        raise ConnectionError("the board is still away")
+
+    run_id = await world.run("Post a note")
+    asked = await world.call(run_id, "post_note", text=words)
+    await world.engine.approve(AGENT, asked.approval_id or "", lane="test")
+    monkeypatch.setattr(world.engine.core.systems["memory"], "on_step", cut)
+    monkeypatch.setattr(world.engine.core.tools["post_note"], "happened", nobody_knows)
+    assert (await world.call(run_id, "post_note", text=words)).status == "in_doubt"
+    await person.at("/open")
+    await person.tab.locator("main ul.rows a").click()
+    assert "Nobody knows whether this act took effect." in await person.text()
+    await person.press(words)
+    assert "Settled." in await person.text()
+    [action] = (await world.engine.get_run(AGENT, run_id)).actions
+    assert action["stands"] is stands
+
+
 async def test_a_run_is_taken_back_and_brought_back_after_its_plan_was_seen(world: World, person: Person):
     run_id = await world.run("Write two pages")
     await world.done(run_id, "write_file", path="first.txt", content="first\n")

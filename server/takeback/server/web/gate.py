@@ -124,12 +124,10 @@ class PageGate:
             words = "This key has been used, or is too old. Each opens the page once, within ten minutes."
             return told(self._base, "The key does not open", words, "Run takeback web --url for a new one.", status=403)
         self._seen()
-        # only to a place of this page: a slash, and no host after it
-        place = to if to.startswith("/") and not to.startswith("//") and to.isascii() and to.isprintable() else "/"
+        # below the page's folder, so it is no other host's; and nothing that could end a header
+        place = to if to.startswith("/") and to.isascii() and to.isprintable() else "/"
         cookie = f"{COOKIE}={session}; Path={self._base}/; Max-Age={int(SESSION_SECONDS)}; HttpOnly; SameSite=Strict"
-        return Response(
-            status=303, headers=(("location", self._base + place.replace("\\", "/")), ("set-cookie", cookie))
-        )
+        return Response(status=303, headers=(("location", self._base + place), ("set-cookie", cookie)))
 
     def _stranger(self, path: str) -> Response:
         words = "The page does not know this browser, or cannot tell, because you come from another web page."
