@@ -25,6 +25,7 @@ BLOCK = re.compile(r"(?P<before>(?:<!-- before: .*? -->\n)*)```console\n(?P<body
 _STYLE = re.compile(r"\x1b\[[0-9;]*m")
 _ID = re.compile(r"\b(run|act|chk|rbk|apr|cfl)_([a-z2-7]{26}|[a-z2-7]{8})\b")
 _TIME = re.compile(r"(20\d\d-\d\d-\d\d[ T])?\d\d:\d\d:\d\dZ")
+_DURATION = re.compile(r"\b\d[\d,]* ms\b")
 _DIGEST = re.compile(r"\b[0-9a-f]{16}\b")
 HOME = "/home/ada"
 
@@ -107,6 +108,7 @@ class Stage:
         text = _STYLE.sub("", text).replace(str(self.home), HOME).replace(local_principal(), "local:ada")
         text = _ID.sub(self._stand_in, text)
         text = _TIME.sub(lambda at: ("2026-11-20 " if at[1] else "") + "09:30:00Z", text)
+        text = _DURATION.sub("20 ms", text)
         return _DIGEST.sub("0123456789abcdef", text)
 
     def _stand_in(self, found: re.Match[str]) -> str:

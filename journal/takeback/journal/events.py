@@ -406,6 +406,15 @@ class NoticeFailed(BaseEvent):
     why: str
 
 
+class RunAccessed(BaseEvent):
+    """Somebody looked at a run of another principal, or decided about it, because their role lets them."""
+
+    type: Literal["run.accessed"] = "run.accessed"
+    by: str
+    role: Literal["auditor", "approver", "operator"]
+    purpose: Literal["look", "decide", "approve"]
+
+
 class Erased(BaseEvent):
     """The payloads of these positions were erased on a person's demand; the chain still verifies."""
 
@@ -448,6 +457,7 @@ Event = Annotated[
     | MailMoved
     | NoticeSent
     | NoticeFailed
+    | RunAccessed
     | Erased,
     Field(discriminator="type"),
 ]

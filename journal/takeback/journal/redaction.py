@@ -57,6 +57,11 @@ _HARMLESS_ENDS: Final = frozenset(
 """A name that ends like this tells about a secret, but is none."""
 
 
+def is_redacted(text: str) -> bool:
+    """Whether a secret was replaced in the text."""
+    return _REDACTED.search(text) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class _Shape:
     """Something that looks like a secret. Of a match, group 1 is replaced if there is one."""

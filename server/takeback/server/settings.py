@@ -18,6 +18,7 @@ import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
+from takeback.server.roles import RoleSettings
 from takeback.server.web.settings import WebSettings
 from takeback.tools.calendar.settings import CalendarSettings
 from takeback.tools.calendar.settings import check_names as check_calendar_names
@@ -136,6 +137,10 @@ class OutboxSection(Section, OutboxSettings):
     """`[outbox]`: how long messages wait before they leave the machine."""
 
 
+class RolesSection(Section, RoleSettings):
+    """`[roles]`: principals who may look at, consent for, and take back what belongs to others."""
+
+
 class WebSection(Section, WebSettings):
     """`[web]`: the local page."""
 
@@ -150,6 +155,7 @@ class Settings(BaseModel):
     tools: ToolSettings = ToolSettings()
     http: HttpSettings = HttpSettings()
     policy: PolicySettings = PolicySettings()
+    roles: RolesSection = RolesSection()
     outbox: OutboxSection = OutboxSection()
     web: WebSection = WebSection()
     databases: dict[str, DatabaseSettings] = Field(

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from tests.server.web.world import AGENT, STRANGER, Answer, Page, Sender, World
+from tests.server.web.world import AGENT, STRANGER, Answer, Page, Sender, World, page_of, world_in
 
 from takeback.server.engine.engine import Engine
 from takeback.server.roots import remember
-from takeback.server.settings import WorkspaceSettings
+from takeback.server.settings import RolesSection, WorkspaceSettings
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -257,6 +257,26 @@ async def test_another_principals_runs_questions_and_mail_are_unknown(world: Wor
     assert unknown.status == 404
     foreign = known.get(f"/runs/{theirs}")
     assert without_tokens(unknown, own[:-4] + "aaaa") == without_tokens(foreign, theirs)
+
+
+async def test_an_auditor_sees_the_runs_of_others_and_cannot_act_on_them(tmp_path: Path):
+    roles = RolesSection(auditors=(AGENT.principal,))
+    async with world_in(tmp_path, roles=roles) as world:
+        theirs = await world.run("Their plan", caller=STRANGER)
+        await world.done(theirs, "write_file", caller=STRANGER, path="theirs.txt", content="x")
+        async with page_of(world.settings, tmp_path) as page:
+            entered = Sender(page).send("GET", page.entry.partition(str(page.port))[2])
+            auditor = Sender(page, entered.headers["set-cookie"].partition("=")[2].partition(";")[0])
+            shown = auditor.get(f"/runs/{theirs}")
+            assert "Their plan" in shown.text
+            assert STRANGER.principal in shown.text
+            token = token_of(shown.text, f"/runs/{theirs}/contain")
+            refused = auditor.post(f"/runs/{theirs}/contain", {"form": token, "reason": "because"})
+            assert refused.status == 404
+            assert auditor.get(f"/runs/{theirs}/rollback").status == 404
+    async with world_in(tmp_path) as world:
+        told = (await world.engine.get_run(STRANGER, theirs, view="journal")).journal or []
+        assert [event["by"] for event in told if event["type"] == "run.accessed"] == [AGENT.principal]
 
 
 async def test_a_consent_for_another_act_cannot_be_slipped_into_a_plan(world: World, known: Sender):

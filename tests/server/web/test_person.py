@@ -220,6 +220,24 @@ async def test_a_run_is_stopped_and_let_go_on(world: World, person: Person):
     assert (await world.call(run_id, "write_file", path="n.txt", content="n")).status == "applied"
 
 
+async def test_a_run_is_taken_over_and_returned_with_what_the_person_changed(world: World, person: Person):
+    run_id = await world.run("Draft a letter")
+    await world.done(run_id, "write_file", path="letter.txt", content="Dear Bob")
+    await person.at(f"/runs/{run_id}")
+    await person.press("Take this run over")
+    assert "The run is yours." in await person.text()
+    assert (await world.call(run_id, "write_file", path="m.txt", content="m")).status != "applied"
+    (world.site / "letter.txt").write_text("Dear Alice")
+    await person.tab.get_by_label("What its agent should know").fill("It goes to Alice")
+    await person.press("Return it to its agent")
+    told = await person.text()
+    assert "changed" in told
+    assert "letter.txt" in told
+    assert (await world.call(run_id, "write_file", path="m.txt", content="m")).status == "applied"
+    newest = (await world.engine.list_checkpoints(AGENT, run_id=run_id)).checkpoints[1]
+    assert newest.label == "returned"
+
+
 async def test_held_mail_is_read_and_cancelled(world: World, person: Person):
     run_id = await world.run("Mail the report")
     message = await world.letter(run_id, subject="The report is done", body="Größe: 1 €\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.client
+import json
 import os
 import subprocess
 import sys
@@ -133,6 +134,7 @@ def environment(settings: Settings, folder: Path) -> dict[str, str]:
     config.write_text(
         f"[workspace]\nroots = ['{settings.workspace.roots[0]}']\n[limits]\nballast_bytes = 4096\n"
         f"[tools]\nmodules = ['{settings.tools.modules[0]}']\noff = ['database', 'calendar']\n"
+        f"[roles]\nauditors = {json.dumps(settings.roles.auditors)}\n"
     )
     return os.environ | {
         "TAKEBACK_CONFIG": str(config),

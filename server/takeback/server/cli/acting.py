@@ -64,14 +64,22 @@ async def carry_out(session: Session, engine: Engine, act: Act, *, yes: bool, dr
 
     :param act: called with (dry run?, digest of the plan consented to, progress).
     """
+    done = await decided(session, engine, act, yes=yes, dry_run=dry_run)
+    if isinstance(done, ExitCode):
+        return done
+    if done.status != "planned":
+        return outcome(session, done)
+    session.terminal.show(render.plan(done), done)
+    return ExitCode.OPEN if would_leave_open(done) else ExitCode.OK
+
+
+async def decided(session: Session, engine: Engine, act: Act, *, yes: bool, dry_run: bool) -> RollbackAnswer | ExitCode:
+    """Plan, show, ask, act: what came of it (the plan itself if nothing was to be done), or why the person did not want it."""
     terminal = session.terminal
     async with terminal.progress("looking") as progress:
         plan = await act(True, None, progress)
-    if plan.status == "failed":
-        return outcome(session, plan)
-    if dry_run or not plan.steps:
-        terminal.show(render.plan(plan), plan)
-        return ExitCode.OPEN if would_leave_open(plan) else ExitCode.OK
+    if plan.status == "failed" or dry_run or not plan.steps:
+        return plan
     if not yes:
         (terminal.aside if terminal.as_json else terminal.show)(render.plan(plan))
         if (refused := consent(session, "Do this?")) is not None:
@@ -86,7 +94,7 @@ async def carry_out(session: Session, engine: Engine, act: Act, *, yes: bool, dr
         await engine.approve(session.caller, answer.approval_id, lane=LANE)
         async with terminal.progress("taking back") as progress:
             answer = await act(False, plan.plan_digest, progress)
-    return outcome(session, answer)
+    return answer
 
 
 async def rollback(

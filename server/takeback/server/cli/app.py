@@ -14,6 +14,8 @@ from takeback.server.cli import (
     care,
     credentials,
     databases,
+    drill,
+    incident,
     install,
     looking,
     outbox,
@@ -76,6 +78,8 @@ care.register(app)
 credentials.register(app)
 databases.register(app)
 policy.register(app)
+drill.register(app)
+incident.register(app)
 outbox.register(app)
 calendars.register(app)
 tooling.register(app)

@@ -88,6 +88,7 @@ class Session:
                 "Name the data directory with --data, or start the server first: takeback serve --workspace DIR.",
             )
         engine = await Engine.open(settings, recover=recover)
+        engine.core.persons_door = True
         waiting = False
         try:
             yield engine

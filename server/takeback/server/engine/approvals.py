@@ -136,7 +136,7 @@ async def answer(core: Core, caller: Caller, approval_id: str, *, grant: bool, l
     :raises EngineError: unknown or foreign, expired, or answered already.
     """
     approval = await core.journal.get(ApprovalView, approval_id)
-    if approval is None or approval.caller.principal != caller.principal:
+    if approval is None or not await core.allows(caller, approval.caller.principal, approval.run_id, "approve"):
         raise EngineError(
             "not_found", f"There is no approval {approval_id!r}.", "List the open ones with `takeback approvals`."
         )

@@ -54,6 +54,7 @@ from takeback.server.engine.single import (
     task_of,
     unsettled,
 )
+from takeback.server.roles import Purpose
 from takeback.tools.system import Drifted
 
 Choice = Literal["theirs", "ours", "content", "beside"]
@@ -66,14 +67,15 @@ class Conflicts:
     core: Core
     seen: Seen
 
-    async def item(self, caller: Caller, conflict_id: str) -> OpenItem:
-        """An open item that the caller may see.
+    async def item(self, caller: Caller, conflict_id: str, purpose: Purpose) -> OpenItem:
+        """An open item that the caller may look at, or decide about.
 
         :raises EngineError: unknown or foreign; both give the same answer.
         """
         item = await self.core.journal.get(OpenItem, conflict_id)
         run = await self.core.journal.get(RunView, item.run_id) if item is not None else None
-        if item is None or run is None or not self.core.may_see(caller, run):
+        owner = None if run is None else run.owner.principal
+        if item is None or owner is None or not await self.core.allows(caller, owner, item.run_id, purpose):
             raise EngineError(
                 "not_found", f"There is no open item {conflict_id!r}.", "List them with `takeback conflicts`."
             )
@@ -81,7 +83,7 @@ class Conflicts:
 
     async def versions(self, caller: Caller, conflict_id: str) -> dict[str, bytes | None]:
         """The three versions: `base` (as the agent left it), `ours` (what was there before), `theirs` (what is there now)."""
-        item = await self.item(caller, conflict_id)
+        item = await self.item(caller, conflict_id, "look")
         system = self.core.systems.get(item.system)
         result: dict[str, bytes | None] = {}
         for name, state in (("base", item.base), ("ours", item.ours), ("theirs", item.theirs)):
@@ -96,7 +98,7 @@ class Conflicts:
 
         :raises EngineError: it is settled already, changed since, or the choice is not possible there.
         """
-        item = await self.item(caller, conflict_id)
+        item = await self.item(caller, conflict_id, "decide")
         if item.status != "open":
             raise EngineError(
                 "not_open", f"{conflict_id} was settled already ({item.choice}).", "There is nothing to do."
@@ -272,7 +274,7 @@ class Conflicts:
             await self.core.record([self._end(item, rollback_id, "failed")])
             now = {effect.object: state for effect, state in zip(effects, swapped.present, strict=False)}
             present = now.get(item.object, item.theirs or ABSENT)
-            raise await self._changed_again(caller, await self.item(caller, item.id), present)
+            raise await self._changed_again(caller, await self.item(caller, item.id, "decide"), present)
         stands = await self._stands(item, task)
         outcome: Literal["restored", "merged"] = "restored" if choice == "ours" else "merged"
         beside = f"the earlier version was saved as {swapped.effects[0].object}"

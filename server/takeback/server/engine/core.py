@@ -13,13 +13,14 @@ import anyio
 from takeback.checkpoints.ballast import Ballast
 from takeback.checkpoints.objects import ObjectStore
 from takeback.checkpoints.store import FileObjectStore
-from takeback.journal.events import BaseEvent, Caller
+from takeback.journal.events import BaseEvent, Caller, RunAccessed
 from takeback.journal.ids import RunId
 from takeback.journal.log import Journal, JournalFull, ViewKey
 from takeback.journal.views import RunView
 from takeback.server.engine.answers import EngineError
 from takeback.server.engine.locks import Locks
 from takeback.server.engine.policy import Policy
+from takeback.server.roles import Purpose, Role
 from takeback.server.settings import Settings
 from takeback.tools.contract import AnyTool
 from takeback.tools.outbox.system import OutboxSystem
@@ -76,6 +77,11 @@ class Core:
     retry_pauses: tuple[float, ...] = (1.0, 4.0, 15.0)
     """Seconds between attempts of an undo step that is out of reach for a moment."""
 
+    persons_door: bool = False
+    """A person works through this process (the command line, the page): roles count. An agent has none."""
+    _accessed: set[tuple[RunId, Purpose]] = field(default_factory=lambda: set[tuple[RunId, Purpose]]())
+    """Runs of others whose use by this process is written down already."""
+
     asking: anyio.Lock = field(default_factory=anyio.Lock)
     """Held while it is decided whether a person has to be asked."""
 
@@ -104,16 +110,39 @@ class Core:
         return self.objects.for_undo() if isinstance(self.objects, FileObjectStore) else nullcontext()
 
     def may_see(self, caller: Caller, run: RunView) -> bool:
-        """Whether the caller may look at and take back this run: its owner may, through whatever client."""
-        return run.owner.principal == caller.principal
+        """Whether the caller may look at this run: its owner may, through whatever client, and whoever has a role for it."""
+        return run.owner.principal == caller.principal or self._role(caller, "look") is not None
 
-    async def run(self, caller: Caller, run_id: str) -> RunView:
-        """A run that the caller may see.
+    def may_answer(self, caller: Caller, owner: str) -> bool:
+        """Whether the caller may answer a principal's questions."""
+        return owner == caller.principal or self._role(caller, "approve") is not None
+
+    def _role(self, caller: Caller, purpose: Purpose) -> Role | None:
+        return self.settings.roles.role_for(caller.principal, purpose) if self.persons_door else None
+
+    async def allows(self, caller: Caller, owner: str, run_id: RunId, purpose: Purpose | None) -> bool:
+        """Whether the caller may do something with what belongs to a principal. The use of a role is written down first.
+
+        :param purpose: `None`: only the owner may.
+        """
+        if owner == caller.principal:
+            return True
+        role = None if purpose is None else self._role(caller, purpose)
+        if role is None or purpose is None:
+            return False
+        if (run_id, purpose) not in self._accessed:
+            event = RunAccessed(run_id=run_id, at=self.now(), by=caller.principal, role=role, purpose=purpose)
+            await self.journal.append([event])
+            self._accessed.add((run_id, purpose))
+        return True
+
+    async def run(self, caller: Caller, run_id: str, purpose: Purpose | None = None) -> RunView:
+        """A run that is the caller's, or that their role lets them look at or decide about.
 
         :raises EngineError: unknown or foreign; both give the same answer.
         """
         run = await self.journal.get(RunView, RunId(run_id))
-        if run is None or not self.may_see(caller, run):
+        if run is None or not await self.allows(caller, run.owner.principal, run.run_id, purpose):
             raise EngineError("not_found", f"There is no run {run_id!r}.", "Call list_runs to see your runs.")
         return run
 

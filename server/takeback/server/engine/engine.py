@@ -42,6 +42,7 @@ from takeback.server.engine.conflicts import Choice, Conflicts
 from takeback.server.engine.core import Core
 from takeback.server.engine.desk import Desk
 from takeback.server.engine.garbage import seldom_collected
+from takeback.server.engine.incident import Incident
 from takeback.server.engine.open import Opened, open_core, workspace_name
 from takeback.server.engine.pipeline import Pipeline
 from takeback.server.engine.recovery import Recovery
@@ -51,6 +52,7 @@ from takeback.server.engine.rollback import Rollbacks, wish_for_redo
 from takeback.server.engine.seen import Seen
 from takeback.server.engine.select import wish_for_rollback
 from takeback.server.engine.settle import settle_all
+from takeback.server.engine.takeover import Takeover
 from takeback.server.engine.told import rollback_told
 from takeback.server.engine.versions import restore_version
 from takeback.server.engine.work import parse, where
@@ -77,6 +79,10 @@ class Engine:
         self._conflicts = Conflicts(self.core, self._seen)
         self.desk = Desk(self.core)
         """What a person can do to held messages."""
+        self.takeover = Takeover(self.core)
+        """Taking a run over, and returning it."""
+        self.incident = Incident(self.core, self._rollbacks)
+        """The parts of recovering from a run that did damage."""
         self.held: Callable[[], object] = lambda: None
         """Called when a message is held: whoever serves keeps a sender at work."""
         self._in_flight = 0
@@ -268,7 +274,7 @@ class Engine:
         return StartedRun(run_id=run.id, status=run.status, report=await self._report(caller, run_id), text=text)
 
     async def _report(self, caller: Caller, run_id: str) -> FailureReport:
-        run = await self.core.run(caller, run_id)
+        run = await self.core.run(caller, run_id, "look")
         actions = await self.core.journal.find(ActionView, run_id=run.run_id, oldest_first=True)
         return failure_report(
             run, actions, await self.core.journal.find(OpenItem, run_id=run.run_id, status="open"), self.core.now()
@@ -292,7 +298,7 @@ class Engine:
         """
         if not label.strip():
             raise EngineError("invalid", "A checkpoint needs a label.", "Name it after what has just been done.")
-        run = await self.core.run(caller, run_id)
+        run = await self.core.run(caller, run_id, "decide")
         checkpoint_id: CheckpointId = new_checkpoint_id()
         await self.core.journal.append(
             [
@@ -488,7 +494,7 @@ class Engine:
         return [
             queries.approval_info(approval)
             for approval in found
-            if approval.caller.principal == caller.principal
+            if self.core.may_answer(caller, approval.caller.principal)
             and (approval.status != "requested" or approval.expires_at > self.core.now())
         ]
 

@@ -67,7 +67,7 @@ async def export_run(core: Core, caller: Caller, run_id: str, path: Path) -> Pat
     :returns: the path.
     :raises EngineError: unknown or foreign run, a path that is taken or cannot be written.
     """
-    run = await core.run(caller, run_id)
+    run = await core.run(caller, run_id, "look")
     if not isinstance(core.journal, Chained):
         raise EngineError("not_offered", "This journal cannot hand over its chain.", "Export from an SQLite journal.")
     beside = path.with_name(f".{path.name}.part")

@@ -32,7 +32,7 @@ async def list_checkpoints(
     """
     check_limit(limit)
     before = None if cursor is None else place_of("checkpoints", cursor, int)[0]
-    run = await core.run(caller, run_id) if run_id is not None else await _latest_run(core, caller)
+    run = await core.run(caller, run_id, "look") if run_id is not None else await _latest_run(core, caller)
     if run is None:
         return CheckpointPage(checkpoints=[])
     found = await core.journal.find(CheckpointView, run_id=run.run_id, before=before, limit=limit + 1)

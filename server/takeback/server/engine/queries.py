@@ -200,7 +200,7 @@ async def get_run(core: Core, caller: Caller, run_id: str, *, view: RunViewName 
         `journal`: its events.
     :raises EngineError: unknown or foreign.
     """
-    run = await core.run(caller, run_id)
+    run = await core.run(caller, run_id, "look")
     actions = await core.journal.find(ActionView, run_id=run.run_id, oldest_first=True)
     items = await core.journal.find(OpenItem, run_id=run.run_id, status="open", oldest_first=True)
     approvals = await core.journal.find(ApprovalView, run_id=run.run_id, status="requested")
@@ -289,7 +289,7 @@ async def open_items(core: Core, caller: Caller, *, run_id: str | None = None) -
     :raises EngineError: unknown or foreign run.
     """
     if run_id is not None:
-        run = await core.run(caller, run_id)
+        run = await core.run(caller, run_id, "look")
         found = await core.journal.find(OpenItem, run_id=run.run_id, status="open", oldest_first=True)
         return [open_item_answer(item) for item in found]
     visible = Visible(core, caller)

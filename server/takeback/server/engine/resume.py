@@ -34,9 +34,11 @@ async def resume_from(
     dry_run: bool,
     plan_digest: str | None,
     progress: Progress,
+    tighter: tuple[str, ...] = (),
 ) -> Brief:
     """Open a run that continues from the checkpoint, and say what it stands on.
 
+    :param tighter: all that the new run may touch, instead of what the earlier one might; it is taken back if it fails.
     :raises EngineError: unknown checkpoint, a run that must not be continued, a digest that does not fit.
     """
     checkpoint, run = await checkpoint_of(core, caller, checkpoint_id)
@@ -62,7 +64,7 @@ async def resume_from(
     brief = await _brief(core, checkpoint, run, assessed)
     fork_id: str | None = None
     if not dry_run and (rollback is None or rollback.status in ("complete", "partial")):
-        fork = await _fork(core, caller, checkpoint, run)
+        fork = await _fork(core, caller, checkpoint, run, tighter)
         fork_id = fork.id
     return _answer(brief, fork_id, rollback, unseen)
 
@@ -85,18 +87,22 @@ async def _take_back(
     return await rollbacks.carry_out(caller, wish, dry_run=dry_run, plan_digest=plan_digest, progress=progress)
 
 
-async def _fork(core: Core, caller: Caller, checkpoint: CheckpointView, run: RunView) -> RunView:
+async def _fork(
+    core: Core, caller: Caller, checkpoint: CheckpointView, run: RunView, tighter: tuple[str, ...]
+) -> RunView:
     fork_id = new_run_id()
+    # somebody with a role for it opens it for whose work it is
+    owner = caller if caller.principal == run.owner.principal else run.owner
     return await runs.start(
         core,
-        caller,
+        owner,
         run.goal,
         workspace=run.workspace,
         steps=run.steps,
-        scope=run.scope,
+        scope=tighter or run.scope,
         parent_run_id=run.parent_run_id,
         forked_from=CheckpointId(checkpoint.id),
-        on_failure=run.on_failure,
+        on_failure="rollback" if tighter else run.on_failure,
         mode=run.mode,
         run_id=fork_id,
         along=[

@@ -337,7 +337,7 @@ async def contain(core: Core, caller: Caller, run_id: str, reason: str, level: L
     """
     if not reason.strip():
         raise EngineError("invalid", "Containing a run needs a reason.", "Say what looked wrong.")
-    run = await core.run(caller, run_id)
+    run = await core.run(caller, run_id, "decide")
     family = [run, *await _children(core, run)]
     tightened = [member for member in family if member.status not in ("quarantined", level)]
     if not tightened:
@@ -352,7 +352,7 @@ async def contain(core: Core, caller: Caller, run_id: str, reason: str, level: L
         )
     except Stale:  # somebody tightened it more, a rollback began, a fork was made: look again
         return await contain(core, caller, run_id, reason, level)
-    return await core.run(caller, run_id)
+    return await core.run(caller, run_id, "decide")
 
 
 async def release(core: Core, caller: Caller, run_id: str, reason: str) -> RunView:
@@ -360,7 +360,7 @@ async def release(core: Core, caller: Caller, run_id: str, reason: str) -> RunVi
 
     :raises EngineError: it is not contained.
     """
-    run = await core.run(caller, run_id)
+    run = await core.run(caller, run_id, "decide")
     if run.status not in ("contained", "quarantined"):
         raise EngineError(
             "not_contained", f"Run {run.id} is {run.status}, not contained.", "There is nothing to release."
@@ -374,7 +374,7 @@ async def release(core: Core, caller: Caller, run_id: str, reason: str) -> RunVi
             if member.status in HELD and (member.id == run.id or member.why == run.why)
         ]
     )
-    return await core.run(caller, run_id)
+    return await core.run(caller, run_id, "decide")
 
 
 async def _children(core: Core, run: RunView) -> list[RunView]:

@@ -55,7 +55,7 @@ async def _meant(
             "to_checkpoint, actions, last and since exclude each other.",
             "Name one of them.",
         )
-    others = tuple([(await core.run(caller, other)).run_id for other in cascade])
+    others = tuple([(await core.run(caller, other, "decide")).run_id for other in cascade])
     if to_checkpoint is not None:
         return await _to_checkpoint(core, caller, run_id, to_checkpoint, others)
     if actions:
@@ -71,7 +71,7 @@ async def _meant(
 
 
 async def _whole(core: Core, caller: Caller, run_id: str, cascade: tuple[RunId, ...]) -> Wish:
-    run = await core.run(caller, run_id)
+    run = await core.run(caller, run_id, "decide")
     found = await core.journal.find(ActionView, run_id=run.run_id, oldest_first=True)
     wish = _wish(found, cascade, f"all of run {run.id}", (run.run_id,), abandoned=run.sealed_by is not None)
     return replace(wish, whole=frozenset({run.run_id}), after=0, needs_digest=DEFAULT_RUN if run.default else "")
@@ -98,7 +98,8 @@ async def checkpoint_of(core: Core, caller: Caller, checkpoint_id: str) -> tuple
     """
     checkpoint = await core.journal.get(CheckpointView, checkpoint_id)
     run = await core.journal.get(RunView, checkpoint.run_id) if checkpoint is not None else None
-    if checkpoint is None or run is None or not core.may_see(caller, run):
+    owner = None if run is None else run.owner.principal
+    if checkpoint is None or run is None or owner is None or not await core.allows(caller, owner, run.run_id, "decide"):
         raise EngineError(
             "not_found", f"There is no checkpoint {checkpoint_id!r}.", "Call list_checkpoints to see yours."
         )
@@ -118,7 +119,14 @@ async def _actions(
     for action_id in dict.fromkeys(actions):
         action = await core.journal.get(ActionView, action_id)
         run = await core.journal.get(RunView, action.run_id) if action is not None else None
-        if action is None or run is None or not core.may_see(caller, run) or run_id not in (None, run.id):
+        owner = None if run is None else run.owner.principal
+        if (
+            action is None
+            or run is None
+            or owner is None
+            or run_id not in (None, run.id)
+            or not await core.allows(caller, owner, run.run_id, "decide")
+        ):
             raise EngineError("not_found", f"There is no action {action_id!r} here.", "Look at the run with get_run.")
         if not entries_of([action]):
             why = f"it was taken back by {action.taken_back_by}" if action.taken_back_by else f"it is {action.status}"
@@ -131,7 +139,7 @@ async def _actions(
 async def _last(core: Core, caller: Caller, run_id: str | None, last: int, cascade: tuple[RunId, ...]) -> Wish:
     if last < 1:
         raise EngineError("invalid", f"The latest {last} actions are none.", "Pass a number from 1 upwards.")
-    run = await core.run(caller, run_id) if run_id is not None else None
+    run = await core.run(caller, run_id, "decide") if run_id is not None else None
     found: list[ActionView] = []
     before: int | None = None
     mine: dict[RunId, bool] = {}
@@ -146,7 +154,7 @@ async def _last(core: Core, caller: Caller, run_id: str | None, last: int, casca
                 view = await core.journal.get(RunView, action.run_id)
                 mine[action.run_id] = (
                     view is not None
-                    and core.may_see(caller, view)
+                    and (run is not None or view.owner.principal == caller.principal)
                     and (run is not None or view.owner.client == caller.client or caller.client == "takeback")
                 )
             if mine[action.run_id] and entries_of([action]):
@@ -159,10 +167,10 @@ async def _last(core: Core, caller: Caller, run_id: str | None, last: int, casca
 
 async def _since(core: Core, caller: Caller, run_id: str | None, since: str, cascade: tuple[RunId, ...]) -> Wish:
     at = parse_time(since)
-    runs = [await core.run(caller, run_id)] if run_id is not None else await core.journal.find(RunView)
+    runs = [await core.run(caller, run_id, "decide")] if run_id is not None else await core.journal.find(RunView)
     found: list[ActionView] = []
     for run in runs:
-        if core.may_see(caller, run):
+        if run_id is not None or run.owner.principal == caller.principal:  # of others only what is named
             found += [action for action in await core.journal.find(ActionView, run_id=run.run_id) if action.at >= at]
     found.sort(key=lambda action: action.position)
     wish = _wish(found, cascade, f"everything since {since}", tuple(dict.fromkeys(a.run_id for a in found)))

@@ -23,7 +23,7 @@ async def rollback_told(
     view = await core.journal.get(RollbackView, rollback_id)
     if view is None:
         return "never begun"
-    await core.run(caller, view.run_id)
+    await core.run(caller, view.run_id, "look")
     if view.status == "running":
         return "running"
     steps: list[StepAnswer] = []

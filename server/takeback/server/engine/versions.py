@@ -37,7 +37,7 @@ async def restore_version(
         action is None
         or run is None
         or effect is None
-        or not core.may_see(caller, run)
+        or not await core.allows(caller, run.owner.principal, run.run_id, "decide")
         or side not in ("before", "after")
     ):
         raise EngineError("not_found", f"{shown(object)} has no version {version!r}.", "Take one from list_versions.")

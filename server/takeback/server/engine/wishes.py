@@ -135,7 +135,7 @@ async def wish_for_redo(core: Core, caller: Caller, rollback_id: str) -> Wish:
     """
     view = await rollback_view(core, rollback_id)
     run = await core.journal.get(RunView, view.run_id)
-    if run is None or not core.may_see(caller, run):
+    if run is None or not await core.allows(caller, run.owner.principal, run.run_id, "decide"):
         raise no_rollback(rollback_id)
     if view.status == "running":
         raise EngineError("busy", f"Rollback {rollback_id} is still at work.", "Wait until it is over.")

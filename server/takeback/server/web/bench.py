@@ -53,6 +53,7 @@ class Bench:
         if self._engine is None:
             settings = self._given.model_copy(update={"workspace": WorkspaceSettings(roots=roots)})
             self._engine = await Engine.open(settings, recover_within=RECOVERY_SECONDS)
+            self._engine.core.persons_door = True
             self._roots = roots
             self._care = Beside(self._engine.tend())  # as every server that stays up does
             await keep_sending(self._engine, settings)

@@ -33,6 +33,7 @@ SAID: Final[Mapping[str, str]] = {
     "told": "Noted.",
     "contained": "Stopped. The agent changes nothing more in this run until you let it go on; what it did can be taken back.",
     "released": "The run may go on.",
+    "taken": "The run is yours. Do what you have to, then return it below.",
     "again": "This form had been sent already, so nothing was done twice. Below is how things stand.",
     "changed": "Nothing was done: something changed since the plan was shown. Below is the plan as it is now.",
 }

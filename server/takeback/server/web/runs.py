@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 
 from takeback.journal.views import RollbackView
 from takeback.server.engine.answers import CheckpointInfo, EngineError, FailureReport, RunDetail, RunSummary
+from takeback.server.engine.takeover import TAKEN
 from takeback.server.web import open_items
 from takeback.server.web.exchange import Response
 from takeback.server.web.frame import Visit, facts, field, moment, see, sentences, status, text_box
@@ -87,6 +88,7 @@ async def one(visit: Visit, run_id: str) -> Response:
         e("p", status(run.status), " ", detail.why or detail.summary, class_="lead"),
         report(told) if told is not None and run.status in UNWELL else None,
         facts(
+            ("Of", run.owner if run.owner != visit.caller.principal else None),
             ("Agent", run.client),
             ("Began", moment(run.started_at)),
             ("Last act", moment(run.last_at)),
@@ -111,7 +113,7 @@ async def one(visit: Visit, run_id: str) -> Response:
         e("h2", "What happened when"),
         _timeline(visit, detail, marks.checkpoints),
         await _rollbacks(visit, detail.rollbacks),
-        _hands(visit, run),
+        _hands(visit, detail),
         back=(visit.link("Runs", "runs"),),
     )
 
@@ -287,8 +289,22 @@ async def _rollbacks(visit: Visit, ids: Sequence[str]) -> Node:
     ]
 
 
-def _hands(visit: Visit, run: RunSummary) -> Node:
-    """What a person does to the run itself. Taking it over and returning it stand here, once the engine can."""
+def _hands(visit: Visit, detail: RunDetail) -> Node:
+    """What a person does to the run itself."""
+    run = detail.run
+    if run.status in STOPPED and detail.why.startswith(TAKEN):
+        return [
+            e("h2", "Return it"),
+            e(
+                "p",
+                "You have this run: its agent only reads. What you change meanwhile is yours, and the agent is told of it.",
+            ),
+            visit.form(
+                ("runs", run.run_id, "return"),
+                field("note", "What its agent should know (may be empty)", id="note"),
+                e("button", "Return it to its agent", class_="act"),
+            ),
+        ]
     if run.status in STOPPED:
         return [
             e("h2", "Let it go on"),
@@ -317,7 +333,36 @@ def _hands(visit: Visit, run: RunSummary) -> Node:
                 class_="hint",
             ),
         ),
+        e("h2", "Take it over"),
+        visit.form(
+            ("runs", run.run_id, "take"),
+            e("button", "Take this run over"),
+            e(
+                "p",
+                "Its agent only reads while you do something yourself, and is told what you changed when you return it.",
+                class_="hint",
+            ),
+        ),
     ]
+
+
+async def take(visit: Visit, run_id: str) -> Response:
+    """A person takes a run over."""
+    answer = await visit.engine.takeover.take(visit.caller, run_id)
+    return see(visit.at("runs", answer.run_id, said="taken"))
+
+
+async def give_back(visit: Visit, run_id: str) -> Response:
+    """A person returns a run; what they changed is what its agent is told."""
+    answer = await visit.engine.takeover.give_back(visit.caller, run_id, visit.request.one("note").strip())
+    return visit.page(
+        "Returned",
+        e("p", status(answer.status), " Its agent may go on, and is told what you changed.", class_="lead"),
+        e("ul", [e("li", status(each.change), " ", each.shown) for each in answer.changes], class_="rows")
+        if answer.changes
+        else e("p", "None of its objects was changed while you had it."),
+        back=(visit.link("Runs", "runs"), visit.link("The run", "runs", run_id)),
+    )
 
 
 async def contain(visit: Visit, run_id: str) -> Response:

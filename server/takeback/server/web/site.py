@@ -62,6 +62,8 @@ ACT: Final = _places(
     ("/mail/*/settle", mail.settle),
     ("/runs/*/contain", runs.contain),
     ("/runs/*/release", runs.release),
+    ("/runs/*/take", runs.take),
+    ("/runs/*/return", runs.give_back),
     ("/runs/*/rollback", plans.do_rollback),
     ("/runs/*/rollback/consent/*", plans.do_rollback),
     ("/rollbacks/*/redo", plans.do_redo),

@@ -18,6 +18,7 @@ import anyio.to_thread
 
 from takeback.checkpoints.objects import SMALL, ObjectError, ObjectStore, QuotaExceeded
 from takeback.journal.states import ABSENT, Effect, State, altered
+from takeback.tools.files.bring_out import bring_out
 from takeback.tools.files.calls import OPEN_READ, Calls, Dir
 from takeback.tools.files.capture import Get, Put
 from takeback.tools.files.choosing import choose_calls
@@ -346,6 +347,11 @@ class FileSystem(TargetSystem):
 
     async def read(self, state: State) -> bytes | None:
         return await self._in_thread(lambda bench: self._reader(bench).content(state), "a stored state")
+
+    async def bring_out(self, state: State, destination: Path) -> bool:
+        """Copy an earlier state, a whole folder too, to a new path outside; whether it could still be had."""
+        shown = destination.name
+        return await self._in_thread(lambda bench: bring_out(bench, state, str(destination)), shown)
 
     # -- keeping ---------------------------------------------------------------------------------------------------------
 

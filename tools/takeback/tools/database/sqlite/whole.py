@@ -62,6 +62,16 @@ def content_of(connection: apsw.Connection) -> Content:
     return Content(f"database:{whole.hexdigest()}", schema, tables, header)
 
 
+def digest_of(path: Path) -> str:
+    """What the file at a path says, for whoever compares copies; nothing else may have it open."""
+    connection = apsw.Connection(os.fspath(path))
+    try:
+        connection.execute("BEGIN")
+        return content_of(connection).digest
+    finally:
+        connection.close()
+
+
 def fingerprint(connection: apsw.Connection, known: Schema, name: str) -> tuple[int, str]:
     """How many rows a table has, and their fingerprint."""
     table = known.table(name)
