@@ -75,6 +75,32 @@ async def test_a_compensation_that_was_forgotten_cannot_even_be_made():
         Tool()
 
 
+async def test_a_window_that_is_no_number_or_has_nothing_behind_it_is_told():
+    class Odd(PostNote):
+        hold = -1.0
+
+    class Hopeless(Announce):
+        hold = 60.0
+
+    assert "no number of seconds" in await told("test_definition_is_complete", Odd(MemorySystem()), NOTE)
+    assert "nothing that makes up for it" in await told("test_definition_is_complete", Hopeless(MemorySystem()), NOTE)
+
+
+async def test_a_held_act_that_needs_what_nobody_wrote_down_is_told():
+    class Tool(PostNote):
+        hold = 60.0
+
+        async def capture(self, arguments, context):
+            self.text = arguments.text
+            return await super().capture(arguments, context)
+
+        async def apply(self, arguments, memo):
+            return await super().apply(arguments.model_copy(update={"text": self.text}), memo)
+
+    message = await told("test_what_waits_is_done_by_another_process", Tool(MemorySystem()), NOTE)
+    assert "cannot do later what was held (AttributeError" in message
+
+
 # -- arguments -----------------------------------------------------------------------------------------------------------
 
 

@@ -250,6 +250,18 @@ async def test_held_mail_is_read_and_cancelled(world: World, person: Person):
     assert (await world.engine.desk.row(AGENT, message)).status == "CANCELLED"
 
 
+async def test_an_act_that_waits_like_mail_is_read_and_cancelled(world: World, person: Person):
+    run_id = await world.run("Post it later")
+    await world.done(run_id, "post_later", text="Do this later")
+    [row] = [row for row in await world.engine.desk.rows(AGENT) if row.run_id == run_id]
+    await person.at(f"/mail/{row.id}")
+    told = await person.text()
+    assert "post_later" in told
+    assert "Do this later" in await person.tab.get_by_role("region", name="What the tool will be given").inner_text()
+    await person.press("Cancel it: it does not go out")
+    assert (await world.engine.desk.row(AGENT, row.id)).status == "CANCELLED"
+
+
 # --- without a mouse, without seeing it ------------------------------------------------------------------------------------
 
 

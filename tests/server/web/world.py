@@ -24,6 +24,7 @@ from takeback.server.engine.engine import Engine
 from takeback.server.principal import local_principal
 from takeback.server.settings import LimitSettings, Settings, ToolSettings, WorkspaceSettings
 
+MODULES = (Path(takeback.tools.memory.__file__), Path(__file__).with_name("later.py"))
 AGENT = Caller(principal=local_principal(), client="some-agent", client_version="1")
 STRANGER = Caller(principal="token:mallory", client="some-agent", client_version="1")
 
@@ -38,7 +39,7 @@ def settings_for(folder: Path, **more: Any) -> Settings:
             "key_file": folder / "chain.key",
             "anchor_file": folder / "anchors.log",
             "limits": LimitSettings(ballast_bytes=4096),
-            "tools": ToolSettings(modules=(Path(takeback.tools.memory.__file__),), off=("database", "calendar")),
+            "tools": ToolSettings(modules=MODULES, off=("database", "calendar")),
             **more,
         }
     )
@@ -133,7 +134,7 @@ def environment(settings: Settings, folder: Path) -> dict[str, str]:
     config = folder / "config.toml"
     config.write_text(
         f"[workspace]\nroots = ['{settings.workspace.roots[0]}']\n[limits]\nballast_bytes = 4096\n"
-        f"[tools]\nmodules = ['{settings.tools.modules[0]}']\noff = ['database', 'calendar']\n"
+        f"[tools]\nmodules = {json.dumps([str(module) for module in settings.tools.modules])}\noff = ['database', 'calendar']\n"
         f"[roles]\nauditors = {json.dumps(settings.roles.auditors)}\n"
     )
     return os.environ | {

@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 import subprocess
+from datetime import UTC, datetime
 
 import pytest
 import pytest_asyncio
@@ -10,6 +11,8 @@ from aiosmtpd.smtp import SMTP, AuthResult
 from tests.tools.email import maildirs
 
 from takeback.tools.conformance import KitObjects
+from takeback.tools.email.addresses import parse
+from takeback.tools.email.compose import Letter, build
 from takeback.tools.email.family import open_store
 from takeback.tools.email.settings import MailboxSettings
 from takeback.tools.email.smtp import SmtpCarrier
@@ -120,6 +123,29 @@ async def test_the_bytes_arrive_as_they_are_and_one_copy_lies_in_sent(serve, car
     assert await sender.happened(outgoing()) is True
 
 
+SMUGGLED = b"MAIL FROM:<eve@example.net>\r\nRCPT TO:<a@example.org>\r\nDATA\r\nSubject: two\r\n\r\nx\r\n.\r\n"
+
+
+@pytest.mark.parametrize(
+    "end", [b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r", b"\r.\r\n", b"\r\n.\r\n", b"\r\n\0.\r\n", b"\r\n..\r\n"]
+)
+async def test_no_body_ends_the_data_and_begins_a_message_of_its_own(serve, carrier, end):
+    handler = Handler()
+    data = build(
+        Letter(
+            sender=parse("me@example.org"),
+            to=(parse("a@example.org"),),
+            subject="hi",
+            body=(b"one" + end + SMUGGLED).decode().replace("\0", ""),
+            message_id="<x1@example.org>",
+            date=datetime(2026, 1, 2, tzinfo=UTC),
+        )
+    )
+    message = outgoing().model_copy(update={"size": len(data)})
+    await carrier(await serve(handler)).deliver(message, data)
+    assert handler.taken == [("me@example.org", ["a@example.org"], data)]
+
+
 @pytest.mark.parametrize(
     ("say", "again"),
     [
@@ -174,7 +200,7 @@ async def test_a_certificate_that_nobody_vouches_for_stops_it_before_the_passwor
 
     def check(server, session, envelope, mechanism, data):
         handler.logins.append(data)
-        return AuthResult(success=data.login == b"me" and data.password == b"correct horse")
+        return AuthResult(success=data.login == b"me" and data.password == b"correct horse", handled=False)
 
     port = await serve(
         handler, tls_context=_tls(certificate), require_starttls=True, authenticator=check, auth_required=True
@@ -193,6 +219,7 @@ async def test_a_certificate_that_nobody_vouches_for_stops_it_before_the_passwor
         await carrier(port, environment={"MAIL_PASSWORD": "wrong horse"}, context=trusted, **its).deliver(
             outgoing(), CONTENT
         )
+    assert "refused it (535)" in str(wrong.value)
     assert "horse" not in f"{told.detail} {refused.value} {wrong.value}"
 
 

@@ -154,6 +154,17 @@ def dump_outcome(tool: AnyTool, outcome: BaseModel) -> JsonValue:
     return cast("JsonValue", outcome.model_dump(mode="json"))
 
 
+async def apply(tool: AnyTool, arguments: Any, memo: Any) -> tuple[JsonValue, str]:
+    """Do an act now that had to wait; what it returned, as it is journaled, and the sentence that says what was done.
+
+    :param memo: as `load_memo` gives it.
+    :raises ToolError: proven: nothing happened. Anything else: nobody knows.
+    """
+    memo_tool = _memo_tool(tool)
+    outcome = _as_model(memo_tool.outcome, await _call(memo_tool.apply, arguments, memo, to_its_end=True))
+    return dump_outcome(tool, outcome), memo_tool.summary(arguments, outcome)
+
+
 async def compensate(tool: AnyTool, memo: JsonValue, outcome: JsonValue) -> str:
     """Make up for an act, from what the journal says of it; the sentence that says what was done.
 

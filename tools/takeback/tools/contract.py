@@ -258,6 +258,9 @@ class CompensableTool(MemoTool[A, M, O]):
 
     how: ClassVar[str] = "Make up for it by a follow-up act."
     """What `compensate` does, one sentence for people: "Delete the note again."."""
+    hold: ClassVar[float] = 0.0
+    """Seconds that each act waits in the outbox before `apply` is called, by another process, with what the journal kept of the
+    arguments and the memo. Inside them it is simply called off. 0: it is done at once, and a person is asked first."""
 
     @abstractmethod
     async def compensate(self, memo: M, outcome: O | Unknown) -> str:

@@ -229,6 +229,14 @@ def _memo(definition: type[MemoTool[Any, Any, Any]]) -> Iterator[tuple[str, str]
             "answers a `result` that its `outcome` is not.",
             "Leave `result` out (the outcome is answered), or derive the outcome's class from the result's.",
         )
+    hold = cast("object", getattr(definition, "hold", 0.0))
+    if isinstance(hold, bool) or not isinstance(hold, int | float) or not 0 <= hold < float("inf"):
+        yield "has a `hold` that is no number of seconds.", "Write seconds, such as 120.0; 0 acts at once."
+    elif hold and not issubclass(definition, CompensableTool):
+        yield (
+            "has a `hold` and nothing that makes up for it afterwards.",
+            "Derive it from CompensableTool: after its window the act is taken back by `compensate`.",
+        )
     version = cast("object", definition.memo_version)
     if isinstance(version, bool) or not isinstance(version, int) or version < 1:
         yield "has a `memo_version` that is no number from 1.", "Count it up whenever the memo's fields change."

@@ -84,6 +84,7 @@ class ${{cls}}(CompensableTool[${{cls}}Arguments, ${{cls}}Memo, ${{cls}}Memo]):
     description = "Adds an entry. It can be removed again."
     arguments, memo, outcome = ${{cls}}Arguments, ${{cls}}Memo, ${{cls}}Memo
     destructive, how = False, "Remove the entry again."
+    hold = 0.0  # seconds in the outbox, in which it can be called off; 0: done at once, and a person is asked first
 {_INIT}
     async def capture(self, arguments: ${{cls}}Arguments, context: CallContext) -> ${{cls}}Memo:
         return ${{cls}}Memo(key=uuid4().hex, text=arguments.text)  # found again after a crash

@@ -20,6 +20,7 @@ from takeback.journal.views import ActionView, RunView
 from takeback.server.cli import render
 from takeback.server.cli.blocks import Block, Cell, Table, line, said
 from takeback.server.cli.codes import ExitCode
+from takeback.server.cli.doctor_outbox import examine_outbox
 from takeback.server.cli.failures import explain
 from takeback.server.cli.session import Session
 from takeback.server.engine.engine import Engine
@@ -98,6 +99,7 @@ async def examine(session: Session) -> Report:
         try:
             async with session.engine() as engine:
                 await _journal(session, report, engine)
+                await examine_outbox(session, report, engine)
         except Exception as error:  # whatever keeps the journal shut is what the doctor is asked about
             failure = explain(error)
             fact, advice = (failure.message, failure.advice) if failure else (str(error), "")

@@ -33,7 +33,7 @@ async def install(
         str | None,
         typer.Argument(
             metavar="[CLIENT]",
-            help="claude-desktop, claude-code, cursor or vscode; without it, what is there is listed.",
+            help="claude-desktop, claude-code, cursor or vscode; sender: what sends held mail at login; without it, a list.",
         ),
     ] = None,
     *,
@@ -66,6 +66,12 @@ async def install(
         if remove or project or file or session.roots:
             raise EngineError("usage", "No client is named.", f"Name one of {', '.join(CLIENTS)}.")
         return _list(session, name)
+    if client == "sender":
+        if project or file or session.roots:
+            raise EngineError("usage", "The sender has no project, file or workspace.", "Leave these options out.")
+        from takeback.server.cli.login import install_sender
+
+        return install_sender(session, remove=remove, yes=yes, dry_run=dry_run)
     chosen = _client(client)
     if not _NAME.fullmatch(name):
         raise EngineError("usage", f"{name!r} is no name for a server.", "Use letters, digits, - and _.")
@@ -85,7 +91,8 @@ def _client(given: str) -> Client:
     for each in CLIENTS:
         if given.lower().replace("_", "-") in (each, each.replace("-", "")):
             return each
-    raise EngineError("usage", f"takeback install does not know {given!r}.", f"It knows {', '.join(CLIENTS)}.")
+    known = ", ".join((*CLIENTS, "sender"))
+    raise EngineError("usage", f"takeback install does not know {given!r}.", f"It knows {known}.")
 
 
 async def _install(
@@ -147,7 +154,8 @@ async def _install(
     blocks = [line(Cell("written", "good"), str(written.file))]
     if written.backup:
         blocks.append(line(f"As it was before: {written.backup}", indent=1))
-    return await _finish(session, [*blocks, *hints, said(kind.then)], told, entry if check else None)
+    offer = said("To have held mail sent after a restart even without a chat: takeback install sender", "faint")
+    return await _finish(session, [*blocks, *hints, said(kind.then), offer], told, entry if check else None)
 
 
 async def _finish(
@@ -316,6 +324,7 @@ def _list(session: Session, name: str) -> ExitCode:
     blocks: list[Block] = [Table(("client", "takeback is", "configuration", "folders", "other file servers"), rows)]
     blocks += [line(Cell("unreadable:", "bad"), each["why"]) for each in told if each["why"]]
     blocks.append(said("To connect one: takeback install CLIENT --workspace DIR", "faint"))
+    blocks.append(said("To have held mail sent after a restart, too: takeback install sender", "faint"))
     session.terminal.show(blocks, {"clients": told})
     return ExitCode.OK
 

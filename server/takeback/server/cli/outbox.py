@@ -19,6 +19,7 @@ from takeback.server.cli.session import Session
 from takeback.server.engine.answers import EngineError
 from takeback.server.engine.detached import start_sender
 from takeback.server.settings import Settings
+from takeback.tools.outbox.acts import PREFIX, is_act
 from takeback.tools.outbox.rows import Row
 
 MessageArgument = Annotated[str, typer.Argument(metavar="ID", help="A message, by its id or first characters.")]
@@ -54,7 +55,7 @@ def _text(content: bytes | None) -> str:
 def _page(row: Row, content: bytes | None) -> list[Block]:
     lines: list[Block] = [
         line(row.id, _standing(row)),
-        said(f"To: {_whom(row)}"),
+        said(f"{'Tool' if is_act(row.message) else 'To'}: {_whom(row)}"),
         said(f"Subject: {row.message.subject}"),
     ]
     lines += [said(row.detail)] if row.detail else []
@@ -155,7 +156,7 @@ def _standing(row: Row) -> str:
 
 
 def _whom(row: Row) -> str:
-    return ", ".join(row.message.recipients) or row.message.carrier
+    return ", ".join(row.message.recipients) or row.message.carrier.removeprefix(PREFIX)
 
 
 class _Bare:

@@ -21,6 +21,12 @@ from takeback.server.engine.answers import (
 _STATUS_TONE: Mapping[str, Tone] = {
     "open": "plain",
     "applied": "good",
+    "sent": "good",
+    "held": "warn",
+    "sending": "warn",
+    "late": "warn",
+    "unknown": "bad",
+    "cancelled": "faint",
     "finished": "good",
     "complete": "good",
     "restored": "good",
@@ -121,13 +127,15 @@ def _action(action: Mapping[str, object], day: str) -> tuple[Piece, ...]:
 
     present = word("status")
     outcome = word("undo_outcome")
+    release = clock(word("release_at")).removeprefix(day)
+    what = word("summary", "error")
     return (
         clock(word("at")).removeprefix(day),
         Id(word("action_id")),
         word("tool"),
         status(outcome or present),
         Id(word("checkpoint_id")),
-        word("summary", "error"),
+        f"leaves at {release}: {what}" if release else what,
     )
 
 

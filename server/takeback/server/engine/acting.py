@@ -32,6 +32,7 @@ from takeback.server.engine.policy import Verdict
 from takeback.server.engine.report import failure_report, shown
 from takeback.server.engine.seen import Seen
 from takeback.server.engine.settle import settle_held
+from takeback.server.engine.whereabouts import messages_of, sentences
 from takeback.server.engine.work import Again, Work, journaled, replayed, without_secrets
 from takeback.tools.contract import Committed, Prepared, ToolError
 from takeback.tools.system import Unavailable
@@ -274,7 +275,9 @@ async def report_of(core: Core, run_id: RunId) -> FailureReport | None:
         if run is None:
             return None
         actions = await core.journal.find(ActionView, run_id=run_id, oldest_first=True)
-        return failure_report(run, actions, [], core.now()).model_copy(update={"text": ""})
+        return failure_report(
+            run, actions, [], core.now(), mail=sentences(await messages_of(core, run_id, actions))
+        ).model_copy(update={"text": ""})
     except JournalError:
         return None  # the failure itself is answered all the same
 

@@ -27,6 +27,7 @@ from takeback.journal.views import ApprovalView
 from takeback.server.engine.answers import EngineError
 from takeback.server.engine.core import Core
 from takeback.server.engine.graph import PARTIAL
+from takeback.server.engine.outgoing import new_place
 
 _PRECEDENCE = {"granted": 0, "denied": 1, "requested": 2}
 """A question may be open twice (two processes asked at once); what a person has said counts first."""
@@ -60,6 +61,9 @@ def _bound(effect: Effect) -> str:
     """What of an effect has to be the same when the call is repeated. Counters move on with each preparation, and keys of new
     rows with them; the rows that one action touched are named by an image that also holds what they became."""
     before, after = effect.before, effect.after
+    place = new_place(effect)
+    if place is not None:
+        return place
     if before.kind == "sequence":
         return f"{effect.object}\0counter"
     if before.absent and after.kind == "row":

@@ -8,7 +8,9 @@ import anyio
 
 from takeback.journal.states import altered
 from takeback.journal.views import ActionView
+from takeback.server.engine import held_acts
 from takeback.server.engine.core import Core
+from takeback.server.engine.corrections import close_items
 from takeback.server.engine.ledger import Ledger
 from takeback.server.engine.outcome import Done
 from takeback.server.engine.plan import PlanStep
@@ -54,6 +56,8 @@ async def compensate(core: Core, ledger: Ledger, index: int, step: PlanStep, act
                 lambda: adapt.compensate(tool, action.memo, action.outcome),
                 seconds=core.settings.limits.step_seconds,
             )
+            for row in await held_acts.made_up_for(core, step.action_id):
+                await close_items(core, row, why=held_acts.MADE_UP_FOR)
             return Done(step, "compensated", words)
         except TimeoutError:
             return ledger.open(step, "failed", "compensation_timeout: it took longer than the bound for one step")

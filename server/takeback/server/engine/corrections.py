@@ -18,6 +18,7 @@ from takeback.journal.states import altered
 from takeback.journal.views import OpenItem
 from takeback.server.engine.core import Core
 from takeback.server.engine.outcome import Done
+from takeback.tools.outbox.acts import is_act
 from takeback.tools.outbox.rows import Row, when
 
 STOPPED: Final = "its act was to be taken back, and could not be taken back whole"
@@ -33,7 +34,7 @@ async def too_late(core: Core, done: Done) -> Done:
     for row in rows:
         if row.status == "HELD" and await core.outbox.stop(row.id, STOPPED):
             await tell_late(core, row, STOPPED)
-    gone = [row for row in rows if row.status in ("SENT", "UNKNOWN")]
+    gone = [row for row in rows if row.status in ("SENT", "UNKNOWN") and not is_act(row.message)]
     if not gone or done.open_item is None:
         return done
     said: list[str] = []

@@ -49,12 +49,14 @@ from takeback.server.engine.recovery import Recovery
 from takeback.server.engine.report import failure_report
 from takeback.server.engine.resume import resume_from
 from takeback.server.engine.rollback import Rollbacks, wish_for_redo
+from takeback.server.engine.scope import resolved
 from takeback.server.engine.seen import Seen
 from takeback.server.engine.select import wish_for_rollback
 from takeback.server.engine.settle import settle_all
 from takeback.server.engine.takeover import Takeover
 from takeback.server.engine.told import rollback_told
 from takeback.server.engine.versions import restore_version
+from takeback.server.engine.whereabouts import messages_of, sentences
 from takeback.server.engine.work import parse, where
 from takeback.server.settings import Settings
 from takeback.tools.contract import AnyTool, CallContext, ReadTool, ToolError
@@ -228,7 +230,7 @@ class Engine:
     ) -> StartedRun:
         """Open a run of its own; everything done under its id can be taken back as one.
 
-        :param scope: objects (paths, globs) that the run may change; empty: no bound of its own.
+        :param scope: what the run may change (see `scope.py`); empty: no bound of its own.
         :raises EngineError: an empty goal, a foreign parent, a mode that is not offered.
         """
         run = await runs.start(
@@ -237,7 +239,7 @@ class Engine:
             goal,
             workspace=self._workspace,
             steps=steps,
-            scope=[self.core.resolve(place) for place in scope],
+            scope=[resolved(self.core, place) for place in scope],
             parent_run_id=parent_run_id,
             on_failure=on_failure,
             mode=mode,
@@ -276,9 +278,9 @@ class Engine:
     async def _report(self, caller: Caller, run_id: str) -> FailureReport:
         run = await self.core.run(caller, run_id, "look")
         actions = await self.core.journal.find(ActionView, run_id=run.run_id, oldest_first=True)
-        return failure_report(
-            run, actions, await self.core.journal.find(OpenItem, run_id=run.run_id, status="open"), self.core.now()
-        )
+        items = await self.core.journal.find(OpenItem, run_id=run.run_id, status="open")
+        mail = sentences(await messages_of(self.core, run.run_id, actions))
+        return failure_report(run, actions, items, self.core.now(), mail=mail)
 
     async def create_checkpoint(
         self,

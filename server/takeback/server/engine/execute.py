@@ -17,12 +17,13 @@ import anyio
 
 from takeback.journal.ids import RollbackId
 from takeback.journal.log import JournalError
-from takeback.journal.states import Effect
+from takeback.journal.states import Effect, altered
 from takeback.journal.views import ActionView, StepView
 from takeback.server.engine.calls import Progress, no_progress
 from takeback.server.engine.compensate import compensate
 from takeback.server.engine.core import Core
 from takeback.server.engine.faults import fault
+from takeback.server.engine.held_acts import left
 from takeback.server.engine.ledger import Ledger
 from takeback.server.engine.locks import LockTimeout
 from takeback.server.engine.order import Order
@@ -238,7 +239,11 @@ class Executor:
                 else:
                     done = await restore(core, ledger, index, step, self._begun.get(index), bound=self._bound)
                     done = done.warned(self._alone.get(index, ()))
-                return await ledger.conclude(index, done)
+                late = None if compensated or done.good or self._bound else await left(core, step.action_id)
+                if late is None:
+                    return await ledger.conclude(index, done)
+            # an act that waited was done while it was to be called off: its tool makes up for it
+            return await self._held(index, altered(step, decision="compensate"), late)
         except LockTimeout as error:
             return await ledger.conclude(index, ledger.open(step, "failed", str(error)))
 

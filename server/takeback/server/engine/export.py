@@ -33,6 +33,7 @@ from takeback.journal.views import (
 from takeback.server.engine.answers import EngineError
 from takeback.server.engine.core import Core, rfc3339
 from takeback.server.engine.report import failure_report
+from takeback.server.engine.whereabouts import messages_of, sentences
 
 FORMAT = "takeback-bundle/1"
 OBJECT_BYTES = 16 * 1024 * 1024
@@ -118,7 +119,9 @@ async def _write(core: Core, journal: Chained, run: RunView, bundle: _Bundle) ->
         bundle.add(f"views/{name}.json", text.encode("ascii"))
     actions = await core.journal.find(ActionView, run_id=run.run_id, oldest_first=True)
     items = await core.journal.find(OpenItem, run_id=run.run_id, status="open")
-    report = failure_report(run, actions, items, core.now())
+    report = failure_report(
+        run, actions, items, core.now(), mail=sentences(await messages_of(core, run.run_id, actions))
+    )
     bundle.add("report.md", report.text.encode("utf-8", "backslashreplace"))
     left_out = await _objects(core, actions, bundle)
     manifest = {

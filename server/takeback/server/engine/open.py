@@ -13,6 +13,7 @@ from takeback.checkpoints.store import FileObjectStore
 from takeback.journal.log import Journal
 from takeback.journal.sqlite import SqliteJournal
 from takeback.server.engine.core import Core
+from takeback.server.engine.held_acts import carriers_of
 from takeback.server.engine.locks import Locks
 from takeback.server.engine.policy import DefaultPolicy, Policy
 from takeback.server.settings import APP, Settings
@@ -116,7 +117,6 @@ async def open_core(settings: Settings, *, policy: Policy | None = None) -> Open
             outbox.close()
         await journal.close()
         raise
-    outbox.carriers = registry.carriers
     core = Core(
         settings=settings,
         journal=journal,
@@ -129,4 +129,5 @@ async def open_core(settings: Settings, *, policy: Policy | None = None) -> Open
         policy=policy,
         ballast=ballast,
     )
+    outbox.carriers = {**registry.carriers, **carriers_of(core)}
     return Opened(core, journal, registry, outbox)

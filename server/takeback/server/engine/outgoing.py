@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final
@@ -13,6 +14,8 @@ from takeback.server.engine.core import Core
 from takeback.tools.contract import Prepared
 from takeback.tools.outbox.port import SYSTEM
 
+MESSAGE: Final = "message"
+"""Kind of the state of a message in a mailbox."""
 REASON: Final = "Once a message has gone out, it can only be corrected by another one."
 HOW: Final = "Cancel the message before it goes out; afterwards a correction is proposed to a person."
 
@@ -34,6 +37,21 @@ def has_window(effects: Iterable[Effect]) -> bool:
     """Whether every message waits for a while, in which it can be cancelled. False if there is none."""
     windows = [effect.after.ref.get("window") for effect in holding(effects)]
     return bool(windows) and all(isinstance(window, float | int) and window > 0 for window in windows)
+
+
+def new_place(effect: Effect) -> str | None:
+    """What a consent to a new message is bound to, since its name is another one each time it is prepared: where it goes.
+
+    What it says is in the arguments, which the consent is bound to as well. `None`: it is no new message.
+    """
+    if holding([effect]):
+        given = effect.after.ref.get("message")
+        known = given if isinstance(given, dict) else {}
+        parts = {name: known.get(name) for name in ("carrier", "sender", "recipients", "memo")}
+        return f"new\0{json.dumps(parts, sort_keys=True)}"
+    if effect.before.absent and effect.after.kind == MESSAGE:
+        return f"new\0{effect.object.partition('/')[0]}"
+    return None
 
 
 def release_of(effects: Iterable[Effect]) -> str | None:

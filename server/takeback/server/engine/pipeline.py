@@ -6,7 +6,6 @@ The first four are here, the others in `acting.py`. Leaving before *commit* leav
 from __future__ import annotations
 
 import logging
-from fnmatch import fnmatch
 
 import anyio
 
@@ -24,11 +23,13 @@ from takeback.server.engine.locks import LockTimeout
 from takeback.server.engine.plan import object_key
 from takeback.server.engine.policy import Judged, Verdict
 from takeback.server.engine.report import shown
+from takeback.server.engine.scope import outside
 from takeback.server.engine.seen import Seen
 from takeback.server.engine.shield import shielded
 from takeback.server.engine.work import Again, Work, digest_of, journaled, parse, replayed, where
 from takeback.tools import adapt
 from takeback.tools.contract import CallContext, Prepared, ReadTool, ToolError
+from takeback.tools.outbox import acts
 from takeback.tools.system import TargetError
 
 log = logging.getLogger(__name__)
@@ -133,6 +134,11 @@ class Pipeline:
         try:
             with anyio.fail_after(work.tool.timeout):
                 prepared = await adapt.prepare(work.tool, work.arguments, work.context)
+                if isinstance(prepared, adapt.MemoPrepared) and acts.holds(work.tool):
+                    core = self._core
+                    prepared = await acts.hold(
+                        prepared, core.outbox, core.objects, reference=work.action_id, settings=core.settings.outbox
+                    )
         except TimeoutError as error:
             raise EngineError(
                 "timeout",
@@ -181,9 +187,10 @@ class Pipeline:
 
     def _judge(self, work: Work, prepared: Prepared) -> Verdict:
         run = work.run
-        for effect in prepared.effects:
-            if run.scope and not any(_in_scope(effect.object, scope) for scope in run.scope):
-                return Verdict("deny", "default.scope", f"{shown(effect.object)} lies outside the scope of the run")
+        effects = acts.foreseen(prepared.effects)
+        if (beyond := outside(self._core, run.scope, effects)) is not None:
+            why = f"{shown(beyond.shown)} lies outside the scope of the run"
+            return Verdict("deny", "default.scope", why, shown(beyond.advice))
         return self._core.policy.judge(
             Judged(
                 tool=work.tool.name,
@@ -191,7 +198,7 @@ class Pipeline:
                 caller=work.call.caller,
                 mode=run.mode,
                 scope=run.scope,
-                effects=prepared.effects,
+                effects=effects,
                 reversibility=prepared.reversibility,
                 reason=prepared.reason,
                 counts=prepared.counts,
@@ -261,7 +268,7 @@ class Pipeline:
             error=ErrorInfo(
                 code="denied",
                 message=f"Policy rule {verdict.rule} forbids this: {verdict.reason or 'no reason given'}.",
-                advice="Do something else, or ask the person in charge of the policy.",
+                advice=verdict.advice or "Do something else, or ask the person in charge of the policy.",
             ),
         )
 
@@ -352,10 +359,6 @@ class Pipeline:
             await self._core.journal.append([event])
         except JournalError as broken:
             log.warning("a refused call could not be journaled: %s", broken)
-
-
-def _in_scope(object: str, scope: str) -> bool:
-    return object == scope or object.startswith(scope.rstrip("/") + "/") or fnmatch(object, scope)
 
 
 def _sentence(error: Exception) -> str:

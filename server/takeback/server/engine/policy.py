@@ -47,6 +47,8 @@ class Verdict:
     decision: Decision
     rule: str
     reason: str = ""
+    advice: str = ""
+    """What the caller can do about a refusal, where there is more to say than to do something else."""
 
 
 class Policy(Protocol):

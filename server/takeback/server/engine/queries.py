@@ -34,6 +34,7 @@ from takeback.server.engine.core import Core, rfc3339
 from takeback.server.engine.listings import list_checkpoints, list_versions
 from takeback.server.engine.pages import Visible, began, check_limit, cursor_of, place_of, runs_newest_first, time_of
 from takeback.server.engine.report import failure_report, sentence, shown, shown_lines
+from takeback.server.engine.whereabouts import Whereabouts, foremost, messages_of, sentences
 from takeback.tools.system import TargetError
 
 ACTIONS_SHOWN = 500
@@ -114,12 +115,13 @@ def approval_info(approval: ApprovalView) -> ApprovalInfo:
     )
 
 
-def _action_row(action: ActionView) -> dict[str, Any]:
+def _action_row(action: ActionView, messages: Sequence[Whereabouts] = ()) -> dict[str, Any]:
+    first = foremost(messages) if action.status == "applied" else None
     row: dict[str, Any] = {
         "action_id": action.id,
         "at": rfc3339(action.at),
         "tool": action.tool,
-        "status": action.status,
+        "status": first.status if first is not None else action.status,
         "objects": [effect.object for effect in action.effects],
         "reversibility": action.reversibility,
         "stands": action.stands,
@@ -134,6 +136,8 @@ def _action_row(action: ActionView) -> dict[str, Any]:
         "taken_back_by": action.taken_back_by,
         "undo_outcome": action.undo_outcome,
         "idempotency_key": action.idempotency_key,
+        "release_at": rfc3339(first.release_at) if first is not None and first.release_at is not None else "",
+        "messages": [message.shown() for message in messages],
     }
     return row | {key: value for key, value in optional.items() if value}
 
@@ -216,9 +220,12 @@ async def get_run(core: Core, caller: Caller, run_id: str, *, view: RunViewName 
     )
     match view:
         case "summary":
-            detail.actions = [_action_row(action) for action in actions[-ACTIONS_SHOWN:]]
+            latest = actions[-ACTIONS_SHOWN:]
+            mail = await messages_of(core, run.run_id, latest)
+            detail.actions = [_action_row(action, mail.get(action.id, ())) for action in latest]
         case "report":
-            detail.report = failure_report(run, actions, items, core.now())
+            mail = await messages_of(core, run.run_id, actions)
+            detail.report = failure_report(run, actions, items, core.now(), mail=sentences(mail))
         case "diff":
             detail.diff = await _diff(core, actions)
         case "journal":

@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from takeback.journal.views import ActionView, RunView
+from takeback.server.engine.outgoing import has_window
 from takeback.server.engine.policy import Decision, Judged, Policy, Verdict
+from takeback.tools.outbox.acts import foreseen
 
 _JUDGED = ("applied", "not_applied", "in_doubt", "intended", "shadowed")
 """Statuses of calls that came as far as to be judged by their effects."""
@@ -41,10 +43,11 @@ def call_of(action: ActionView, run: RunView) -> Judged | None:
         caller=action.caller or run.owner,
         mode=run.mode,
         scope=run.scope,
-        effects=action.effects,
+        effects=foreseen(action.effects),
         reversibility=action.reversibility,
         reason=action.reason,
         at=action.at,
+        held=has_window(action.effects),
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -88,13 +88,20 @@ def _bounded(lines: Iterable[str], most: int = MOST) -> list[str]:
 
 
 def failure_report(
-    run: RunView, actions: Sequence[ActionView], open_items: Sequence[OpenItem], now: datetime
+    run: RunView,
+    actions: Sequence[ActionView],
+    open_items: Sequence[OpenItem],
+    now: datetime,
+    *,
+    mail: Mapping[str, str] | None = None,
 ) -> FailureReport:
     """What became of a run: done, preserved, failed, left to do, and the first thing to do now.
 
     :param actions: all of the run, in any order.
     :param open_items: what waits for a person; those that are resolved are passed over.
+    :param mail: by act that held messages: one sentence about where they are by now.
     """
+    mail = mail or {}
     ordered = sorted(actions, key=lambda action: action.position)
     items = [item for item in open_items if item.status == "open"]
     standing = [action for action in ordered if action.stands]
@@ -102,12 +109,12 @@ def failure_report(
     failures = _failures(ordered)
     doubtful = [action for action in ordered if action.status in ("intended", "in_doubt")]
 
-    done = _done(run, standing, left)
+    done = _done(run, standing, left, mail)
     preserved = _preserved(ordered, items)
     failed = _bounded(_failed(run, failures, doubtful, items))
     remaining = _bounded([*(f"The step {name(step)}." for step in left), *map(_to_settle, items)])
     first = _first_step(run, failures, doubtful, items, left, standing)
-    text = _text(run, now, ordered, done, preserved, failed, remaining, first)
+    text = _text(run, now, ordered, done, preserved, failed, remaining, first, mail)
     return FailureReport(
         done=done, preserved=preserved, failed=failed, remaining=remaining, first_step=first, text=text
     )
@@ -118,7 +125,7 @@ def _end_of(run: RunView, actions: Sequence[ActionView]) -> CheckpointView:
     return CheckpointView(id="", run_id=run.run_id, version=run.version, position=position, at=run.started_at)
 
 
-def _done(run: RunView, standing: Sequence[ActionView], left: Sequence[str]) -> list[str]:
+def _done(run: RunView, standing: Sequence[ActionView], left: Sequence[str], mail: Mapping[str, str]) -> list[str]:
     applied = [action for action in standing if action.status == "applied"]
     if run.steps:
         head = f"{len(run.steps) - len(left)} of {len(run.steps)} steps done."
@@ -126,7 +133,11 @@ def _done(run: RunView, standing: Sequence[ActionView], left: Sequence[str]) -> 
         head = f"{_counted(len(applied), 'action')} done."
     else:
         head = "Nothing has been changed."
-    return _bounded([head, *(_full_stop(sentence(action.summary or _what(action))) for action in applied)])
+    return _bounded([head, *(_told(action, action.summary or _what(action), mail) for action in applied)])
+
+
+def _told(action: ActionView, what: str, mail: Mapping[str, str]) -> str:
+    return " ".join(part for part in (_full_stop(sentence(what)), mail.get(action.id, "")) if part)
 
 
 def _what(action: ActionView) -> str:
@@ -259,6 +270,7 @@ def _text(
     failed: Sequence[str],
     remaining: Sequence[str],
     first: str,
+    mail: Mapping[str, str],
 ) -> str:
     parts = [
         f"# {sentence(run.goal)}",
@@ -270,14 +282,14 @@ def _text(
         ("Kept", preserved),
         ("Failed", failed),
         ("Left to do", remaining),
-        ("What happened when", _timeline(actions)),
+        ("What happened when", _timeline(actions, mail)),
     ):
         if lines:
             parts += [f"## {title}", "\n".join(f"- {line}" for line in lines)]
     return "\n\n".join(parts) + "\n"
 
 
-def _timeline(actions: Sequence[ActionView]) -> list[str]:
+def _timeline(actions: Sequence[ActionView], mail: Mapping[str, str]) -> list[str]:
     lines: list[str] = []
     day = ""
     for action in actions[-TIMELINE:]:
@@ -286,7 +298,8 @@ def _timeline(actions: Sequence[ActionView]) -> list[str]:
         day = today
         what = action.summary or action.error or _what(action)
         back = f" Taken back since: {action.undo_outcome}." if action.undo_outcome and not action.stands else ""
-        lines.append(f"{at}, {action.tool}, {action.status.replace('_', ' ')}: {_full_stop(sentence(what))}{back}")
+        status = "held" if action.id in mail and action.status == "applied" else action.status.replace("_", " ")
+        lines.append(f"{at}, {action.tool}, {status}: {_told(action, what, mail)}{back}")
     if len(actions) > TIMELINE:
         lines.insert(0, f"… {len(actions) - TIMELINE} earlier ones; get_run with view journal shows all.")
     return lines

@@ -31,6 +31,7 @@ from takeback.server.engine.core import Core
 from takeback.server.engine.execute import Executor
 from takeback.server.engine.faults import fault, unwritten
 from takeback.server.engine.gather import make_plan, others_on, rollback_view
+from takeback.server.engine.held_acts import catch_up
 from takeback.server.engine.locks import LockTimeout
 from takeback.server.engine.plan import Plan
 from takeback.server.engine.rollback_answers import answered, planned
@@ -284,6 +285,7 @@ class Rollbacks:
 
     async def _settle_in_flight(self, runs: Sequence[RunId]) -> None:
         for run_id in runs:
+            await catch_up(self.core, run_id)
             for action in await self.core.journal.find(ActionView, run_id=run_id, status=("intended", "in_doubt")):
                 wait = self.core.settings.limits.step_seconds
                 if await settle(self.core, ActionId(action.id), by="rollback", wait=wait) is None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 import logging
 import time
 from collections.abc import Callable
@@ -26,11 +27,14 @@ from takeback.journal.events import BaseEvent, ConflictOpened, MailMoved
 from takeback.journal.ids import ActionId, RunId, new_conflict_id
 from takeback.journal.log import JournalBusy, JournalError, JournalFull
 from takeback.journal.views import ActionView, RunView
+from takeback.server.engine import held_acts
 from takeback.server.engine.core import Core
 from takeback.server.engine.corrections import close_items, corrected
 from takeback.server.engine.faults import fault
+from takeback.tools.outbox.acts import is_act
 from takeback.tools.outbox.port import SYSTEM, NotSent
 from takeback.tools.outbox.rows import Row, Status, when
+from takeback.tools.outbox.store import RETURNED
 from takeback.tools.system import Unavailable
 
 log = logging.getLogger(__name__)
@@ -114,7 +118,10 @@ class Sender:
             else:
                 await self._ask(row, "the sender was stopped while it was at it")
         for row in await self._rows("UNKNOWN"):
-            if row.told == "UNKNOWN":
+            action = await self._core.journal.get(ActionView, row.action_id) if is_act(row.message) else None
+            if action is not None and not action.stands:
+                await held_acts.made_up_for(self._core, row.action_id)
+            elif row.told == "UNKNOWN":
                 await self._ask(row, row.detail)
         for row in await self._outbox.rows(None, everything=True):
             if row.told != row.status:
@@ -168,7 +175,7 @@ class Sender:
             await self._outbox.move(row.id, "HELD", only=("SENDING",), told="")
             raise
         await self._step("told")
-        status, detail = await self._deliver(row)
+        status, detail, returned = await self._deliver(row)
         await self._step("delivered")
         settings = self._core.settings.outbox
         if status == "HELD":
@@ -179,7 +186,7 @@ class Sender:
             await self._outbox.move(row.id, status, only=("SENDING",), told="", detail=detail, **values)
         else:
             # what went out is in the object store, as long as retention keeps it
-            gone = {"content": None} if status == "SENT" and not row.corrects else {}
+            gone = {"content": returned} if status == "SENT" and not row.corrects else {}
             await self._outbox.move(row.id, status, only=("SENDING",), detail=detail, **gone)
         await self._step("noted")
         await self._tell(row.id)
@@ -190,22 +197,23 @@ class Sender:
         if inspect.isawaitable(waiting):
             await waiting
 
-    async def _deliver(self, row: Row) -> tuple[Status, str]:
+    async def _deliver(self, row: Row) -> tuple[Status, str, bytes | None]:
         carrier = self._outbox.carriers.get(row.message.carrier)
         content = await self._outbox.store.read(lambda rows: rows.content(row.id))
         if carrier is None:
-            return "HELD", f"nobody here delivers by {row.message.carrier}"
+            return "HELD", f"nobody here delivers by {row.message.carrier}", None
         if content is None or len(content) != row.message.size:
-            return "DEAD", "its bytes are not in the outbox any more"
+            return "DEAD", "its bytes are not in the outbox any more", None
         try:
             with anyio.fail_after(DELIVER_SECONDS):
                 delivered = await carrier.deliver(row.message, content)
         except NotSent as error:
-            return ("HELD" if error.again else "DEAD"), str(error)
+            return ("HELD" if error.again else "DEAD"), str(error), None
         except Exception as error:  # whatever it was, it may have gone out
             log.warning("nobody knows whether %s went out: %s", row.id, type(error).__name__)
-            return "UNKNOWN", f"the delivery broke off: {fault(error)}"
-        return "SENT", delivered.detail
+            return "UNKNOWN", f"the delivery broke off: {fault(error)}", None
+        returned = RETURNED + json.dumps(delivered.returned).encode("ascii") if delivered.returned is not None else None
+        return "SENT", delivered.detail, returned
 
     async def _ask(self, row: Row, why: str) -> None:
         """Ask the other side whether a message that was begun went out."""
@@ -262,17 +270,22 @@ async def tell(core: Core, id: str) -> None:
         events.append(_open_item(core, row))
     if row.status == "SENT" and row.corrects:
         events += await corrected(core, row)
-    await core.record(events)
+    if is_act(row.message):
+        await held_acts.record(core, row, events)
+    else:
+        await core.record(events)
     await core.outbox.told(row.id, row.status)
 
 
 def _open_item(core: Core, row: Row) -> ConflictOpened:
-    whom = ", ".join(row.message.recipients) or row.message.carrier
+    act = is_act(row.message)
     if row.status == "UNKNOWN":
-        why = f"nobody knows whether the message to {whom} went out at {when(row.changed_at)}: {row.detail}"
-        todo = f"Look whether it arrived, then say so: `takeback outbox settle {row.id} --sent` or `--not-sent`."
+        out, arrived = ("was done", "happened") if act else ("went out", "arrived")
+        why = f"nobody knows whether {row.named} {out} at {when(row.changed_at)}: {row.detail}"
+        todo = f"Look whether it {arrived}, then say so: `takeback outbox settle {row.id} --sent` or `--not-sent`"
+        todo += "; or roll it back, which makes up for it whether it happened or not." if act else "."
     else:
-        why = f"the message to {whom} could not be sent ({row.attempts} attempts): {row.detail}"
+        why = f"{row.named} could not be {'done' if act else 'sent'} ({row.attempts} attempts): {row.detail}"
         todo = f"Remove the cause, then `takeback outbox send-now {row.id}`; or `takeback outbox cancel {row.id}`."
     return ConflictOpened(
         run_id=RunId(row.run_id),

@@ -21,7 +21,7 @@ from takeback.journal.views import ActionView, OpenItem
 from takeback.server.engine.core import Core
 from takeback.server.engine.faults import fault
 from takeback.server.engine.locks import LockTimeout
-from takeback.server.engine.outgoing import belong, moved
+from takeback.server.engine.outgoing import belong, holding, moved
 from takeback.server.engine.plan import object_key
 from takeback.tools import adapt
 from takeback.tools.contract import MemoTool, Unknown
@@ -152,7 +152,8 @@ async def _look(core: Core, action: ActionView) -> tuple[Finding, str, tuple[Eff
     try:
         # whoever settles holds the objects, and others wait for them: a look that hangs must not be waited for
         with anyio.fail_after(core.settings.limits.step_seconds):
-            if tool is not None and adapt.is_memo_tool(tool):
+            # of an act that waits in the outbox the outbox can tell whether it does
+            if tool is not None and adapt.is_memo_tool(tool) and not holding(action.effects):
                 return await _ask_tool(tool, action)
             if any(effect.after.kind == "opaque" for effect in action.effects):
                 # only its tool could tell; a system has nothing to compare there, and no answer of its would mean anything

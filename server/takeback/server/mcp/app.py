@@ -17,6 +17,7 @@ from mcp_types import CompleteRequestParams, Icon, InputRequiredResult, Subscrip
 
 from takeback.server.engine.engine import Engine
 from takeback.server.mcp.approval_lanes import AnyRequest, ApprovalLanes
+from takeback.server.mcp.attachments import MAIL, add_attachments
 from takeback.server.mcp.changes import ChangeBus
 from takeback.server.mcp.identity import caller_of
 from takeback.server.mcp.instructions import INSTRUCTIONS
@@ -90,7 +91,7 @@ class TakebackServer(MCPServer[Any]):
     ) -> Iterable[ReadResourceContents] | InputRequiredResult:
         """As the SDK does it, but bytes that are no text are not called text."""
         contents = await super().read_resource(uri, context)
-        if isinstance(contents, InputRequiredResult):
+        if isinstance(contents, InputRequiredResult) or str(uri).startswith(MAIL):
             return contents
         return [
             replace(item, mime_type="application/octet-stream") if isinstance(item.content, bytes) else item
@@ -131,6 +132,7 @@ def build_server(engine: Engine, settings: Settings, *, links: Links | None = No
         ),
     )
     add_resources(server, engine)
+    add_attachments(server, engine)
     add_prompts(server)
     server.complete_with(completer(engine))
     server.listen_after(only_for_those_who_know_tasks)

@@ -64,7 +64,9 @@ class StartRun(Arguments):
     goal: str = Field(min_length=1, max_length=4000, description="What the task is for, one sentence.")
     steps: list[str] = Field(default=[], max_length=200, description="Planned steps, in order.")
     scope: list[str] = Field(
-        default=[], max_length=200, description="Objects it may change, such as docs/**; empty: any."
+        default=[],
+        max_length=200,
+        description="What it may change: docs/**, calendar:work, outbox:mail:work; empty: anything.",
     )
     parent_run_id: str | None = Field(default=None, description="Run that this is a part of.")
     on_failure: OnFailure = Field(default="report", description="rollback: take all back if the run fails.")

@@ -50,11 +50,15 @@ def input_schema(arguments: type[BaseModel], *, acting: bool = False) -> Schema:
     return schema
 
 
-def call_schema(result: type[BaseModel]) -> Schema:
-    """The schema of an acting tool's answer: a `CallAnswer` around the tool's own result."""
+def call_schema(result: type[BaseModel], *instead: type[BaseModel]) -> Schema:
+    """The schema of an acting tool's answer: a `CallAnswer` around the tool's own result.
+
+    :param instead: what else may stand in its place.
+    """
     schema = dict(answer_schema(CallAnswer))
     own = _plain(result.model_json_schema(mode="serialization"))
-    schema["properties"] = schema["properties"] | {"result": {"anyOf": [own, {"type": "null"}]}}
+    others = [_plain(other.model_json_schema(mode="serialization")) for other in instead]
+    schema["properties"] = schema["properties"] | {"result": {"anyOf": [own, *others, {"type": "null"}]}}
     definitions = {**schema.get("$defs", {}), **own.pop("$defs", {})}
     if definitions:
         schema["$defs"] = definitions

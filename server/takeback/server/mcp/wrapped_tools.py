@@ -17,6 +17,7 @@ from takeback.server.mcp.replies import Reply, call_reply, read_reply
 from takeback.server.mcp.schemas import COMMON, answer_schema, call_schema, input_schema
 from takeback.server.mcp.surface import AnyContext, SurfaceTool, progress_of, surface_tool
 from takeback.tools.contract import AnyTool, ReadTool
+from takeback.tools.outbox.acts import HeldAct, holds
 
 T = TypeVar("T")
 
@@ -48,7 +49,7 @@ def _acting(engine: Engine, tool: AnyTool) -> SurfaceTool:
         tool.description,
         handler=act,
         input_schema=input_schema(tool.arguments, acting=True),
-        output_schema=call_schema(tool.result),
+        output_schema=call_schema(tool.result, *((HeldAct,) if holds(tool) else ())),
         destructive=tool.destructive,
         idempotent=tool.idempotent,
         open_world=tool.open_world,

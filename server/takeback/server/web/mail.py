@@ -11,6 +11,7 @@ from takeback.server.web import letters, texts
 from takeback.server.web.exchange import Response
 from takeback.server.web.frame import Visit, facts, moment, see, status, text_box
 from takeback.server.web.html import Element, Node, e
+from takeback.tools.outbox.acts import PREFIX, is_act
 from takeback.tools.outbox.rows import AT_HOME, Row, when
 
 LONGER_SECONDS: Final = {"600": "10 minutes", "3600": "an hour", "86400": "a day"}
@@ -56,7 +57,7 @@ def rows(visit: Visit, found: Sequence[Row]) -> Node:
                 status(row.status),
                 " ",
                 visit.link(row.message.subject or "(no subject)", "mail", row.id),
-                e("span", "to ", _whom(row), class_="why"),
+                e("span", "an act of " if is_act(row.message) else "to ", _whom(row), class_="why"),
                 e("span", "leaves ", moment(row.release_time), class_="why") if row.status == "HELD" else None,
             )
             for row in found
@@ -73,7 +74,7 @@ async def one(visit: Visit, message_id: str) -> Response:
         row.message.subject or "(no subject)",
         e("p", status(row.status), " ", _MEANING[row.status], class_="lead"),
         facts(
-            ("To", _whom(row)),
+            ("Tool" if is_act(row.message) else "To", _whom(row)),
             ("Leaves", moment(row.release_time) if row.status == "HELD" else None),
             ("Written", moment(when(row.held_at))),
             ("Through", row.message.carrier),
@@ -82,10 +83,17 @@ async def one(visit: Visit, message_id: str) -> Response:
             ("Last said about it", row.detail),
         ),
         _choices(visit, row),
-        e("h2", "The message"),
-        _message(content) if content is not None else e("p", "Its content is not kept any more."),
+        e("h2", "The act" if is_act(row.message) else "The message"),
+        _content(row, content) if content is not None else e("p", "Its content is not kept any more."),
         back=(visit.link("Mail", "mail"),),
     )
+
+
+def _content(row: Row, content: bytes) -> Node:
+    """What waits: the arguments of an act, or a message."""
+    if is_act(row.message):
+        return text_box(texts.described(content), "What the tool will be given")
+    return _message(content)
 
 
 def _message(content: bytes) -> Node:
@@ -104,7 +112,7 @@ def _message(content: bytes) -> Node:
 
 
 def _whom(row: Row) -> str:
-    return ", ".join(row.message.recipients) or row.message.carrier
+    return ", ".join(row.message.recipients) or row.message.carrier.removeprefix(PREFIX)
 
 
 def _choices(visit: Visit, row: Row) -> Node:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from takeback.tools.adapt import apply, load_memo
 from takeback.tools.conformance.base import ToolChecks, for_kinds, told
-from takeback.tools.conformance.driver import Done, Driver
+from takeback.tools.conformance.driver import Done, Driver, journaled
 from takeback.tools.conformance.faults import run_verb
 from takeback.tools.conformance.world import forgot
 from takeback.tools.contract import (
+    CompensableTool,
     IrreversibleTool,
     Prepared,
     ReadTool,
@@ -165,6 +167,30 @@ class ActChecks(ToolChecks):
                 f"{driver.label}.compensate does not say what it did.",
                 'Return one sentence, such as "Deleted the note."; what could not be done is raised, not returned.',
             )
+
+    @for_kinds(CompensableTool)
+    async def test_what_waits_is_done_by_another_process(self, driver: Driver) -> None:
+        """A tool that declares `hold`: the act is done later, by somebody who has only what was written down of the call."""
+        if not cast("CompensableTool[Any, Any, Any]", driver.tool).hold:
+            pytest.skip("the tool does not let its acts wait")
+        before = await driver.world.look()
+        prepared = await driver.prepared()
+        if await driver.world.look() != before:
+            forgot(f"{driver.label} changes the world before its time.", "Let `capture` only look; act in `apply`.")
+        later = driver.later
+        advice = "Take all that `apply` needs from its arguments and the memo: another process calls it."
+        try:
+            arguments = later.arguments.model_validate_json(driver.example().model_dump_json())
+            outcome, told = await apply(later, arguments, load_memo(later, journaled(prepared.memo)))
+        except Exception as error:
+            forgot(f"{driver.label} cannot do later what was held ({type(error).__name__}: {error}).", advice)
+        acted = await driver.world.look()
+        if acted == before:
+            forgot(f"{driver.label}, done later, changes nothing.", advice)
+        if not told.strip() or "\n" in told.strip():
+            forgot(f"{driver.label} does not say in one sentence what it did.", "Let `summary` return one sentence.")
+        await driver.compensate(journaled(prepared.memo), journaled(outcome))
+        await self.is_as_before(driver, before, acted)
 
     @for_kinds(Tool, but=(ReadTool, IrreversibleTool))
     async def test_undo_twice_is_undo_once(self, driver: Driver) -> None:

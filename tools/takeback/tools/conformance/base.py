@@ -72,6 +72,8 @@ class ToolChecks:
                 setattr(cls, name, None)
         if not cls.refused:
             setattr(cls, "test_what_is_impossible_is_refused_with_advice", None)  # noqa: B010 -- declared in a subclass
+        if not getattr(tool, "hold", 0):
+            setattr(cls, "test_what_waits_is_done_by_another_process", None)  # noqa: B010 -- as above
         if not tool.idempotent:
             setattr(cls, "test_what_is_idempotent_can_be_repeated", None)  # noqa: B010 -- as above
 

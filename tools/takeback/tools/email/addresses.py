@@ -18,14 +18,15 @@ LONGEST_ADDRESS: Final = 254
 """RFC 5321, section 4.5.3.1.3: a path of 256 with its brackets."""
 LONGEST_LOCAL: Final = 64
 
-_ATOM = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*\Z")
+_ATOM = re.compile(r"[A-Za-z0-9#$&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9#$&'*+/=?^_`{|}~-]+)*\Z")
+"""Without `%` and `!`: many servers still take them for a route, and bring the mail to somebody else than is shown."""
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\Z")
 _ENCODED_WORD = re.compile(r"=\?[^\s?]*\?[bq]\?|=\?[^?]*\?[^?]*\?[^?]*\?=", re.IGNORECASE)
 _SPECIALS = frozenset('()<>[]:;@\\,"')
-_UNSEEN = frozenset("\u200b\u200e\u200f\u2028\u2029\u2060\ufeff") | {
-    chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
-}
-"""Characters that show nothing and turn or split what is shown."""
+_UNSEEN: Final = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Categories of characters that show nothing, and turn or split what is shown."""
+_JOINERS: Final = "\u200c\u200d"
+"""Invisible, and needed: Persian, Indic scripts and emoji are not written without them."""
 
 
 class BadText(ValueError):
@@ -64,7 +65,7 @@ def check_text(text: str, what: str, *, longest: int) -> str:
     if _ENCODED_WORD.search(text) or _ENCODED_WORD.search(unquote(text)):
         raise BadText(f"{what} holds an encoded word (=?…?=).", "Write the text itself; it is encoded when it is sent.")
     for form in _forms(text):
-        if any(unicodedata.category(char) in ("Cc", "Cs") or char in _UNSEEN for char in form):
+        if any(unicodedata.category(char) in _UNSEEN and char not in _JOINERS for char in form):
             raise BadText(
                 f"{what} holds a control character, a line break or an invisible sign, as it is or once it is decoded.",
                 "Write plain text on one line.",
@@ -120,7 +121,7 @@ def _name(text: str, what: str) -> str:
         text = re.sub(r"\\(.)", r"\1", text[1:-1])
     elif _SPECIALS & set(text):
         raise BadText(f"{what} has a name with signs that need quotes.", 'Write it as "Berg, Anna" <anna@example.org>.')
-    if set(text) & set("@<>"):
+    if set(unicodedata.normalize("NFKC", text)) & set("@<>"):
         raise BadText(
             f"{what} has a name that looks like an address.", "Write only the person's name before the address."
         )

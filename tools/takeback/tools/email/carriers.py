@@ -59,8 +59,7 @@ class LocalCarrier(Carrier):
         self._mailbox, self._settings, self._system = mailbox, settings, system
 
     async def deliver(self, message: Outgoing, content: bytes) -> Delivered:
-        own = {parse(its.address).spec.lower(): name for name, its in self._settings.items() if not its.read_only}
-        reached = {to: own[to.lower()] for to in message.recipients if to.lower() in own}
+        reached = self._reached(message)
         nobody = [to for to in message.recipients if to not in reached]
         try:
             for name in dict.fromkeys(reached.values()):
@@ -77,8 +76,18 @@ class LocalCarrier(Carrier):
         return Delivered(told)
 
     async def happened(self, message: Outgoing) -> bool | None:
-        # the copy in Sent is the last thing that is made, and making it all again makes nothing twice
+        # the copy in Sent is the last thing that is made; who died before it may have brought it to somebody already
+        places = [(self._mailbox, self._settings[self._mailbox].sent)]
+        places += [(name, INBOX) for name in dict.fromkeys(self._reached(message).values())]
         try:
-            return await lies_in(self._system, self._mailbox, self._settings[self._mailbox].sent, message.reference)
+            for mailbox, folder in places:
+                if await lies_in(self._system, mailbox, folder, message.reference):
+                    return True
         except TargetError:
             return None
+        return False
+
+    def _reached(self, message: Outgoing) -> dict[str, str]:
+        """Recipients who have a mailbox here, and which."""
+        own = {parse(its.address).spec.lower(): name for name, its in self._settings.items() if not its.read_only}
+        return {to: own[to.lower()] for to in message.recipients if to.lower() in own}

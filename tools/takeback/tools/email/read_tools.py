@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 from typing import Annotated, Final
+from urllib.parse import quote
 
 from pydantic import AliasChoices, ConfigDict, Field
 
 from takeback.tools.contract import Arguments, CallContext, ReadTool, Result, ToolError
 from takeback.tools.email.maildir.names import is_key
 from takeback.tools.email.port import Flag, Found, Role
-from takeback.tools.email.reading import Content, Head, content_of, head_of
+from takeback.tools.email.reading import Content, Head, Part, attachment_of, content_of, head_of
 from takeback.tools.email.toolkit import (
     READ_BYTES,
     UNTRUSTED,
@@ -26,10 +27,12 @@ from takeback.tools.email.toolkit import (
 from takeback.tools.files.toolkit import cursor_after, position_of
 
 TEXT_CHARACTERS: Final = 100_000
+ATTACHMENT_BYTES: Final = 10 * 1024 * 1024
+"""Bytes of an attachment that is handed out: in a reply they are a third more."""
 _HEAD: Final = 64 * 1024
 _BATCH: Final = 200
 
-Part = Annotated[str | None, Field(max_length=500, description="Part of the text, upper or lower case.")]
+Words = Annotated[str | None, Field(max_length=500, description="Part of the text, upper or lower case.")]
 Day = Annotated[str | None, Field(max_length=40, description="Date (2026-03-01) or RFC 3339 time.")]
 
 
@@ -69,10 +72,10 @@ class SearchEmail(Arguments):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, serialize_by_alias=True)
 
     mailbox: MailboxName | None = Field(default=None, description="NAME or NAME/FOLDER; by default all mailboxes.")
-    query: Part = None
+    query: Words = None
     from_: Annotated[str | None, Field(alias="from", max_length=500, description="Part of the sender.")] = None
     to: Annotated[str | None, Field(max_length=500, description="Part of a recipient, Cc included.")] = None
-    subject: Part = None
+    subject: Words = None
     since: Day = None
     before: Day = None
     flags: list[Flag] = Field(default_factory=list[Flag], max_length=6, description="All of these are set.")
@@ -116,6 +119,7 @@ class AttachmentInfo(Result):
     name: str
     type: str
     size: int
+    uri: str | None = Field(description="Read this resource to get its bytes; null if it is too large for that.")
 
 
 class MailText(Answer):
@@ -294,13 +298,50 @@ class ReadEmailTool(MailTool, ReadTool[ReadEmail]):
             from_html=content.from_html,
             truncated=len(content.text) > TEXT_CHARACTERS,
             attachments=[
-                AttachmentInfo(name=part.name, type=part.type, size=part.size) for part in content.attachments
+                AttachmentInfo(
+                    name=part.name,
+                    type=part.type,
+                    size=part.size,
+                    uri=attachment_uri(name, arguments.message_id, number) if part.size <= ATTACHMENT_BYTES else None,
+                )
+                for number, part in enumerate(content.attachments)
             ],
             header_message_id=head.message_id,
             in_reply_to=head.in_reply_to,
             digest=placement.digest,
             note=self.note(name),
         )
+
+    async def attachment(self, mailbox: str, message_id: str, number: int) -> tuple[Part, bytes]:
+        """An attachment's bytes, as they stand in the message. Nothing marks the message as seen.
+
+        :param number: its place among the attachments that `read_email` lists, from 0.
+        :raises ToolError: there is no such mailbox, message or attachment, or it is too large.
+        """
+        name, _ = self.split(mailbox)
+        with told():
+            found = await self.store(name).raw(message_id, READ_BYTES) if is_key(message_id) else None
+        if found is None:
+            raise no_message(message_id, name)
+        attached = attachment_of(found[1], number)
+        if attached is None:
+            raise ToolError(
+                "The message has no such attachment.",
+                advice="Call read_email to see which there are.",
+                code="not_found",
+            )
+        if attached[0].size > ATTACHMENT_BYTES:
+            raise ToolError(
+                f"The attachment has {attached[0].size:,} bytes, more than the {ATTACHMENT_BYTES:,} that are handed out.",
+                advice="Use another mail program for it.",
+                code="too_large",
+            )
+        return attached
+
+
+def attachment_uri(mailbox: str, message_id: str, number: int) -> str:
+    """The resource that an attachment is."""
+    return f"takeback://mail/{quote(mailbox, safe='')}/{quote(message_id, safe='')}/attachments/{number}"
 
 
 def _order(each: tuple[str, Found]) -> tuple[int, str, str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import email.parser
 import email.utils
+import re
+import unicodedata
 from collections.abc import Generator
 from dataclasses import dataclass
 from datetime import UTC
@@ -11,9 +13,14 @@ from email.errors import MessageError
 from email.header import decode_header, make_header
 from email.message import Message
 from email.policy import compat32
+from itertools import islice
 from typing import Final, cast
 
 MOST_PARTS: Final = 500
+LONGEST_NAME: Final = 255
+OCTETS: Final = "application/octet-stream"
+_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}")
+_ODD: Final = ("Cc", "Cf", "Cs", "Zl", "Zp")
 _HEAD_ENDS = (b"\r\n\r\n", b"\n\n")
 
 
@@ -74,17 +81,50 @@ def content_of(data: bytes) -> Content:
     rich: list[str] = []
     attachments: list[Part] = []
     for part in _parts(message):
-        kind = part.get_content_type()
-        name = _text(part.get_filename() or "")
         payload = _payload(part)
-        if not name and kind in ("text/plain", "text/html") and part.get_content_disposition() != "attachment":
-            text = _decoded(payload, part)
-            (plain if kind == "text/plain" else rich).append(text if kind == "text/plain" else to_text(text))
+        if _is_attached(part):
+            attachments.append(_described(part, payload))
         else:
-            attachments.append(Part(name or "unnamed", kind, len(payload)))
+            text = _decoded(payload, part)
+            html = part.get_content_type() == "text/html"
+            (rich if html else plain).append(to_text(text) if html else text)
     text = "\n".join(plain).strip("\n")
     from_html = not text.strip() and bool(rich)
     return Content(_head(message), "\n\n".join(rich) if from_html else text, from_html, tuple(attachments))
+
+
+def attachment_of(data: bytes, number: int) -> tuple[Part, bytes] | None:
+    """An attachment with its bytes, as they were attached.
+
+    :param number: its place among `Content.attachments`, from 0.
+    """
+    message = email.parser.BytesParser(policy=compat32).parsebytes(data)
+    attached = (part for part in _parts(message) if _is_attached(part))
+    found = next(islice(attached, number, None), None) if number >= 0 else None
+    if found is None:
+        return None
+    payload = _payload(found)
+    return _described(found, payload), payload
+
+
+def _is_attached(part: Message) -> bool:
+    text = part.get_content_type() in ("text/plain", "text/html")
+    return bool(_file_name(part)) or not text or part.get_content_disposition() == "attachment"
+
+
+def _described(part: Message, payload: bytes) -> Part:
+    kind = part.get_content_type()
+    return Part(_file_name(part) or "unnamed", kind if _TYPE.fullmatch(kind) else OCTETS, len(payload))
+
+
+def _file_name(part: Message) -> str:
+    """The name without folders, control characters and what turns text around: nobody is led astray who saves it under it."""
+    try:
+        given = part.get_filename() or ""
+    except (ValueError, LookupError, TypeError):  # an encoding that nobody knows
+        given = "unnamed"
+    name = _text(given).replace("\\", "/").rpartition("/")[2].strip(". ")
+    return "".join("\ufffd" if unicodedata.category(sign) in _ODD else sign for sign in name)[:LONGEST_NAME]
 
 
 def _parts(message: Message) -> Generator[Message]:

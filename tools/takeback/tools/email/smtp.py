@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from takeback.tools.email.carriers import file_copy, lies_in
+from takeback.tools.email.credentials import password_of
 from takeback.tools.email.send_tool import CARRIER
 from takeback.tools.email.settings import MailboxSettings, server
 from takeback.tools.email.system import MailSystem
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     import aiosmtplib
 
-KEYRING_SERVICE: Final = "takeback"
 SECONDS: Final = 60.0
 """For each answer of the server."""
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -116,12 +116,10 @@ class SmtpCarrier(Carrier):
                     f"{host} does not offer TLS, and mail does not leave this machine without it.", again=False
                 )
         if self._settings.username:
-            password = self._password()
-            if password is None:
-                raise NotSent(
-                    f"There is no password for the mailbox {self._mailbox}, neither in the keyring nor in the environment.",
-                    again=True,
-                )
+            try:
+                password = password_of(self._mailbox, self._settings, self._settings.smtp or "", self._environment)
+            except TargetError as error:  # somebody may put it there before the next attempt
+                raise NotSent(f"{error} {error.advice}", again=True) from error
             await client.login(self._settings.username, password)
 
     async def _envelope(self, client: aiosmtplib.SMTP, message: Outgoing) -> tuple[list[str], dict[str, str]]:
@@ -151,18 +149,6 @@ class SmtpCarrier(Carrier):
         import ssl  # not before something is sent
 
         return self._context or ssl.create_default_context()
-
-    def _password(self) -> str | None:
-        variable = self._settings.password_variable
-        if variable:
-            return self._environment.get(variable) or None
-        import keyring
-        from keyring.errors import KeyringError
-
-        try:
-            return keyring.get_password(KEYRING_SERVICE, f"mailbox/{self._mailbox}")
-        except KeyringError:
-            return None  # no keyring on this machine
 
     async def _keep(self, message: Outgoing, content: bytes) -> str:
         """A copy in Sent. It went out whether or not that works, so that a failure is only told."""

@@ -48,6 +48,8 @@ class Delivered:
 
     detail: str
     """One sentence for people: "taken by mail.example.org for 2 recipients"."""
+    returned: JsonValue = None
+    """What the act of a tool returned, for its `compensate`."""
 
 
 class NotSent(Exception):

@@ -55,6 +55,13 @@ class Row:
     """The principal whose message it is; empty until its act is concluded."""
 
     @property
+    def named(self) -> str:
+        """What it is, for people: "the message to ada@example.org"."""
+        if self.message.recipients:
+            return f"the message to {', '.join(self.message.recipients)}"
+        return f"the act “{self.message.subject}”"
+
+    @property
     def release_time(self) -> str:
         """`release_at` as it is answered: RFC 3339, UTC."""
         return when(self.release_at)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
 import anyio.to_thread
+from pydantic import JsonValue
 
 from takeback.journal.schema import make_private
 from takeback.tools.outbox.port import Outgoing
@@ -41,6 +44,8 @@ _COLUMNS: Final = (
     " owner"
 )
 BUSY_SECONDS: Final = 10.0
+RETURNED: Final = b"returned\0"
+"""What the content of a held act begins with once it is done: JSON of what it returned follows."""
 
 
 class OutboxStore:
@@ -66,6 +71,7 @@ class OutboxStore:
         db = sqlite3.connect(self.file, isolation_level=None, timeout=BUSY_SECONDS, check_same_thread=False)
         try:
             db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA secure_delete=ON")  # what is forgotten does not stay behind in free pages
             db.execute("PRAGMA synchronous=FULL")  # what is SENDING must be so before the first byte leaves
             db.execute(_TABLE)
         except BaseException:
@@ -88,6 +94,16 @@ class OutboxStore:
             return await anyio.to_thread.run_sync(inside)  # a thread is waited for, cancelled or not
         except (sqlite3.OperationalError, OSError) as error:
             raise Unavailable(f"The outbox cannot be used: {error}.", advice="Try again in a moment.") from error
+
+    async def shed(self) -> None:
+        """Leave nothing behind in the log either of what was deleted. Somebody who reads just now may keep it for a while."""
+
+        def inside() -> None:
+            with self._lock:
+                self._open().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+        with suppress(sqlite3.OperationalError, OSError):  # the next time, then
+            await anyio.to_thread.run_sync(inside)
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
         """Look, without keeping others from writing.
@@ -135,6 +151,15 @@ class Transaction:
             self._db.execute("SELECT content FROM messages WHERE id = ?", (id,)).fetchone(),
         )
         return found[0] if found else None
+
+    def returned(self, id: str) -> JsonValue:
+        """What a held act returned when it was done; `None` if it was not, or that is not kept (any more)."""
+        row = self.get(id)
+        kept = self.content(id) if row is not None and row.status == "SENT" else None
+        if kept is None or not kept.startswith(RETURNED):
+            return None
+        returned: JsonValue = json.loads(kept.removeprefix(RETURNED))
+        return returned
 
     def find(self, statuses: tuple[Status, ...] = (), owner: str | None = None) -> Sequence[Row]:
         """Rows, the one that is due first in front.

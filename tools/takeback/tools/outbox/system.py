@@ -170,11 +170,12 @@ class OutboxSystem(TargetSystem, Outbox):
     async def describe(self, effect: Effect) -> Preview:
         shown = effect.after if effect.before.absent else effect.before
         message = _message(shown)
-        whom = ", ".join(message.recipients) or message.carrier
-        title = f"“{message.subject}” to {whom}"
+        whom = ", ".join(message.recipients)
+        title = f"“{message.subject}” to {whom}" if whom else f"“{message.subject}”"
+        verb, out = ("send", "goes out") if whom else ("do", "is done")
         if _holds(effect):
-            return Preview(f"send {title}, after {_window(effect.after):g} s in the outbox ({message.size:,} bytes)")
-        return Preview(f"cancel {title} before it goes out" if effect.after.absent else f"leave {title}")
+            return Preview(f"{verb} {title}, after {_window(effect.after):g} s in the outbox ({message.size:,} bytes)")
+        return Preview(f"cancel {title} before it {out}" if effect.after.absent else f"leave {title}")
 
     async def read(self, state: State) -> bytes | None:
         if state.absent:
@@ -183,7 +184,8 @@ class OutboxSystem(TargetSystem, Outbox):
         return kept if kept is not None else await self._content(_message(state))
 
     async def collect(self, keep: Collection[State], *, older_than_ns: int) -> int:
-        """Forget messages that went out or were cancelled, once no act refers to them. What waits is never forgotten."""
+        """Forget messages that went out or were cancelled, once no act refers to them any more: those of acts that undo is not
+        promised for any more, and those whose payload was erased. What waits is never forgotten."""
         if not self.store.file.exists():
             return 0
         needed = {str(state.ref.get("id")) for state in keep if state.ref.get("id")}
@@ -194,10 +196,13 @@ class OutboxSystem(TargetSystem, Outbox):
             for row in rows.find(("SENT", "CANCELLED")):
                 told = row.told == row.status and row.changed_at < oldest
                 if told and row.id not in needed and row.corrects not in needed:
-                    freed += rows.delete(row.id)
+                    freed += rows.delete(row.id) + len(row.message.model_dump_json())
             return freed
 
-        return await self.store.run(forget)
+        freed = await self.store.run(forget)
+        if freed:
+            await self.store.shed()
+        return freed
 
     # -- for the engine and for a person ------------------------------------------------------------------------------------
 
@@ -325,14 +330,15 @@ def _why(row: Row | None, effect: Effect) -> str:
     """Why the message is not as the effect expects it."""
     if row is None:
         return f"there is no message {effect.object} in the outbox"
-    whom = ", ".join(row.message.recipients) or row.message.carrier
+    whom = ", ".join(row.message.recipients)
+    out, to = ("went out", f" to {whom}") if whom else ("was done", "")
     match row.status:
         case "SENT":
-            return f"it went out at {when(row.changed_at)} to {whom}"
+            return f"it {out} at {when(row.changed_at)}{to}"
         case "SENDING":
-            return f"it is being sent to {whom} right now; try again in a moment"
+            return f"it is being {'sent' if whom else 'done'}{to} right now; try again in a moment"
         case "UNKNOWN":
-            return f"nobody knows whether it went out to {whom} at {when(row.changed_at)}"
+            return f"nobody knows whether it {out}{to} at {when(row.changed_at)}"
         case "CANCELLED":
             return "it was cancelled already"
         case _:
