@@ -508,3 +508,20 @@ async def test_a_journal_opens_again_with_everything_in_it(place: Any, make: Any
     assert len(await journal.find(ActionView)) == 3
     assert (await journal.verify()).sound
     await journal.close()
+
+
+async def test_a_second_journal_in_the_process_takes_nothing_of_the_first_with_it(place: Any):
+    """To close a file lets go of the process's locks on it; whoever closes the database next would delete the log in use."""
+    one = await SqliteJournal.open(place.path, key_file=place.key_file, anchor_file=None)
+    two = await SqliteJournal.open(place.path, key_file=place.key_file, anchor_file=None)
+    await two.close()
+    process = start_writer(place, "other", 0)
+    process.communicate("\n")
+    owner = e.Caller(principal="me")
+    await one.append([e.RunStarted(run_id=RUN, at=NOW, owner=owner, goal="after the others have closed")])
+    look = (
+        "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute('SELECT count(*) FROM events').fetchone()[0])"
+    )
+    counted = subprocess.run([sys.executable, "-c", look, str(place.path)], capture_output=True, text=True)
+    await one.close()
+    assert counted.stdout.strip() == "1"

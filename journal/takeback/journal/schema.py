@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import sqlite3
@@ -106,10 +107,21 @@ class SchemaUnknown(JournalError):
     advice = "Install the takeback that wrote it, or name another data directory."
 
 
+def make_private(path: Path) -> None:
+    """Make an empty database that only its owner can read, unless it is there.
+
+    One that is there is not even opened: to close a file lets go of all locks that this process has on it, those of its other
+    connections too. The next process to close the database would think itself the last, and delete the log (-wal) that they
+    still write to: what they acknowledged from then on would be lost.
+    """
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o600))
+
+
 def connect_writer(path: Path) -> sqlite3.Connection:
     """A connection that writes; makes the database if there is none. Call it under the lock of the data directory."""
     # SQLite gives -wal and -shm the permissions of the database itself
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600))
+    make_private(path)
     connection = _connect(path, "rw")
     try:
         _check(connection)

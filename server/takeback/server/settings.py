@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic.fields import FieldInfo
 
 from takeback.server.roles import RoleSettings
+from takeback.server.web.settings import WebSettings
 from takeback.tools.calendar.settings import CalendarSettings
 from takeback.tools.calendar.settings import check_names as check_calendar_names
 from takeback.tools.database.settings import DatabaseSettings, check_names
@@ -140,6 +141,10 @@ class RolesSection(Section, RoleSettings):
     """`[roles]`: principals who may look at, consent for, and take back what belongs to others."""
 
 
+class WebSection(Section, WebSettings):
+    """`[web]`: the local page."""
+
+
 class Settings(BaseModel):
     """Everything that can be set. `Settings.load` reads it."""
 
@@ -152,6 +157,7 @@ class Settings(BaseModel):
     policy: PolicySettings = PolicySettings()
     roles: RolesSection = RolesSection()
     outbox: OutboxSection = OutboxSection()
+    web: WebSection = WebSection()
     databases: dict[str, DatabaseSettings] = Field(
         default_factory=dict, description="Per name, a database: its url, and how it is used ([databases.NAME])."
     )

@@ -22,6 +22,7 @@ from takeback.server.cli import (
     policy,
     settling,
     tooling,
+    web,
 )
 from takeback.server.cli.codes import ExitCode
 
@@ -82,6 +83,7 @@ incident.register(app)
 outbox.register(app)
 calendars.register(app)
 tooling.register(app)
+web.register(app)
 install.register(app)
 
 

@@ -30,6 +30,7 @@ from takeback.server.mcp.task_store import TaskStore
 from takeback.server.mcp.tasks import TasksExtension, only_for_those_who_know_tasks
 from takeback.server.mcp.wrapped_tools import wrapped_tools
 from takeback.server.settings import Settings
+from takeback.server.web.links import Links
 
 if TYPE_CHECKING:
     from mcp.shared._stream_protocols import ReadStream, WriteStream
@@ -98,9 +99,10 @@ class TakebackServer(MCPServer[Any]):
         ]
 
 
-def build_server(engine: Engine, settings: Settings) -> TakebackServer:
+def build_server(engine: Engine, settings: Settings, *, links: Links | None = None) -> TakebackServer:
     """Everything that is offered, over an engine that is open.
 
+    :param links: to the local page, where a call waits for a person.
     :raises ValueError: a tool cannot be offered as it is (see its message).
     """
     tools = [*wrapped_tools(engine), *meta_tools(engine, settings)]
@@ -118,7 +120,7 @@ def build_server(engine: Engine, settings: Settings) -> TakebackServer:
         tools=list(tools),
         extensions=[
             TasksExtension(engine, TaskStore(settings.data), name=NAME, version=version()),
-            UndoExtension(ApprovalLanes(engine), name=NAME, version=version()),
+            UndoExtension(ApprovalLanes(engine), name=NAME, version=version(), links=links),
         ],
         log_level="WARNING",
         cache_hints=CACHE_HINTS,

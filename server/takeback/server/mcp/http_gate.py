@@ -26,6 +26,7 @@ from mcp_types import INTERNAL_ERROR, INVALID_REQUEST, ErrorData, JSONRPCError, 
 from takeback.server.mcp.frames import Refused, decode
 from takeback.server.mcp.http_jwt import KeysUnavailable
 from takeback.server.mcp.http_names import Names
+from takeback.server.mcp.http_read import Unreadable, one_header, read_body
 from takeback.server.mcp.http_tokens import Identity, Verifier
 from takeback.server.mcp.identity import acting_as
 
@@ -216,35 +217,10 @@ class Gate:
         return body, message if isinstance(message, JSONRPCRequest) else None
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
-        large = f"A request has at most {self._body_bytes} bytes; send less at once."
-        too_large = Refusal(413, large, close=True, error=_error(None, INVALID_REQUEST, large))
-        declared = _header(scope, b"content-length")
-        # A client that sends a little too much is heard out, or it would lose the answer while it still writes.
-        heard = 4 * self._body_bytes
-        if declared is not None and (not declared.isdigit() or len(declared) > 12 or int(declared) > heard):
-            raise too_large
-        body, length = bytearray(), 0
         try:
-            async with asyncio.timeout(self._seconds):
-                while True:
-                    message = await receive()
-                    if message["type"] != "http.request":
-                        raise Refusal(400, "The request broke off.", close=True)
-                    piece: bytes = message.get("body", b"")
-                    length += len(piece)
-                    if length > heard:
-                        raise too_large
-                    if length <= self._body_bytes:
-                        body += piece
-                    else:
-                        body.clear()
-                    if not message.get("more_body", False):
-                        break
-        except TimeoutError as error:
-            raise Refusal(408, "The request took too long to arrive.", close=True) from error
-        if length > self._body_bytes:
-            raise too_large
-        return bytes(body)
+            return await read_body(scope, receive, most=self._body_bytes, seconds=self._seconds)
+        except Unreadable as error:
+            raise Refusal(error.status, error.words, close=error.close) from error
 
     @contextmanager
     def _counted(self, scope: Scope, who: Identity, request: JSONRPCRequest | None) -> Generator[None]:
@@ -324,12 +300,12 @@ def _error(request: RequestId | None, code: int, words: str) -> JSONRPCError:
 def _header(scope: Scope, name: bytes) -> str | None:
     """The one header of that name.
 
-    :raises Refusal: there are several: whoever is in front of us may have looked at another one.
+    :raises Refusal: there are several.
     """
-    found = [value for key, value in scope["headers"] if key == name]
-    if len(found) > 1:
-        raise Refusal(400, f"The header {name.decode()} appears more than once.")
-    return found[0].decode("latin-1").strip() if found else None
+    try:
+        return one_header(scope, name)
+    except Unreadable as error:
+        raise Refusal(error.status, error.words) from error
 
 
 def _is_stream(scope: Scope, request: JSONRPCRequest | None) -> bool:

@@ -114,9 +114,10 @@ def _gate(engine: Engine, settings: Settings, doors: Doors) -> Gate:
     from mcp.server.transport_security import TransportSecuritySettings
 
     from takeback.server.mcp.app import build_server
+    from takeback.server.web.links import links_of
 
     http, limits = settings.http, settings.limits
-    app = build_server(engine, settings).streamable_http_app(
+    app = build_server(engine, settings, links=links_of(settings)).streamable_http_app(
         streamable_http_path=PATH,
         max_request_body_size=limits.frame_bytes,
         max_sessions=SESSIONS,

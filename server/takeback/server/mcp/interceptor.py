@@ -11,10 +11,12 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import SERVER_INFO_META_KEY, CallToolRequestParams
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
+from takeback.journal.events import Caller
 from takeback.server.mcp.approval_lanes import AnyRequest, ApprovalLanes
 from takeback.server.mcp.discretion import places
 from takeback.server.mcp.identity import caller_of
-from takeback.server.mcp.replies import Pending, Reply, refusal
+from takeback.server.mcp.replies import Pending, Reply, refusal, with_link
+from takeback.server.web.links import Links
 
 _log = logging.getLogger(__name__)
 
@@ -24,8 +26,8 @@ class UndoExtension(Extension):
 
     identifier = "io.github.takeback/undo"
 
-    def __init__(self, lanes: ApprovalLanes, *, name: str, version: str) -> None:
-        self._lanes = lanes
+    def __init__(self, lanes: ApprovalLanes, *, name: str, version: str, links: Links | None = None) -> None:
+        self._lanes, self._links = lanes, links
         self._server = {"name": name, "version": version}
 
     def settings(self) -> dict[str, Any]:
@@ -53,7 +55,7 @@ class UndoExtension(Extension):
         await self._lanes.take_answer(caller, params)
         result = await call_next(ctx)
         if not isinstance(result, Reply) or result.pending is None:
-            return result
+            return await self._linked(caller, result)
 
         async def again() -> Pending | None:
             nonlocal result
@@ -61,7 +63,20 @@ class UndoExtension(Extension):
             return result.pending if isinstance(result, Reply) else None
 
         question = await self._lanes.ask(caller, ctx, result.pending, again)
-        return question if question is not None else result
+        return question if question is not None else await self._linked(caller, result)
+
+    async def _linked(self, caller: Caller, result: HandlerResult) -> HandlerResult:
+        """With a link to the page, if something waits for a person now, and there is a page."""
+        if self._links is None or not isinstance(result, Reply):
+            return result
+        if result.pending is not None:
+            place, words = f"/approvals/{result.pending.approval_id}", "The person can also answer here:"
+        elif result.leaves_open:
+            place, words = "/open", "The person can also decide here:"
+        else:
+            return result
+        link = await self._links(caller, place)
+        return result if link is None else with_link(result, link, words)
 
     def _signed(self, ctx: AnyRequest, result: HandlerResult) -> HandlerResult:
         """With the server's name in `_meta`, as the 2026 protocol wants it. The SDK would copy description and icons too."""

@@ -47,6 +47,12 @@ class Reply(CallToolResult):
         """The consent without which nothing was done."""
         return self._pending
 
+    @property
+    def leaves_open(self) -> bool:
+        """Whether something was taken back, and part of it waits for a person."""
+        answer: dict[str, Any] = self.structured_content or {}
+        return bool(answer.get("rollback_id") and answer.get("open_items"))
+
     def waiting_for(self, pending: Pending) -> Reply:
         """The same result, marked as waiting."""
         self._pending = pending
@@ -158,6 +164,17 @@ def _ids(answer: CallAnswer) -> str:
         until = f" (until {answer.undo.until})" if answer.undo.until else ""
         words += f". To take it back: rollback_run{until}"
     return f"{words}."
+
+
+PAGE_KEY: Final = "io.github.takeback/page"
+"""Where an answer's `_meta` names the place on the local page at which a person decides."""
+
+
+def with_link(result: Reply, link: str, words: str) -> Reply:
+    """The same result, with a link for the person. It carries no key: whoever follows it has to be known there."""
+    result.content = [*result.content, TextContent(type="text", text=f"{words} {link}")]
+    result.meta = {**(result.meta or {}), PAGE_KEY: link}
+    return result
 
 
 def waiting_words(approval_id: str, question: str) -> str:

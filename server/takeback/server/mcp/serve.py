@@ -45,6 +45,7 @@ async def serve_stdio(settings: Settings) -> int:
     from takeback.server.engine.recovery import RECOVERY_SECONDS
     from takeback.server.mcp.app import build_server
     from takeback.server.mcp.transport import StdioTransport
+    from takeback.server.web.links import links_of
 
     limits = settings.limits
     # An answer has what was read twice, in structure and in words, and JSON escapes some of it.
@@ -64,7 +65,8 @@ async def serve_stdio(settings: Settings) -> int:
         try:
             await keep_sending(engine, settings)
             transport.start()
-            serving = asyncio.create_task(build_server(engine, settings).serve(transport.incoming, transport.outgoing))
+            server = build_server(engine, settings, links=links_of(settings))
+            serving = asyncio.create_task(server.serve(transport.incoming, transport.outgoing))
             gc.freeze()
             gc.set_threshold(10_000, 20, 10)  # a call leaves hardly any rings behind
             gc.enable()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ from typing import Any, Final, TypeVar, cast
 import anyio.to_thread
 from pydantic import JsonValue
 
+from takeback.journal.schema import make_private
 from takeback.tools.outbox.port import Outgoing
 from takeback.tools.outbox.rows import Row, Status
 from takeback.tools.system import Unavailable
@@ -67,7 +67,7 @@ class OutboxStore:
         if self._db is not None:
             return self._db
         self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(self.file, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600))
+        make_private(self.file)
         db = sqlite3.connect(self.file, isolation_level=None, timeout=BUSY_SECONDS, check_same_thread=False)
         try:
             db.execute("PRAGMA journal_mode=WAL")
