@@ -6,6 +6,7 @@ there now, and an expiry. Nothing that a model can call can approve.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -27,6 +28,7 @@ from takeback.journal.views import ApprovalView
 from takeback.server.engine.answers import EngineError
 from takeback.server.engine.core import Core
 from takeback.server.engine.graph import PARTIAL
+from takeback.tools.outbox.port import SYSTEM as OUTBOX
 
 _PRECEDENCE = {"granted": 0, "denied": 1, "requested": 2}
 """A question may be open twice (two processes asked at once); what a person has said counts first."""
@@ -64,6 +66,11 @@ def _bound(effect: Effect) -> str:
         return f"{effect.object}\0counter"
     if before.absent and after.kind == "row":
         return f"{effect.object.rpartition('/')[0]}\0new row"
+    if effect.system == OUTBOX and before.absent:
+        # a message has a new id whenever it is prepared; whom it is for and what it is called are what was consented to
+        message = after.ref.get("message")
+        known = message if isinstance(message, dict) else {}
+        return f"new message\0{json.dumps([known.get('carrier'), known.get('recipients'), known.get('subject')])}"
     if before.kind == PARTIAL:
         return f"{effect.object}\0{before.content or before.digest}"
     return f"{effect.object}\0{before.digest}"

@@ -34,7 +34,7 @@ from takeback.server.engine.answers import EngineError, RollbackAnswer, StepAnsw
 from takeback.server.engine.core import Core
 from takeback.server.engine.faults import unwritten
 from takeback.server.engine.locks import LockTimeout
-from takeback.server.engine.outgoing import moved
+from takeback.server.engine.outgoing import belong, holding, moved
 from takeback.server.engine.queries import open_item_answer
 from takeback.server.engine.report import shown
 from takeback.server.engine.seen import Seen
@@ -169,6 +169,8 @@ class Conflicts:
         if not unseen:
             try:
                 there = tuple(await found_there(self.core, action.effects))
+                if action.status in ("in_doubt", "intended"):
+                    there = await self._messages(action, there)
             except Exception as error:  # third-party code: a doubt is not settled without a look
                 raise failed(item.object, error) from error
         why = ("it is there" if there else "it is not there") + (", a person said" if unseen else ", a look has shown")
@@ -192,8 +194,19 @@ class Conflicts:
                 effects=there,
             )
             events.append(settled)
+            events += moved(there, run_id=action.run_id, action_id=item.action_id, at=self.core.now())
         await self.core.record(events, expect=expect)
         return await self._answer(item, rollback_id, "skipped", why)
+
+    async def _messages(self, action: ActionView, there: tuple[Effect, ...]) -> tuple[Effect, ...]:
+        """What is there of a doubtful act, with its messages: they are its own now, or gone with what they are about."""
+        outbox, owner = self.core.outbox, (action.caller or self.core.nobody).principal
+        about = [effect for effect in action.effects if effect.system != outbox.name]
+        if about and not any(effect.system != outbox.name for effect in there):
+            await outbox.swap([effect.reversed() for effect in holding(there)])
+            return ()
+        await belong(self.core, there, run_id=action.run_id, action_id=action.id, owner=owner)
+        return there
 
     async def _changed_again(self, caller: Caller, item: OpenItem, present: State) -> EngineError:
         again = new_conflict_id()

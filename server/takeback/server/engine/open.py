@@ -116,7 +116,7 @@ async def open_core(settings: Settings, *, policy: Policy | None = None) -> Open
             outbox.close()
         await journal.close()
         raise
-    outbox.carriers = registry.carriers
+    outbox.carriers, outbox.correctors = registry.carriers, registry.correctors
     core = Core(
         settings=settings,
         journal=journal,

@@ -27,6 +27,8 @@ class Done:
     open_item: ConflictOpened | None = None
     warnings: tuple[str, ...] = ()
     """What the system could not promise while it did this."""
+    made_way: bool = False
+    """It is not good, but its objects are as they were wanted: what lies below it need not wait."""
 
     @property
     def good(self) -> bool:

@@ -7,10 +7,11 @@ what is there already is a success, and what was begun is finished or put back.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
 import anyio
 
-from takeback.journal.states import Effect
+from takeback.journal.states import Effect, State
 from takeback.server.engine.core import Core
 from takeback.server.engine.faults import fault
 from takeback.server.engine.shield import shielded
@@ -40,14 +41,55 @@ class GaveUp(Exception):
 async def swap(core: Core, effects: Sequence[Effect], *, pauses: Sequence[float]) -> Swapped | Drifted:
     """Make the effects true, or find that somebody else was faster.
 
+    Of effects on several systems (an event, and the messages about it) one system's come after the other's, in the order given.
+    If one of the later ones has drifted, the earlier ones are put back.
+
     :param pauses: seconds to wait between attempts.
     :raises GaveUp: neither came about; the world has been looked at.
     """
     try:
-        return await _try(core, effects, pauses)
+        parts = [list(own) for _, own in groupby(effects, key=lambda effect: effect.system)]
+        if len(parts) == 1:
+            return await _try(core, effects, pauses)
+        return await _swap_parts(core, effects, parts, pauses)
     except GaveUp as error:
         error.there = await _there(core, effects)
         raise
+
+
+async def _swap_parts(
+    core: Core, effects: Sequence[Effect], parts: Sequence[Sequence[Effect]], pauses: Sequence[float]
+) -> Swapped | Drifted:
+    made: list[Swapped] = []
+    for part in parts:
+        swapped = await _try(core, part, pauses)
+        if isinstance(swapped, Swapped):
+            made.append(swapped)
+            continue
+        for earlier in reversed(made):
+            if not earlier.already:
+                await _try(core, [effect.reversed() for effect in reversed(earlier.effects)], pauses)
+        return Drifted(tuple(await look(core, effects)), swapped.why)
+    return Swapped(
+        tuple(effect for one in made for effect in one.effects),
+        tuple(dict.fromkeys(warning for one in made for warning in one.warnings)),
+        already=all(one.already for one in made),
+    )
+
+
+async def look(core: Core, effects: Sequence[Effect], *, like_after: bool = False) -> list[State]:
+    """The present states of the effects' objects, parallel to them, whatever systems they are in.
+
+    :param like_after: measured so that they can be compared with `after`; else with `before`.
+    :raises Exception: whatever a system raises.
+    """
+    found: dict[int, State] = {}
+    for name in dict.fromkeys(effect.system for effect in effects):
+        own = [(index, effect) for index, effect in enumerate(effects) if effect.system == name]
+        likes = [effect.after if like_after else effect.before for _, effect in own]
+        looked = await core.systems[name].look([effect.object for _, effect in own], likes)
+        found.update({index: state for (index, _), state in zip(own, looked, strict=True)})
+    return [found[index] for index in range(len(effects))]
 
 
 async def _try(core: Core, effects: Sequence[Effect], pauses: Sequence[float]) -> Swapped | Drifted:
@@ -75,11 +117,8 @@ async def _try(core: Core, effects: Sequence[Effect], pauses: Sequence[float]) -
 
 
 async def _there(core: Core, effects: Sequence[Effect]) -> bool | None:
-    system = core.systems[effects[0].system]
     try:
-        looked = await system.look([effect.object for effect in effects], [effect.after for effect in effects])
+        looked = await look(core, effects, like_after=True)
     except Exception:  # third-party code: what nobody could look at is not said to be there
         return None
-    return len(looked) == len(effects) and all(
-        now.same(effect.after) for now, effect in zip(looked, effects, strict=True)
-    )
+    return all(now.same(effect.after) for now, effect in zip(looked, effects, strict=True))

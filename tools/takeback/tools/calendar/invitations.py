@@ -1,4 +1,4 @@
-"""The mail that carries an iTIP object (RFC 6047): a text that a person can read, and the object itself. Pure: id and date are given.
+"""The mail that carries an iTIP object (RFC 6047): a text that a person can read, and the object. Pure: id, date are given.
 
 No text of an event gets into a header but its title, into the subject, and that only if it is plain. Recipients stand there
 by their bare addresses.

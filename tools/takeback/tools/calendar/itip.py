@@ -26,14 +26,25 @@ Method = Literal["REQUEST", "CANCEL"]
 Events = Mapping[str, Component]
 """VEVENTs by their RECURRENCE-ID; the master's is empty."""
 
-_SENT: Final = frozenset(
-    "UID DTSTAMP SEQUENCE CREATED LAST-MODIFIED ORGANIZER ATTENDEE DTSTART DTEND DURATION RECURRENCE-ID RRULE RDATE EXDATE"
-    " EXRULE SUMMARY DESCRIPTION LOCATION GEO STATUS CLASS PRIORITY TRANSP URL CATEGORIES RESOURCES CONTACT CONFERENCE"
-    " ATTACH".split()
-)
-_CANCELLED: Final = frozenset(
-    "UID DTSTAMP SEQUENCE ORGANIZER ATTENDEE DTSTART DTEND DURATION RECURRENCE-ID SUMMARY LOCATION".split()
-)
+_TIMES: Final = frozenset({"DTSTART", "DTEND", "DURATION", "RECURRENCE-ID"})
+_CANCELLED: Final = _TIMES | {"UID", "DTSTAMP", "SEQUENCE", "ORGANIZER", "ATTENDEE", "SUMMARY", "LOCATION"}
+_SENT: Final = _CANCELLED | {
+    *(
+        "CREATED",
+        "LAST-MODIFIED",
+        "RRULE",
+        "RDATE",
+        "EXDATE",
+        "EXRULE",
+        "DESCRIPTION",
+        "GEO",
+        "STATUS",
+        "CLASS",
+        "TRANSP",
+    ),
+    *("PRIORITY", "URL", "CATEGORIES", "RESOURCES", "CONTACT", "CONFERENCE", "ATTACH"),
+}
+"""Properties that guests are sent, in a cancellation and otherwise."""
 _OF_PEOPLE: Final = ("CN", "CUTYPE", "ROLE", "PARTSTAT", "RSVP")
 """Parameters of guests and organizers that are told to others."""
 HIGHEST: Final = 2_000_000_000
@@ -56,7 +67,7 @@ class Notice:
 
 
 def notices(before: bytes | None, after: bytes | None, *, organizer: Line, now: datetime) -> list[Notice]:
-    """What is to be said of a change from `before` to `after`; nothing if nobody is a guest, or nothing that guests see differs.
+    """What is to be said of a change from `before` to `after`; nothing if there is no guest, or none sees a difference.
 
     :param organizer: ORGANIZER where the event has none.
     :raises NotICalendar: one side is none, or says something that must not be sent.
@@ -105,9 +116,7 @@ def correcting(
     made = _Made(parse(sent), organizer, now)
     people = tuple(parse_address(each) for each in recipients)
     parts = [said[""]] if "" in said else list(said.values())
-    return made.notice(
-        "CANCEL", parts, people, known=True, sequence=highest + 1, status=not there, only=wanted
-    )
+    return made.notice("CANCEL", parts, people, known=True, sequence=highest + 1, status=not there, only=wanted)
 
 
 def guest_of(found: Line) -> Address | None:
@@ -150,9 +159,7 @@ def _whole(made: _Made, olds: Events, news: Events) -> list[Notice]:
     for keys in sorted({found for _, found in now.values()}, key=sorted):
         parts = list(news.values()) if "" in keys else [news[key] for key in sorted(keys)]
         for known in (True, False):
-            people = tuple(
-                guest for id, (guest, found) in now.items() if found == keys and (id in before) is known
-            )
+            people = tuple(guest for id, (guest, found) in now.items() if found == keys and (id in before) is known)
             if people:
                 told.append(made.notice("REQUEST", parts, people, known=known))
     number = max(_sequence(event) for event in news.values())
@@ -314,7 +321,7 @@ class _Made:
             elif item.name == "DTSTAMP":
                 made.items.append(line("DTSTAMP", f"{self.now:%Y%m%dT%H%M%SZ}"))
             elif item.name != "ATTACH" or item.param("VALUE").upper() != "BINARY":
-                made.items.append(_folded(item))
+                made.items.append(folded(item))
         if made.line("DTSTAMP") is None:
             made.items.append(line("DTSTAMP", f"{self.now:%Y%m%dT%H%M%SZ}"))
         if made.line("ORGANIZER") is None:
@@ -369,7 +376,7 @@ def _hidden(text: str) -> bool:
     return any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for form in forms for char in form)
 
 
-def _folded(item: Line) -> Line:
+def folded(item: Line) -> Line:
     """The same line with our folds and line end."""
     text = re.sub(rb"\r?\n[ \t]", b"", item.raw).rstrip(b"\r\n").decode()
     name, rest = text[: len(item.name)], text[len(item.name) :]
@@ -387,7 +394,7 @@ def _folded(item: Line) -> Line:
 def _plain(part: Component) -> Component:
     """The same component with our line ends."""
     made = Component(part.name, f"BEGIN:{part.name}\r\n".encode(), f"END:{part.name}\r\n".encode())
-    made.items = [_plain(item) if isinstance(item, Component) else _folded(item) for item in part.items]
+    made.items = [_plain(item) if isinstance(item, Component) else folded(item) for item in part.items]
     return made
 
 

@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 from blake3 import blake3
+from pydantic import JsonValue
 
 from takeback.checkpoints.objects import SMALL, ObjectError, ObjectStore
 from takeback.journal.states import ABSENT, Effect, State
 from takeback.tools.calendar import names
 from takeback.tools.calendar.caldav.content import events as meaning
 from takeback.tools.calendar.caldav.content import extensions
+from takeback.tools.calendar.itip import highest_sequence, with_sequence
 from takeback.tools.calendar.lines import NotICalendar, parse, unescape
 from takeback.tools.calendar.merge import Met, merge_events
 from takeback.tools.calendar.port import CalendarStore, Changed, Resource
@@ -154,6 +156,23 @@ class CalendarSystem(TargetSystem):
         if there is not None:
             present = present.model_copy(update={"objects": (await self.objects.put(there),)})
         return Effect(system=self.name, object=object, before=present, after=after)
+
+    async def newer(self, effects: Sequence[Effect], memos: Sequence[JsonValue]) -> Merged:
+        """What is put back gets a SEQUENCE above all that guests were told, or they would take it for old (RFC 5546, 2.1.4)."""
+        told = [number for memo in memos if isinstance(memo, dict) and isinstance(number := memo.get("sequence"), int)]
+        raised: list[Effect] = []
+        for effect in effects:
+            data = await self.bytes_of(effect.after)
+            if data is None or effect.before.same(effect.after):
+                raised.append(effect)
+                continue
+            there = await self.bytes_of(effect.before)
+            known = [highest_sequence(each) for each in (data, there) if each is not None]
+            goal, blobs = await self.image(with_sequence(data, max((*told, *known)) + 1))
+            # an older act of the same plan may start from it, before it has been made
+            await self.objects.put_blobs(blobs)
+            raised.append(effect.model_copy(update={"after": goal}))
+        return Merged(tuple(raised))
 
     def ancestors(self, object: str) -> Sequence[str]:
         calendar, inside, _ = object.partition(names.INSIDE)

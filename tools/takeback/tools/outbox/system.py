@@ -20,7 +20,7 @@ from pydantic import JsonValue, ValidationError
 from takeback.checkpoints.objects import ObjectError, ObjectStore
 from takeback.journal.ids import new_message_id
 from takeback.journal.states import ABSENT, Effect, State
-from takeback.tools.outbox.port import SYSTEM, Carrier, Outbox, Outgoing
+from takeback.tools.outbox.port import SYSTEM, Carrier, Corrector, Outbox, Outgoing, corrector_of
 from takeback.tools.outbox.rows import AT_HOME, Row, Status, when
 from takeback.tools.outbox.settings import OutboxSettings
 from takeback.tools.outbox.store import OutboxStore, Transaction
@@ -50,6 +50,8 @@ class OutboxSystem(TargetSystem, Outbox):
         self.settings, self.hold_seconds = settings, settings.hold_seconds
         self.carriers: Mapping[str, Carrier] = {}
         """By name; set once the families are open."""
+        self.correctors: Mapping[str, Corrector] = {}
+        """Those too."""
         self.now = now
         self._objects = objects
 
@@ -62,6 +64,19 @@ class OutboxSystem(TargetSystem, Outbox):
     async def rows(self, owner: str | None, *, everything: bool = False) -> Sequence[Row]:
         """See the port. Without an owner: of everybody."""
         return await self.store.read(lambda rows: rows.find(() if everything else SHOWN, owner))
+
+    async def about(self, corrector: str, object: str) -> Sequence[Row]:
+        """See the port."""
+        if not self.store.file.exists():
+            return ()
+        return [
+            row
+            for row in await self.store.read(lambda rows: rows.find())
+            if row.status != "CANCELLED"
+            and corrector_of(row.message.memo) == corrector
+            and isinstance(row.message.memo, dict)
+            and row.message.memo.get("object") == object
+        ]
 
     async def hold(self, messages: Sequence[tuple[Outgoing, float]], objects: ObjectStore) -> Sequence[Effect]:
         """See the port."""
@@ -233,7 +248,8 @@ class OutboxSystem(TargetSystem, Outbox):
         """The correction of a message that went out, made once, waiting for a person's consent. `None`: none can be made."""
         mine = [one for one in await self.of_action(row.action_id) if one.corrects == row.id]
         known = next((one for one in mine if one.status != "CANCELLED"), None)
-        carrier = self.carriers.get(row.message.carrier)
+        carrier: Corrector | Carrier | None = self.correctors.get(corrector_of(row.message.memo))
+        carrier = carrier or self.carriers.get(row.message.carrier)
         if known is not None or carrier is None:
             return known
         id = new_message_id()
