@@ -16,7 +16,7 @@ from takeback.tools.calendar.caldav.content import events as meaning
 from takeback.tools.calendar.caldav.content import extensions
 from takeback.tools.calendar.itip import highest_sequence, with_sequence
 from takeback.tools.calendar.lines import NotICalendar, parse, unescape
-from takeback.tools.calendar.merge import Met, merge_events
+from takeback.tools.calendar.merge import Met, merge_events, only_counted
 from takeback.tools.calendar.port import CalendarStore, Changed, Resource
 from takeback.tools.system import Clash, Drifted, Merged, Preview, Refused, Swapped, TargetError, TargetSystem
 
@@ -117,9 +117,12 @@ class CalendarSystem(TargetSystem):
                 sides = [await self.bytes_of(state) for state in (effect.before, effect.after, there)]
                 shown = self.display(effect.object)
                 base, want, now = sides
-                if base is None or want is None or now is None:
-                    return Clash(f"{shown} was created, changed or deleted by somebody else as a whole.")
                 try:
+                    if want is None and base is not None and now is not None and only_counted(base, now):
+                        effects.append(Effect(system=self.name, object=effect.object, before=there, after=effect.after))
+                        continue
+                    if base is None or want is None or now is None:
+                        return Clash(f"{shown} was created, changed or deleted by somebody else as a whole.")
                     merged = merge_events(base, want, now)
                 except NotICalendar as error:
                     return Clash(f"{shown} cannot be merged: {error}.")

@@ -1,0 +1,627 @@
+"""Guests of events: told by messages that are held with the act, never if it is taken back in time, and put right otherwise."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from email import message_from_bytes
+from email.policy import SMTP as SMTP_POLICY
+from pathlib import Path
+from typing import Any
+
+import anyio
+import icalendar
+import pytest
+import pytest_asyncio
+from aiosmtpd.smtp import SMTP
+from tests.server.engine.bench import ALICE, Bench, settings_for
+from tests.server.engine.reaper import Died, Reaper, interpose
+
+from takeback.journal.ids import RunId
+from takeback.journal.views import ActionView, OpenItem
+from takeback.server.engine.calls import Call
+from takeback.server.engine.engine import Engine
+from takeback.server.engine.sender import Sender
+from takeback.server.settings import ToolSettings
+from takeback.tools.calendar.settings import CalendarSettings
+from takeback.tools.email.settings import MailboxSettings
+from takeback.tools.outbox.rows import Row
+
+RACES = int(os.environ.get("TAKEBACK_GUEST_RACES", "24"))
+MEETING = {"summary": "Review", "start": "2027-03-01T10:00", "end": "2027-03-01T11:00"}
+GUESTS = ["ada@example.org", "bob@example.com"]
+SERIES = {**MEETING, "recurrence": "FREQ=WEEKLY;COUNT=6"}
+
+
+class Sink:
+    """A mail server that remembers what it took."""
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[list[str], bytes]] = []
+        self.hang_up = False
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
+        self.taken.append((envelope.rcpt_tos, envelope.original_content))
+        if self.hang_up:
+            server.transport.abort()
+        return "250 taken"
+
+
+@dataclass(frozen=True)
+class Heard:
+    """One message as a guest's program reads it."""
+
+    to: tuple[str, ...]
+    subject: str
+    method: str
+    uid: str
+    sequence: int
+    occurrence: str
+    attendees: tuple[str, ...]
+    organizer: str
+    status: str
+    summary: str
+    text: str
+
+    @property
+    def short(self) -> tuple[str, tuple[str, ...], int, str]:
+        return self.method, self.to, self.sequence, self.occurrence
+
+
+def read(recipients: list[str], content: bytes) -> Heard:
+    """The message, parsed by the libraries that programs of guests use."""
+    mail = message_from_bytes(content, policy=SMTP_POLICY)
+    assert mail.get_content_type() == "multipart/alternative"
+    text, part = mail.iter_parts()
+    assert (text.get_content_type(), part.get_content_type()) == ("text/plain", "text/calendar")
+    calendar = icalendar.Calendar.from_ical(part.get_payload(decode=True))
+    assert part.get_param("method") == str(calendar["METHOD"])
+    assert mail["To"] is not None
+    assert tuple(each.addr_spec for each in mail["To"].addresses) == tuple(recipients)
+    event = calendar.walk("VEVENT")[0]
+    assert event["DTSTAMP"] is not None
+    found = event.get("ATTENDEE", [])
+    everybody = found if isinstance(found, list) else [found]
+    at = event.get("RECURRENCE-ID")
+    return Heard(
+        to=tuple(recipients),
+        subject=str(mail["Subject"]),
+        method=str(calendar["METHOD"]),
+        uid=str(event["UID"]),
+        sequence=int(event["SEQUENCE"]),
+        occurrence="" if at is None else at.dt.date().isoformat(),
+        attendees=tuple(str(each).removeprefix("mailto:") for each in everybody),
+        organizer=str(event["ORGANIZER"]).removeprefix("mailto:"),
+        status=str(event.get("STATUS", "")),
+        summary=str(event.get("SUMMARY", "")),
+        text=text.get_content(),
+    )
+
+
+class House:
+    """A calendar, a mail server, and clocks that stand until they are moved."""
+
+    def __init__(self, folder: Path, sink: Sink, port: int) -> None:
+        self.sink, self.tmp, self.folder = sink, folder, folder / "calendar"
+        self.folder.mkdir(exist_ok=True)
+        self.settings = settings_for(
+            folder,
+            tools=ToolSettings(off=("files", "database")),
+            calendars={
+                "work": CalendarSettings(path=self.folder, mailbox="post", timezone="Europe/Berlin"),
+            },
+            mailboxes={
+                "post": MailboxSettings(
+                    path=folder / "mail", smtp=f"smtp://127.0.0.1:{port}", address="Me <me@example.org>"
+                )
+            },
+        )
+        self.wall, self.steady = 1_800_000_000.0, 1000.0
+
+    async def open(self) -> None:
+        self.engine = await Engine.open(self.settings)
+        self.core = self.engine.core
+        self.core.retry_pauses = ()
+        self.core.outbox.now = lambda: self.wall
+        self.bench = Bench(self.engine, self.tmp / "work")
+        self.sender = Sender(self.core, steady=lambda: self.steady)
+
+    def contents(self) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in self.folder.glob("*.ics")}
+
+    async def act(self, tool: str, run: str, **arguments: Any) -> dict[str, Any]:
+        """An act that holds messages; what it answers."""
+        answer = await self.bench.call(f"{tool}_event", run, calendar="work", **arguments)
+        assert answer.status == "held", answer
+        assert answer.result is not None
+        return dict(answer.result)
+
+    async def send(self, seconds: float = 121) -> list[Heard]:
+        """Let the window pass; what guests hear then."""
+        known = len(self.sink.taken)
+        await self.sender.round()
+        self.wall, self.steady = self.wall + seconds, self.steady + seconds
+        await self.sender.round()
+        return [read(*each) for each in self.sink.taken[known:]]
+
+    async def rows(self) -> list[Row]:
+        return list(await self.core.outbox.rows(None, everything=True))
+
+    async def statuses(self) -> list[str]:
+        return sorted(row.status for row in await self.rows())
+
+    async def items(self) -> list[OpenItem]:
+        return list(await self.core.journal.find(OpenItem, status="open"))
+
+    async def agree(self) -> list[Heard]:
+        """A person agrees to all corrections; what guests hear then."""
+        for row in await self.rows():
+            if row.status == "WAITING":
+                await self.engine.desk.approve(ALICE, row.id)
+        return await self.send(1)
+
+    def person(self, event_id: str, old: bytes, new: bytes) -> None:
+        """Somebody edits an event with another program."""
+        path = self.folder / f"{event_id}.ics"
+        assert old in path.read_bytes()
+        path.write_bytes(path.read_bytes().replace(old, new))
+
+    async def look(self, event_id: str) -> None:
+        """The agent reads the event as it is now."""
+        arguments: dict[str, Any] = {"calendar": "work", "event_id": event_id}
+        answer = await self.engine.read(Call(tool="get_event", arguments=arguments, caller=ALICE, run_id=None))
+        assert answer.error is None, answer
+
+
+@pytest_asyncio.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    sink = Sink()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: SMTP(sink, loop=loop), "127.0.0.1", 0)
+    made = House(tmp_path, sink, server.sockets[0].getsockname()[1])
+    await made.open()
+    yield made
+    await made.engine.close()
+    server.close()
+
+
+async def test_an_invitation_is_held_and_taken_back_before_any_guest_hears_of_it(house: House):
+    run = await house.bench.start()
+    answer = await house.bench.call("create_event", run, calendar="work", attendees=GUESTS, **MEETING)
+    assert (answer.status, answer.reversibility) == ("held", "compensable")
+    assert answer.release_at is not None
+    assert answer.result is not None
+    assert answer.result["told"] == GUESTS
+    assert answer.result["guests_told"] is True
+    assert len(house.contents()) == 1
+    [row] = await house.rows()
+    assert (row.status, row.id) == ("HELD", answer.result["outbox_ids"][0])  # type: ignore[index,call-overload] -- JSON
+    back = await house.bench.back(run_id=run)
+    assert [step.outcome for step in back.steps] == ["restored"], back.report
+    assert house.contents() == {}
+    assert await house.send() == []
+    assert await house.statuses() == ["CANCELLED"]
+    assert (await house.engine.redo(ALICE, back.rollback_id)).status == "complete"
+    [heard] = await house.send()
+    assert heard.short == ("REQUEST", tuple(GUESTS), 0, "")
+
+
+async def test_guests_get_the_event_as_their_programs_read_it(house: House):
+    run = await house.bench.start()
+    made = await house.act(
+        "create",
+        run,
+        attendees=GUESTS,
+        **{**MEETING, "summary": "Grüße, alle; hier"},
+        description="two\nlines",
+        location="R2",
+    )
+    [heard] = await house.send()
+    assert heard.uid == made["event_id"]
+    assert (heard.organizer, heard.attendees) == ("me@example.org", tuple(GUESTS))
+    assert (heard.subject, heard.summary) == ("Invitation: Grüße, alle; hier", "Grüße, alle; hier")
+    for each in ("Grüße, alle; hier", "2027-03-01T10:00:00", "Europe/Berlin", "R2", "two", "me@example.org"):
+        assert each in heard.text
+    assert b"Bcc" not in house.sink.taken[0][1]
+
+
+async def test_an_invitation_that_went_out_is_cancelled_with_a_persons_consent(house: House):
+    run = await house.bench.start()
+    await house.act("create", run, attendees=GUESTS, **MEETING)
+    await house.send()
+    planned = await house.bench.back(run_id=run, dry_run=True)
+    assert [step.outcome for step in planned.steps] == ["irreversible"]
+    assert "it went out at" in planned.steps[0].why
+    assert len(house.contents()) == 1
+    back = await house.bench.back(run_id=run)
+    assert (back.status, [step.outcome for step in back.steps]) == ("partial", ["irreversible"])
+    assert "all else is as it was before" in back.steps[0].why
+    assert house.contents() == {}
+    [item] = await house.items()
+    assert item.kind == "irreversible"
+    assert "takeback outbox approve" in item.next_step
+    assert await house.send() == [], "nothing leaves without consent"
+    again = await house.bench.back(run_id=run)
+    assert [step.outcome for step in again.steps] == ["irreversible"]
+    assert await house.statuses() == ["SENT", "WAITING"], "proposed once"
+    [heard] = await house.agree()
+    assert heard.short == ("CANCEL", tuple(GUESTS), 1, "")
+    assert (heard.status, heard.attendees, heard.organizer) == ("CANCELLED", tuple(GUESTS), "me@example.org")
+    assert "Review" not in heard.subject
+    assert await house.items() == []
+    [action] = await house.core.journal.find(ActionView, run_id=RunId(run))
+    assert not action.stands
+
+
+async def test_each_guest_hears_what_concerns_them_and_each_is_put_right(house: House):
+    run = await house.bench.start()
+    made = await house.act("create", run, attendees=GUESTS, **MEETING)
+    await house.send()
+    before = house.contents()
+    other = await house.bench.start()
+    await house.act(
+        "update", other, event_id=made["event_id"], summary="Other", attendees=["ada@example.org", "eve@example.org"]
+    )
+    heard = await house.send()
+    assert sorted(each.short for each in heard) == [
+        ("CANCEL", ("bob@example.com",), 1, ""),
+        ("REQUEST", ("ada@example.org",), 1, ""),
+        ("REQUEST", ("eve@example.org",), 1, ""),
+    ]
+    assert {each.to[0]: each.subject.partition(":")[0] for each in heard} == {
+        "ada@example.org": "Updated invitation",
+        "eve@example.org": "Invitation",
+        "bob@example.com": "Cancelled",
+    }
+    assert {each.status for each in heard} == {""}, "the event itself takes place"
+    back = await house.bench.back(run_id=other)
+    assert [step.outcome for step in back.steps] == ["irreversible"]
+    [(name, now)] = house.contents().items()
+    assert now == before[name].replace(b"SEQUENCE:0", b"SEQUENCE:2"), "all else is as it was"
+    heard = await house.agree()
+    assert sorted((each.method, each.to, each.summary, each.sequence >= 2) for each in heard) == [
+        ("CANCEL", ("eve@example.org",), "Other", True),
+        ("REQUEST", ("ada@example.org",), "Review", True),
+        ("REQUEST", ("bob@example.com",), "Review", True),
+    ]
+    assert await house.items() == []
+
+
+async def test_a_deleted_event_that_guests_were_told_of_comes_back_newer_than_its_cancellation(house: House):
+    run = await house.bench.start()
+    made = await house.act("create", run, attendees=GUESTS, **MEETING)
+    await house.send()
+    before = house.contents()
+    other = await house.bench.start()
+    await house.act("delete", other, event_id=made["event_id"])
+    [heard] = await house.send()
+    assert heard.short == ("CANCEL", tuple(GUESTS), 1, "")
+    await house.bench.back(run_id=other)
+    assert house.contents() == {name: data.replace(b"SEQUENCE:0", b"SEQUENCE:2") for name, data in before.items()}
+    [heard] = await house.agree()
+    assert heard.short == ("REQUEST", tuple(GUESTS), 2, "")
+
+
+async def test_a_run_whose_guests_were_told_twice_is_taken_back_whole_with_rising_numbers(house: House):
+    run = await house.bench.start()
+    made = await house.act("create", run, attendees=GUESTS, **MEETING)
+    await house.send()
+    await house.act("update", run, event_id=made["event_id"], summary="Other")
+    await house.send()
+    back = await house.bench.back(run_id=run)
+    assert [step.outcome for step in back.steps] == ["irreversible", "irreversible"]
+    assert house.contents() == {}
+    heard = {each.method: each for each in await house.agree()}
+    assert heard["REQUEST"].summary == "Review"
+    assert 1 < heard["REQUEST"].sequence < heard["CANCEL"].sequence
+    assert await house.items() == []
+    # the same event made anew must not look older than its own cancellation
+    await house.act("create", run, attendees=GUESTS, **MEETING)
+    [again] = await house.send()
+    assert again.uid == heard["CANCEL"].uid
+    assert again.sequence > heard["CANCEL"].sequence
+
+
+OCCURRENCE = "2027-03-15T10:00"
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "expected"),
+    [
+        ("update", {"occurrence": OCCURRENCE, "location": "R2"}, [("REQUEST", 1, "2027-03-15")]),
+        ("update", {"occurrence": OCCURRENCE, "range": "all", "location": "R2"}, [("REQUEST", 1, "")]),
+        (
+            "update",
+            {"occurrence": OCCURRENCE, "range": "following", "location": "R2"},
+            [("REQUEST", 1, ""), ("REQUEST", 1, "")],
+        ),
+        ("delete", {"occurrence": OCCURRENCE}, [("CANCEL", 1, "2027-03-15")]),
+        ("delete", {"occurrence": OCCURRENCE, "range": "following"}, [("REQUEST", 1, "")]),
+        ("delete", {}, [("CANCEL", 1, "")]),
+    ],
+    ids=["one", "series", "following", "one gone", "following gone", "all gone"],
+)
+async def test_parts_of_a_series_are_told_and_taken_back(
+    house: House, tool: str, arguments: dict[str, Any], expected: list[tuple[str, int, str]]
+):
+    run = await house.bench.start()
+    made = await house.act("create", run, attendees=GUESTS, **SERIES)
+    await house.send()
+    before = house.contents()
+    for late in (False, True):
+        other = await house.bench.start()
+        await house.act(tool, other, event_id=made["event_id"], **arguments)
+        if not late:
+            back = await house.bench.back(run_id=other)
+            assert back.status == "complete", back.report
+            assert house.contents() == before
+            assert await house.send() == []
+            continue
+        heard = await house.send()
+        assert sorted((each.method, each.sequence, each.occurrence) for each in heard) == expected
+        assert {each.to for each in heard} == {tuple(GUESTS)}
+        await house.bench.back(run_id=other)
+        [(name, now)] = house.contents().items()
+        assert now == before[name].replace(b"SEQUENCE:0", b"SEQUENCE:2"), "back to the last byte but for its number"
+        put_right = await house.agree()
+        assert all(each.sequence > 1 for each in put_right)
+        assert {each.method for each in put_right if each.uid == made["event_id"]} == {"REQUEST"}
+        gone = [each for each in put_right if each.uid != made["event_id"]]
+        assert [each.method for each in gone] == ["CANCEL"] * (len(expected) - 1)
+        assert await house.items() == []
+
+
+async def test_a_guests_answer_is_kept(house: House):
+    run = await house.bench.start()
+    made = await house.act("create", run, attendees=GUESTS, **MEETING)
+    await house.send()
+    other = await house.bench.start()
+    await house.act("update", other, event_id=made["event_id"], summary="Other", attendees=[*GUESTS, "eve@example.org"])
+    house.person(made["event_id"], b"ATTENDEE;RSVP=TRUE:mailto:ada", b"ATTENDEE;PARTSTAT=ACCEPTED:mailto:ada")
+    back = await house.bench.back(run_id=other)
+    assert [step.outcome for step in back.steps] == ["merged"], back.report
+    assert await house.send() == []
+    [data] = house.contents().values()
+    assert b"PARTSTAT=ACCEPTED:mailto:ada" in data
+    assert b"SUMMARY:Review" in data
+    assert b"eve" not in data
+
+
+async def test_what_cannot_be_merged_is_left_and_its_message_waits_for_a_person(house: House):
+    run = await house.bench.start()
+    made = await house.act("create", run, attendees=GUESTS, **MEETING)
+    await house.send()
+    other = await house.bench.start()
+    await house.act("update", other, event_id=made["event_id"], summary="Ours")
+    house.person(made["event_id"], b"SUMMARY:Ours", b"SUMMARY:Theirs")
+    before = house.contents()
+    back = await house.bench.back(run_id=other)
+    assert [step.outcome for step in back.steps] == ["conflict"]
+    assert house.contents() == before
+    assert await house.statuses() == ["LATE", "SENT"]
+    assert await house.send() == []
+
+
+async def test_a_conflict_over_what_guests_were_told_proposes_nothing_until_it_is_settled(house: House):
+    run = await house.bench.start()
+    made = await house.act("create", run, attendees=GUESTS, **MEETING)
+    await house.send()
+    other = await house.bench.start()
+    await house.act("update", other, event_id=made["event_id"], summary="Ours")
+    await house.send()
+    house.person(made["event_id"], b"SUMMARY:Ours", b"SUMMARY:Theirs")
+    back = await house.bench.back(run_id=other)
+    assert [step.outcome for step in back.steps] == ["conflict"]
+    assert "still holds" in back.steps[0].why
+    assert await house.statuses() == ["SENT", "SENT"]
+
+
+async def test_each_message_of_an_act_is_reported_as_what_it_is(house: House):
+    run = await house.bench.start()
+    made = await house.act("create", run, attendees=[*GUESTS, "cy@example.org"], **MEETING)
+    await house.send()
+    before = house.contents()
+    other = await house.bench.start()
+    await house.act(
+        "update", other, event_id=made["event_id"], summary="Other", attendees=["ada@example.org", "eve@example.org"]
+    )
+    held = {row.message.recipients[0]: row.id for row in await house.rows() if row.status == "HELD"}
+    assert len(held) == 3
+    outbox = house.core.outbox
+    assert await outbox.move(held["ada@example.org"], "SENT", only=("HELD",))
+    assert await outbox.move(held["eve@example.org"], "UNKNOWN", only=("HELD",))
+    assert await outbox.move(held["bob@example.com"], "LATE", only=("HELD",))
+    back = await house.bench.back(run_id=other)
+    [step] = back.steps
+    assert step.outcome == "irreversible"
+    for each in ("the message to ada@example.org went out", "nobody knows whether the message to eve@example.org"):
+        assert each in step.why
+    assert "bob" not in step.why, "that one was cancelled"
+    [(name, now)] = house.contents().items()
+    assert now == before[name].replace(b"SEQUENCE:0", b"SEQUENCE:2")
+    status = {row.message.recipients[0]: row.status for row in await house.rows() if not row.corrects}
+    assert (status["bob@example.com"], status["eve@example.org"]) == ("CANCELLED", "UNKNOWN")
+    assert [each.short[:2] for each in await house.agree()] == [("REQUEST", ("ada@example.org",))]
+    assert await house.items() != [], "eve is still open"
+    await house.engine.desk.settle(ALICE, held["eve@example.org"], sent=True)
+    again = await house.bench.back(run_id=other)
+    assert [step.outcome for step in again.steps] == ["irreversible"]
+    assert [each.short[:2] for each in await house.agree()] == [("CANCEL", ("eve@example.org",))]
+    assert await house.items() == []
+
+
+async def test_a_lost_reply_is_no_ground_to_call_the_event_back_or_to_say_so(house: House):
+    run = await house.bench.start()
+    await house.act("create", run, attendees=GUESTS, **MEETING)
+    house.sink.hang_up = True
+    await house.send()
+    house.sink.hang_up = False
+    assert await house.statuses() == ["UNKNOWN"]
+    back = await house.bench.back(run_id=run)
+    assert [step.outcome for step in back.steps] == ["failed"]
+    assert "nobody knows" in back.steps[0].why
+    assert house.contents() == {}
+    assert await house.statuses() == ["UNKNOWN"], "nothing is proposed on a guess"
+
+
+async def test_a_death_at_any_step_leaves_event_and_message_together_or_neither(house: House):
+    for at in range(1, 60):
+        run = (await house.engine.start_run(ALICE, f"death {at}")).run_id
+        reaper = Reaper(at)
+        interpose(house.core, reaper)
+        finished = True
+        try:
+            await house.bench.call("create_event", run, calendar="work", attendees=GUESTS, **MEETING)
+            if at % 2:
+                await house.bench.back(run_id=run)
+        except (Died, BaseExceptionGroup):  # steps of a rollback die in their group
+            finished = False
+        await house.core.journal.close()  # the process is gone, and what it held with it
+        house.core.outbox.close()
+        await house.open()
+        actions = await house.core.journal.find(ActionView, run_id=RunId(run))
+        stands = bool(actions) and actions[0].stands
+        held = [row for row in await house.rows() if row.status == "HELD"]
+        assert bool(house.contents()) == stands, (at, actions)
+        assert [row.action_id for row in held] == ([actions[0].id] if stands else []), (at, held)
+        if stands:
+            back = await house.bench.back(run_id=run)
+            assert back.status == "complete", (at, back.report)
+        assert house.contents() == {}
+        assert await house.send() == [], at
+        if finished and at % 2:
+            break
+    else:
+        pytest.fail("it never came to its end")
+    assert at > 8
+
+
+async def test_a_death_while_a_told_event_is_taken_back_is_made_good_at_the_next_start(house: House):
+    for at in range(1, 60):
+        run = (await house.engine.start_run(ALICE, f"death {at}")).run_id
+        await house.act("create", run, attendees=GUESTS, **{**MEETING, "summary": f"Try {at}"})
+        assert len(await house.send()) == 1
+        reaper = Reaper(at)
+        interpose(house.core, reaper)
+        finished = True
+        try:
+            await house.bench.back(run_id=run)
+        except (Died, BaseExceptionGroup):  # steps of a rollback die in their group
+            finished = False
+        await house.core.journal.close()
+        house.core.outbox.close()
+        await house.open()
+        if house.contents():
+            await house.bench.back(run_id=run)
+        assert house.contents() == {}, at
+        assert [each.method for each in await house.agree()] == ["CANCEL"], at
+        if finished:
+            break
+    else:
+        pytest.fail("it never came to its end")
+    assert at > 4
+
+
+async def test_of_taking_back_and_sending_an_invitation_exactly_one_wins(house: House):
+    won = {"SENT": 0, "CANCELLED": 0}
+    for turn in range(RACES):
+        run = await house.bench.start()
+        made = await house.act("create", run, attendees=GUESTS, **{**MEETING, "summary": f"Race {turn}"})
+        await house.sender.round()
+        house.wall, house.steady = house.wall + 121, house.steady + 121
+        before = len(house.sink.taken)
+        async with anyio.create_task_group() as group:
+            group.start_soon(_after, turn % 12, house.sender.round)
+            group.start_soon(_after, turn * 5 % 17, lambda run=run: house.bench.back(run_id=run))
+        await house.sender.round()
+        row = await house.core.outbox.get(made["outbox_ids"][0])
+        assert row is not None
+        won[row.status] += 1
+        assert len(house.sink.taken) - before == (1 if row.status == "SENT" else 0)
+        if row.status == "CANCELLED":
+            assert house.contents() == {}
+        else:
+            await house.bench.back(run_id=run)  # it may have been refused while the message was on its way
+            assert house.contents() == {}
+            assert [each.method for each in await house.agree()] == ["CANCEL"]
+    assert sum(won.values()) == RACES
+    assert min(won.values()) > 0, won
+
+
+async def _after(turns: int, act: Callable[[], Any]) -> None:
+    for _ in range(turns):
+        await anyio.lowlevel.checkpoint()
+    await act()
+
+
+async def test_an_event_of_somebody_else_is_theirs_to_announce(house: House):
+    run = await house.bench.start()
+    made = await house.act("create", run, attendees=GUESTS, **MEETING)
+    await house.send()
+    house.person(made["event_id"], b"mailto:me@example.org", b"mailto:boss@example.org")
+    await house.look(made["event_id"])
+    answer = await house.bench.done("update_event", run, calendar="work", event_id=made["event_id"], summary="Mine")
+    assert answer.reversibility == "reversible"
+    assert any("No guest is told" in each for each in answer.warnings)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"ATTENDEE;RSVP=TRUE:mailto:ada", b'ATTENDEE;CN="Ada^nATTENDEE:mailto:x@y.z":mailto:ada'),
+        (b"ATTENDEE;RSVP=TRUE:mailto:ada", b'ATTENDEE;CN="Ada%0d%0aBcc: x@y.z":mailto:ada'),
+        (b"SUMMARY:Review", b"SUMMARY:=?utf-8?q?a=0D=0ABcc:_x@y.z?="),
+        (b"SUMMARY:Review", b"SUMMARY:Review\\nBcc: x@y.z"),
+        (b"SUMMARY:Review", b"SUMMARY:Review\x0bBcc: x@y.z"),
+        (b"SUMMARY:Review", b"SUMMARY:Review\r\nLOCATION:a\xe2\x80\xa8Bcc"),
+    ],
+    ids=["CN", "CN encoded", "encoded word", "line break", "control", "separator"],
+)
+async def test_what_could_become_a_line_of_its_own_is_sent_to_nobody(house: House, old: bytes, new: bytes):
+    run = await house.bench.start()
+    made = await house.act("create", run, attendees=GUESTS, **MEETING)
+    await house.send()
+    house.person(made["event_id"], old, new)
+    await house.look(made["event_id"])
+    before = house.contents()
+    answer = await house.bench.call("update_event", run, calendar="work", event_id=made["event_id"], description="x")
+    assert answer.status == "failed", answer
+    assert answer.error is not None
+    assert answer.error.code in ("bad_text", "invalid"), answer.error
+    assert house.contents() == before
+    assert await house.statuses() == ["SENT"]
+
+
+@pytest.mark.parametrize("guest", ["mailto:ada%0d%0aBcc:x@y.z", "mailto:a@b", "urn:uuid:1", "mailto:<a@b.cd>,<c@d.ef>"])
+async def test_a_guest_without_a_plain_address_is_named_as_not_told(house: House, guest: str):
+    run = await house.bench.start()
+    made = await house.act("create", run, attendees=GUESTS, **MEETING)
+    await house.send()
+    house.person(made["event_id"], b"mailto:ada@example.org", guest.encode())
+    await house.look(made["event_id"])
+    answer = await house.bench.call("update_event", run, calendar="work", event_id=made["event_id"], location="x")
+    assert answer.status == "held", answer
+    assert any("nothing is sent to" in each for each in answer.warnings)
+    [heard] = await house.send()
+    assert heard.to == ("bob@example.com",)
+
+
+async def test_guests_see_no_alarms_and_nothing_that_is_only_for_servers(house: House):
+    run = await house.bench.start()
+    made = await house.act("create", run, attendees=GUESTS, **MEETING)
+    await house.send()
+    house.person(
+        made["event_id"],
+        b"END:VEVENT",
+        b"X-PRIVATE:mine\r\nBEGIN:VALARM\r\nACTION:DISPLAY\r\nTRIGGER:-PT5M\r\nDESCRIPTION:psst\r\nEND:VALARM\r\nEND:VEVENT",
+    )
+    house.person(made["event_id"], b"RSVP=TRUE:mailto:ada", b"SCHEDULE-STATUS=1.1:mailto:ada")
+    await house.look(made["event_id"])
+    await house.act("update", run, event_id=made["event_id"], location="R2")
+    await house.send()
+    part = list(message_from_bytes(house.sink.taken[-1][1], policy=SMTP_POLICY).iter_parts())[1]
+    text = part.get_payload(decode=True)
+    for each in (b"VALARM", b"X-PRIVATE", b"SCHEDULE-", b"psst"):
+        assert each not in text
