@@ -23,6 +23,7 @@ from takeback.journal.ids import RunId
 from takeback.journal.views import ActionView, OpenItem
 from takeback.server.engine.calls import Call
 from takeback.server.engine.engine import Engine
+from takeback.server.engine.policy_rules import MoreThan, Rule, RulesPolicy, When
 from takeback.server.engine.sender import Sender
 from takeback.server.settings import ToolSettings
 from takeback.tools.calendar.settings import CalendarSettings
@@ -556,6 +557,24 @@ async def _after(turns: int, act: Callable[[], Any]) -> None:
     await act()
 
 
+async def test_what_a_person_has_changed_by_hand_meanwhile_is_not_announced_as_if_it_were_so(house: House):
+    run = await house.bench.start()
+    made = await house.act("create", run, attendees=GUESTS, **MEETING)
+    [kept] = house.contents().values()
+    path = house.folder / f"{made['event_id']}.ics"
+    path.unlink()
+    assert await house.send() == []
+    [row] = await house.rows()
+    assert (row.status, row.detail) == ("LATE", "the event is not in the calendar any more")
+    path.write_bytes(kept)
+    await house.engine.desk.send_now(ALICE, row.id)
+    assert [each.method for each in await house.send(1)] == ["REQUEST"]
+    await house.act("delete", run, event_id=made["event_id"])
+    path.write_bytes(kept)
+    assert await house.send() == []
+    assert await house.statuses() == ["LATE", "SENT"]
+
+
 async def test_an_event_of_somebody_else_is_theirs_to_announce(house: House):
     run = await house.bench.start()
     made = await house.act("create", run, attendees=GUESTS, **MEETING)
@@ -625,3 +644,25 @@ async def test_guests_see_no_alarms_and_nothing_that_is_only_for_servers(house: 
     text = part.get_payload(decode=True)
     for each in (b"VALARM", b"X-PRIVATE", b"SCHEDULE-", b"psst"):
         assert each not in text
+
+
+async def test_how_many_guests_are_told_counts_for_policies_and_consent_is_for_them(house: House):
+    few = Rule(id="few", when=When(more_than=MoreThan(recipients=1)), then="deny")
+    house.core.policy = RulesPolicy([few])
+    denied = await house.bench.call("create_event", None, calendar="work", attendees=GUESTS, **MEETING)
+    assert denied.status == "denied", denied
+    assert house.contents() == {}
+    assert await house.rows() == []
+
+
+async def test_without_a_window_a_person_is_asked_and_their_consent_is_good_for_the_same_call(house: House):
+    run = await house.bench.start()
+    call: dict[str, Any] = {"calendar": "work", "attendees": GUESTS, "hold_seconds": 0, **MEETING}
+    asked = await house.bench.call("create_event", run, **call)
+    assert asked.status == "pending_approval"
+    assert "ada@example.org, bob@example.com" in str(asked.question)
+    assert asked.approval_id is not None
+    await house.engine.approve(ALICE, asked.approval_id, lane="test")
+    answer = await house.bench.call("create_event", run, **call)
+    assert answer.status == "held", answer
+    assert len(await house.send(1)) == 1

@@ -225,6 +225,15 @@ class EventCorrector(Corrector):
         )
         return made, data
 
+    async def broken(self, message: Outgoing, content: bytes) -> str:
+        """An invitation to what was deleted meanwhile, or a cancellation of what was brought back, is not sent."""
+        memo, sent = message.memo, invitations.calendar_in(content)
+        object = memo.get("object") if isinstance(memo, dict) else None
+        if sent is None or not isinstance(object, str):
+            return ""
+        present = await self._system.bytes_of((await self._system.look([object]))[0])
+        return itip.broken(sent, present, message.recipients)
+
 
 def sendings(calendars: Mapping[str, CalendarSettings], mailboxes: Mapping[str, MailboxSettings]) -> dict[str, Sending]:
     """Who tells the guests of each calendar that has a sending mailbox.

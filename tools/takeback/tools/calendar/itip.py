@@ -119,6 +119,23 @@ def correcting(
     return made.notice("CANCEL", parts, people, known=True, sequence=highest + 1, status=not there, only=wanted)
 
 
+def broken(sent: bytes, present: bytes | None, recipients: Sequence[str]) -> str:
+    """Why a message that has not gone out is not true any more; empty if it is, as far as can be told.
+
+    :raises NotICalendar:
+    """
+    there, said, method = _events(present), _events(sent), parse(sent).line("METHOD")
+    wanted = {each.casefold() for each in recipients}
+    if method is None or method.value != "CANCEL":
+        if not there:
+            return "the event is not in the calendar any more"
+        return "" if wanted & _guests(there.values()).keys() else "its recipients are no longer guests of the event"
+    # of one occurrence that was left out, the guests are still those of the series
+    if "" in said and wanted & _guests(there.values()).keys():
+        return "the event is in the calendar again, and its recipients are guests of it"
+    return ""
+
+
 def guest_of(found: Line) -> Address | None:
     """The mail address of an attendee or organizer; `None` if it has none that mail can be sent to."""
     scheme, colon, rest = found.value.partition(":")

@@ -74,6 +74,13 @@ class Corrector(ABC):
     ) -> tuple[Outgoing, bytes] | None:
         """As `Carrier.correction`."""
 
+    async def broken(self, message: Outgoing, content: bytes) -> str:
+        """Why a message that is about to leave is not true any more ("the event is not there any more"); empty if it is.
+
+        :raises Exception: it could not be looked at; the message is kept, and tried again.
+        """
+        return ""
+
 
 def corrector_of(memo: JsonValue) -> str:
     """The name of the corrector that a message's memo names; empty if its carrier corrects it."""
