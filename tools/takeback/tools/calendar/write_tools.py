@@ -42,6 +42,8 @@ from takeback.tools.contract import (
     Target,
     ToolError,
 )
+from takeback.tools.email.addresses import BadText
+from takeback.tools.email.addresses import parse as parse_address
 from takeback.tools.files.toolkit import counted
 
 Guests = Annotated[list[Address], Field(max_length=500)]
@@ -177,6 +179,19 @@ class WritingTool(CalendarTool):
             summary=f"{verb} {called} in {calendar}.{told_by}",
         )
 
+    def guests(self, calendar: str, attendees: Sequence[str] | None) -> Sequence[str] | None:
+        """Guests as an agent names them; those who are to be mailed need addresses that mail can be sent to.
+
+        :raises ToolError: one has none.
+        """
+        if self.inviter.of(calendar) is not None:
+            for each in attendees or ():
+                try:
+                    parse_address(each, f"The guest {each}")
+                except BadText as error:
+                    raise ToolError(str(error), advice=error.advice, code="bad_text") from error
+        return attendees
+
     def times(
         self, calendar: str, start: str | None, end: str | None, zone: str | None, like: When | None
     ) -> tuple[When | None, When | None, Component | None]:
@@ -247,7 +262,7 @@ class CreateEventTool(WritingTool, ReversibleTool[CreateEvent]):
             start=start,
             end=end,
             recurrence=self.rule(arguments.recurrence),
-            attendees=arguments.attendees,
+            attendees=self.guests(arguments.calendar, arguments.attendees),
             zone=zone,
         )
         uid = await self.new_uid(arguments.calendar, arguments, context)
@@ -291,7 +306,7 @@ class UpdateEventTool(WritingTool, ReversibleTool[UpdateEvent]):
             start=start,
             end=end,
             recurrence=self.rule(arguments.recurrence),
-            attendees=arguments.attendees,
+            attendees=self.guests(arguments.calendar, arguments.attendees),
             zone=zone,
         )
         if change == Change() or (arguments.timezone is not None and start is None and end is None):
