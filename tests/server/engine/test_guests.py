@@ -21,6 +21,7 @@ from tests.server.engine.reaper import Died, Reaper, interpose
 
 from takeback.journal.ids import RunId
 from takeback.journal.views import ActionView, OpenItem
+from takeback.server.engine.answers import EngineError
 from takeback.server.engine.calls import Call
 from takeback.server.engine.engine import Engine
 from takeback.server.engine.policy_rules import MoreThan, Rule, RulesPolicy, When
@@ -30,7 +31,7 @@ from takeback.tools.calendar.settings import CalendarSettings
 from takeback.tools.email.settings import MailboxSettings
 from takeback.tools.outbox.rows import Row
 
-RACES = int(os.environ.get("TAKEBACK_GUEST_RACES", "24"))
+RACES = int(os.environ.get("TAKEBACK_GUEST_RACES", "10"))
 MEETING = {"summary": "Review", "start": "2027-03-01T10:00", "end": "2027-03-01T11:00"}
 GUESTS = ["ada@example.org", "bob@example.com"]
 SERIES = {**MEETING, "recurrence": "FREQ=WEEKLY;COUNT=6"}
@@ -247,6 +248,8 @@ async def test_an_invitation_that_went_out_is_cancelled_with_a_persons_consent(h
     again = await house.bench.back(run_id=run)
     assert [step.outcome for step in again.steps] == ["irreversible"]
     assert await house.statuses() == ["SENT", "WAITING"], "proposed once"
+    with pytest.raises(EngineError, match="it is not brought back"):
+        await house.engine.redo(ALICE, back.rollback_id)
     [heard] = await house.agree()
     assert heard.short == ("CANCEL", tuple(GUESTS), 1, "")
     assert (heard.status, heard.attendees, heard.organizer) == ("CANCELLED", tuple(GUESTS), "me@example.org")
@@ -394,6 +397,7 @@ async def test_what_cannot_be_merged_is_left_and_its_message_waits_for_a_person(
     run = await house.bench.start()
     made = await house.act("create", run, attendees=GUESTS, **MEETING)
     await house.send()
+    first = house.contents()
     other = await house.bench.start()
     await house.act("update", other, event_id=made["event_id"], summary="Ours")
     house.person(made["event_id"], b"SUMMARY:Ours", b"SUMMARY:Theirs")
@@ -403,6 +407,13 @@ async def test_what_cannot_be_merged_is_left_and_its_message_waits_for_a_person(
     assert house.contents() == before
     assert await house.statuses() == ["LATE", "SENT"]
     assert await house.send() == []
+    [item] = await house.items()
+    chosen = await house.engine.resolve_conflict(ALICE, item.id, "ours")
+    assert chosen.status == "complete", chosen
+    assert house.contents() == first
+    assert await house.statuses() == ["CANCELLED", "SENT"], "the message goes with what it is about"
+    actions = await house.core.journal.find(ActionView, run_id=RunId(other))
+    assert [action.stands for action in actions] == [False]
 
 
 async def test_a_conflict_over_what_guests_were_told_proposes_nothing_until_it_is_settled(house: House):
@@ -417,6 +428,14 @@ async def test_a_conflict_over_what_guests_were_told_proposes_nothing_until_it_i
     assert [step.outcome for step in back.steps] == ["conflict"]
     assert "still holds" in back.steps[0].why
     assert await house.statuses() == ["SENT", "SENT"]
+    [item] = await house.items()
+    chosen = await house.engine.resolve_conflict(ALICE, item.id, "ours")
+    assert "roll back once more" in chosen.steps[0].why
+    again = await house.bench.back(run_id=other)
+    assert [step.outcome for step in again.steps] == ["irreversible"]
+    [heard] = await house.agree()
+    assert (heard.method, heard.summary, heard.sequence) == ("REQUEST", "Review", 2)
+    assert await house.items() == []
 
 
 async def test_each_message_of_an_act_is_reported_as_what_it_is(house: House):

@@ -32,6 +32,7 @@ from takeback.journal.states import ABSENT, Effect, State
 from takeback.journal.views import ActionView, OpenItem, RunView
 from takeback.server.engine.answers import EngineError, RollbackAnswer, StepAnswer
 from takeback.server.engine.core import Core
+from takeback.server.engine.corrections import uncorrected
 from takeback.server.engine.faults import unwritten
 from takeback.server.engine.locks import LockTimeout
 from takeback.server.engine.outgoing import belong, holding, moved
@@ -290,6 +291,9 @@ class Conflicts:
         outcome: Literal["restored", "merged"] = "restored" if choice == "ours" else "merged"
         beside = f"the earlier version was saved as {swapped.effects[0].object}"
         why = {"ours": "the earlier version was put back", "content": "a resolution was written"}.get(choice, beside)
+        if stands is False and (told := await uncorrected(self.core, item.action_id)):
+            stands = None
+            why += f"; {told} were told otherwise: roll back once more, and a correction is proposed"
         await self.core.record(
             [
                 self._step(item, rollback_id, "concluded", swapped.effects, outcome, why, stands),

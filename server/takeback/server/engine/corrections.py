@@ -43,10 +43,9 @@ async def too_late(core: Core, done: Done, open_: Callable[[PlanStep, UndoOutcom
     mine = await core.outbox.of_action(step.action_id)
     rows = [row for row in mine if not row.corrects]
     gone = [row for row in rows if row.status in ("SENT", "UNKNOWN")]
-    elsewhere = [row for row in gone if corrector_of(row.message.memo) in core.outbox.correctors]
+    elsewhere = _uncorrected(core, mine)
     if done.good:
-        made_up = {row.corrects for row in mine if row.corrects and row.status == "SENT"}
-        gone = [row for row in elsewhere if row.id not in made_up]
+        gone = elsewhere
         if not gone:
             return done
         opened = open_(step, "failed", done.why)
@@ -97,6 +96,26 @@ def _as_it_is(done: Done, gone: Sequence[Row]) -> Done:
     assert done.open_item is not None, "seen to by the caller"
     next_step = f"{done.open_item.next_step} {todo}"
     return replace(done, why=why, open_item=altered(done.open_item, why=why, next_step=next_step))
+
+
+async def uncorrected(core: Core, action_id: str) -> str:
+    """Who was told by an act how another object stands, or may have been, and has not been told otherwise; empty: nobody."""
+    if not core.outbox.store.file.exists():
+        return ""
+    rows = await core.outbox.of_action(action_id)
+    return ", ".join(dict.fromkeys(to for row in _uncorrected(core, rows) for to in row.message.recipients))
+
+
+def _uncorrected(core: Core, rows: Sequence[Row]) -> list[Row]:
+    made_up = {row.corrects for row in rows if row.corrects and row.status == "SENT"}
+    return [
+        row
+        for row in rows
+        if not row.corrects
+        and row.status in ("SENT", "UNKNOWN")
+        and row.id not in made_up
+        and corrector_of(row.message.memo) in core.outbox.correctors
+    ]
 
 
 async def tell_late(core: Core, row: Row, why: str) -> None:

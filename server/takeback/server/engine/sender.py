@@ -156,7 +156,7 @@ class Sender:
     async def _is_true(self, row: Row) -> bool:
         """Whether what it says of something else still holds; if not, a person has to look at it."""
         corrector = self._outbox.correctors.get(corrector_of(row.message.memo))
-        if corrector is None:
+        if corrector is None or row.corrects:  # a person has read the correction, and agreed
             return True
         content = await self._outbox.store.read(lambda rows: rows.content(row.id))
         try:
