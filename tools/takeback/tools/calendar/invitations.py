@@ -15,8 +15,7 @@ from email.parser import BytesParser
 from email.policy import SMTP
 from typing import Final
 
-from takeback.tools.calendar.itip import Notice
-from takeback.tools.calendar.lines import Component, unescape
+from takeback.tools.calendar.itip_objects import Notice, text_of
 from takeback.tools.calendar.when import end_of, start_of
 from takeback.tools.email.addresses import Address, BadText, check_text
 from takeback.tools.email.compose import LARGEST, LONGEST_SUBJECT, check_bytes
@@ -34,7 +33,7 @@ def subject_of(notice: Notice) -> str:
 
     :raises BadText: the title of the event cannot stand in a header.
     """
-    title = _text(notice.shown, "SUMMARY") or "(without a title)"
+    title = text_of(notice.shown, "SUMMARY") or "(without a title)"
     kind = "Cancelled" if notice.method == "CANCEL" else "Updated invitation" if notice.known else "Invitation"
     return check_text(f"{kind}: {title}", "The summary of an event with guests", longest=LONGEST_SUBJECT)
 
@@ -101,10 +100,10 @@ def _body(notice: Notice, automatic: bool) -> str:
     start, end = start_of(event), end_of(event)
     zone = {"zoned": f" ({start.zone})", "utc": " (UTC)"}.get(start.kind, "")
     rows = [
-        ("What", _text(event, "SUMMARY")),
+        ("What", text_of(event, "SUMMARY")),
         ("When", f"{start.said()} to {end.said()}{zone}"),
         ("Repeats", "" if (rule := event.line("RRULE")) is None else rule.value),
-        ("Where", _text(event, "LOCATION")),
+        ("Where", text_of(event, "LOCATION")),
         ("By", "" if (host := event.line("ORGANIZER")) is None else host.value.partition(":")[2]),
     ]
     said = {
@@ -114,14 +113,9 @@ def _body(notice: Notice, automatic: bool) -> str:
     }[notice.method, notice.known]
     if automatic:
         said += " It puts right what you were told before, with the consent of the owner of this address."
-    described = _text(event, "DESCRIPTION") if notice.method == "REQUEST" else ""
+    described = text_of(event, "DESCRIPTION") if notice.method == "REQUEST" else ""
     lines = [said, "", *(f"{name}: {value}" for name, value in rows if value), *(["", described] if described else [])]
     return "\n".join(lines)[:_LONGEST_TEXT].replace("\r\n", "\n").replace("\r", "\n") + "\n"
-
-
-def _text(event: Component, name: str) -> str:
-    found = event.line(name)
-    return "" if found is None else unescape(found.value)
 
 
 def _shown(people: Sequence[Address]) -> str:

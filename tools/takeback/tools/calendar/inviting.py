@@ -19,7 +19,7 @@ from pydantic import JsonValue
 
 from takeback.checkpoints.objects import SMALL, ObjectStore
 from takeback.journal.states import Effect
-from takeback.tools.calendar import invitations, itip
+from takeback.tools.calendar import invitations, itip, itip_objects
 from takeback.tools.calendar.lines import Component, Line, line, parse
 from takeback.tools.calendar.names import SYSTEM
 from takeback.tools.calendar.settings import CalendarSettings
@@ -85,7 +85,7 @@ class Inviter:
             return None
         organizer = organizer_of(before) or organizer_of(after)
         if organizer is not None:
-            found = itip.guest_of(organizer)
+            found = itip_objects.guest_of(organizer)
             if found is None or found.spec.casefold() != sending.organizer.spec.casefold():
                 return None  # it is somebody else's event: its organizer tells the guests
         return sending
@@ -103,8 +103,8 @@ class Inviter:
                 event.put("ATTENDEE", [_left_alone(found) for found in guests])
         data = calendar.written()
         told = await self.highest(object)
-        if told is not None and itip.highest_sequence(data) <= told and data != before:
-            data = itip.with_sequence(data, told + 1)
+        if told is not None and itip_objects.highest_sequence(data) <= told and data != before:
+            data = itip_objects.with_sequence(data, told + 1)
         return data
 
     async def hold(
@@ -195,7 +195,7 @@ class EventCorrector(Corrector):
             sent,
             present,
             message.recipients,
-            highest=max(highest, itip.highest_sequence(sent)),
+            highest=max(highest, itip_objects.highest_sequence(sent)),
             organizer=organizer or line("ORGANIZER", f"mailto:{message.sender}"),
             now=now,
         )
@@ -285,7 +285,7 @@ def untold(data: bytes | None) -> list[str]:
     """Attendees that no mail can be sent to."""
     events: Sequence[Component] = () if data is None else parse(data).parts("VEVENT")
     return sorted(
-        {found.value for event in events for found in event.lines("ATTENDEE") if itip.guest_of(found) is None}
+        {found.value for event in events for found in event.lines("ATTENDEE") if itip_objects.guest_of(found) is None}
     )
 
 
@@ -296,10 +296,10 @@ def _left_alone(found: Line) -> Line:
     text = re.sub(rb"\r?\n[ \t]", b"", found.raw).rstrip(b"\r\n").decode()
     head = text[: len(found.name)]
     calendar = parse(f"BEGIN:VCALENDAR\r\n{head};{_AGENT}=CLIENT{text[len(head) :]}\r\nEND:VCALENDAR\r\n".encode())
-    return itip.folded(calendar.lines("ATTENDEE")[0])
+    return itip_objects.folded(calendar.lines("ATTENDEE")[0])
 
 
-def _parts(notice: itip.Notice) -> list[itip.Notice]:
+def _parts(notice: itip_objects.Notice) -> list[itip_objects.Notice]:
     most = invitations.MOST_RECIPIENTS
     people = notice.recipients
     return [replace(notice, recipients=people[at : at + most]) for at in range(0, len(people), most)]

@@ -1,69 +1,24 @@
 """What guests have to be told of a change of an event (RFC 5546): who gets which object by which method. Pure.
 
-A message says what the recipient has to know and nothing else: only known properties, no alarms, no X- properties, none of the
-parameters by which calendar servers are steered (RFC 6638, 7). A guest who knew of the event gets another message than one who
-is new to it, so that each message can be made up for by one other.
+A guest who knew of the event gets another message than one who is new to it, so that each message can be made up for by one
+other.
 """
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Literal
-from urllib.parse import unquote
 
-from takeback.tools.calendar.lines import Component, Line, NotICalendar, line, parse, unescape
+from takeback.tools.calendar.itip_objects import HIGHEST, SENT, Maker, Notice, guest_of, sequence_of
+from takeback.tools.calendar.lines import Component, Line, parse
 from takeback.tools.calendar.merge import COUNTERS
 from takeback.tools.calendar.repeating import like
 from takeback.tools.calendar.when import When, end_of, moments, recurrence_id, start_of
-from takeback.tools.email.addresses import Address, BadText
+from takeback.tools.email.addresses import Address
 from takeback.tools.email.addresses import parse as parse_address
 
-Method = Literal["REQUEST", "CANCEL"]
 Events = Mapping[str, Component]
 """VEVENTs by their RECURRENCE-ID; the master's is empty."""
-
-_TIMES: Final = frozenset({"DTSTART", "DTEND", "DURATION", "RECURRENCE-ID"})
-_CANCELLED: Final = _TIMES | {"UID", "DTSTAMP", "SEQUENCE", "ORGANIZER", "ATTENDEE", "SUMMARY", "LOCATION"}
-_SENT: Final = _CANCELLED | {
-    *(
-        "CREATED",
-        "LAST-MODIFIED",
-        "RRULE",
-        "RDATE",
-        "EXDATE",
-        "EXRULE",
-        "DESCRIPTION",
-        "GEO",
-        "STATUS",
-        "CLASS",
-        "TRANSP",
-    ),
-    *("PRIORITY", "URL", "CATEGORIES", "RESOURCES", "CONTACT", "CONFERENCE", "ATTACH"),
-}
-"""Properties that guests are sent, in a cancellation and otherwise."""
-_OF_PEOPLE: Final = ("CN", "CUTYPE", "ROLE", "PARTSTAT", "RSVP")
-"""Parameters of guests and organizers that are told to others."""
-HIGHEST: Final = 2_000_000_000
-"""A SEQUENCE that still leaves room below the largest integer of RFC 5545."""
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """One message: what it says, and to whom."""
-
-    method: Method
-    recipients: tuple[Address, ...]
-    calendar: bytes
-    """The iCalendar object with its METHOD."""
-    sequence: int
-    known: bool
-    """The recipients have heard of the event before."""
-    shown: Component
-    """The event that a person reads of."""
 
 
 def notices(before: bytes | None, after: bytes | None, *, organizer: Line, now: datetime) -> list[Notice]:
@@ -73,7 +28,7 @@ def notices(before: bytes | None, after: bytes | None, *, organizer: Line, now: 
     :raises NotICalendar: one side is none, or says something that must not be sent.
     """
     olds, news = _events(before), _events(after)
-    made = _Made(parse(after if after is not None else before or b""), organizer, now)
+    made = Maker(parse(after if after is not None else before or b""), organizer, now)
     if not news:
         return _gone(made, olds)
     if not olds:
@@ -108,12 +63,12 @@ def correcting(
     wanted = {each.casefold() for each in recipients}
     guests = _guests(there.values())
     invited = tuple(guest for key, guest in guests.items() if key in wanted)
-    top = max((_sequence(event) for event in there.values()), default=0)
+    top = max((sequence_of(event) for event in there.values()), default=0)
     number = min(top if top > highest else highest + 1, HIGHEST)
     if invited:
-        made = _Made(parse(present or b""), organizer, now)
+        made = Maker(parse(present or b""), organizer, now)
         return made.notice("REQUEST", list(there.values()), invited, known=True, sequence=number)
-    made = _Made(parse(sent), organizer, now)
+    made = Maker(parse(sent), organizer, now)
     people = tuple(parse_address(each) for each in recipients)
     parts = [said[""]] if "" in said else list(said.values())
     return made.notice("CANCEL", parts, people, known=True, sequence=highest + 1, status=not there, only=wanted)
@@ -136,40 +91,10 @@ def broken(sent: bytes, present: bytes | None, recipients: Sequence[str]) -> str
     return ""
 
 
-def guest_of(found: Line) -> Address | None:
-    """The mail address of an attendee or organizer; `None` if it has none that mail can be sent to."""
-    scheme, colon, rest = found.value.partition(":")
-    if not colon or scheme.strip().casefold() != "mailto":
-        return None
-    try:
-        return parse_address(unquote(rest.strip(), errors="strict"))
-    except (BadText, UnicodeDecodeError):
-        return None
-
-
-def highest_sequence(data: bytes) -> int:
-    """The highest SEQUENCE of its events.
-
-    :raises NotICalendar:
-    """
-    return max((_sequence(event) for event in parse(data).parts("VEVENT")), default=0)
-
-
-def with_sequence(data: bytes, number: int) -> bytes:
-    """The same with this SEQUENCE in all events; all other lines stay as they are written.
-
-    :raises NotICalendar:
-    """
-    calendar = parse(data)
-    for event in calendar.parts("VEVENT"):
-        event.put("SEQUENCE", [line("SEQUENCE", str(min(number, HIGHEST)))])
-    return calendar.written()
-
-
 # -- what changed ------------------------------------------------------------------------------------------------------------
 
 
-def _whole(made: _Made, olds: Events, news: Events) -> list[Notice]:
+def _whole(made: Maker, olds: Events, news: Events) -> list[Notice]:
     """The event as it is now, to all who are invited; a cancellation to those who no longer are."""
     before, now = _keys_of(olds), _keys_of(news)
     told: list[Notice] = []
@@ -179,18 +104,18 @@ def _whole(made: _Made, olds: Events, news: Events) -> list[Notice]:
             people = tuple(guest for id, (guest, found) in now.items() if found == keys and (id in before) is known)
             if people:
                 told.append(made.notice("REQUEST", parts, people, known=known))
-    number = max(_sequence(event) for event in news.values())
+    number = max(sequence_of(event) for event in news.values())
     out = {id: found for id, found in before.items() if id not in now}
     return told + _cancelled(made, out, olds, sequence=number, status=False)
 
 
-def _gone(made: _Made, olds: Events) -> list[Notice]:
-    number = max((_sequence(event) for event in olds.values()), default=0) + 1
+def _gone(made: Maker, olds: Events) -> list[Notice]:
+    number = max((sequence_of(event) for event in olds.values()), default=0) + 1
     return _cancelled(made, _keys_of(olds), olds, sequence=number, status=True)
 
 
 def _cancelled(
-    made: _Made, people: Mapping[str, tuple[Address, frozenset[str]]], olds: Events, *, sequence: int, status: bool
+    made: Maker, people: Mapping[str, tuple[Address, frozenset[str]]], olds: Events, *, sequence: int, status: bool
 ) -> list[Notice]:
     told: list[Notice] = []
     for keys in sorted({found for _, found in people.values()}, key=sorted):
@@ -204,18 +129,18 @@ def _cancelled(
     return told
 
 
-def _one_gone(made: _Made, at: When, olds: Events, news: Events) -> list[Notice]:
+def _one_gone(made: Maker, at: When, olds: Events, news: Events) -> list[Notice]:
     """One occurrence left out of a series (EXDATE): cancelled for all who were invited to it."""
     occurrence = _occurrence(at, olds)
     guests = _guests([occurrence])
-    number = max(_sequence(event) for event in news.values())
+    number = max(sequence_of(event) for event in news.values())
     if not guests:
         return []
     people = tuple(guests.values())
     return [made.notice("CANCEL", [occurrence], people, known=True, sequence=number, status=True, only=set(guests))]
 
 
-def _one_changed(made: _Made, key: str, olds: Events, news: Events) -> list[Notice]:
+def _one_changed(made: Maker, key: str, olds: Events, news: Events) -> list[Notice]:
     """One occurrence that differs from its series."""
     event = news[key]
     at = recurrence_id(event)
@@ -229,7 +154,7 @@ def _one_changed(made: _Made, key: str, olds: Events, news: Events) -> list[Noti
             told.append(made.notice("REQUEST", [event], people, known=known))
     out = {id: guest for id, guest in before.items() if id not in now}
     if out:
-        number = _sequence(event)
+        number = sequence_of(event)
         told.append(
             made.notice(
                 "CANCEL", [earlier], tuple(out.values()), known=True, sequence=number, status=False, only=set(out)
@@ -267,151 +192,6 @@ def _occurrence(at: When, olds: Events) -> Component:
     made.put("DTSTART", [at.line("DTSTART")])
     made.put("DTEND", [end.at(end.local + (at.local - start.local)).line("DTEND")])
     made.put("RECURRENCE-ID", [at.line("RECURRENCE-ID")])
-    return made
-
-
-# -- the objects -------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Made:
-    """Makes the messages about one event."""
-
-    calendar: Component
-    """Where the zones are taken from."""
-    organizer: Line
-    now: datetime
-
-    def notice(
-        self,
-        method: Method,
-        events: Sequence[Component],
-        people: tuple[Address, ...],
-        *,
-        known: bool,
-        sequence: int | None = None,
-        status: bool = False,
-        only: set[str] | None = None,
-    ) -> Notice:
-        """
-        :param sequence: of all events; by default each has its own.
-        :param status: the event does not take place; else the recipients are no longer invited to it (RFC 5546, 3.2.5).
-        :param only: name these guests alone.
-        """
-        parts = [self._event(event, method, sequence, status, only) for event in events]
-        zones = {
-            zone for part in parts for item in part.items if isinstance(item, Line) and (zone := item.param("TZID"))
-        }
-        top = Component("VCALENDAR", b"BEGIN:VCALENDAR\r\n", b"END:VCALENDAR\r\n")
-        top.items = [
-            line("VERSION", "2.0"),
-            line("PRODID", "-//takeback//takeback//EN"),
-            line("METHOD", method),
-            *(_plain(zone) for zone in self.calendar.parts("VTIMEZONE") if _text(zone, "TZID") in zones),
-            *parts,
-        ]
-        data = top.written()
-        check(data, method, len(parts))
-        return Notice(
-            method=method,
-            recipients=people,
-            calendar=data,
-            sequence=max(_sequence(part) for part in parts),
-            known=known,
-            shown=parts[0],
-        )
-
-    def _event(
-        self, event: Component, method: Method, sequence: int | None, status: bool, only: set[str] | None
-    ) -> Component:
-        made = Component("VEVENT", b"BEGIN:VEVENT\r\n", b"END:VEVENT\r\n")
-        allowed = _SENT if method == "REQUEST" else _CANCELLED
-        for item in event.items:
-            if not isinstance(item, Line) or item.name not in allowed:
-                continue
-            if item.name == "ATTENDEE":
-                found = guest_of(item)
-                if only is None or (found is not None and found.spec.casefold() in only):
-                    made.items.append(_person(item))
-            elif item.name == "ORGANIZER":
-                made.items.append(_person(item))
-            elif item.name == "DTSTAMP":
-                made.items.append(line("DTSTAMP", f"{self.now:%Y%m%dT%H%M%SZ}"))
-            elif item.name != "ATTACH" or item.param("VALUE").upper() != "BINARY":
-                made.items.append(folded(item))
-        if made.line("DTSTAMP") is None:
-            made.items.append(line("DTSTAMP", f"{self.now:%Y%m%dT%H%M%SZ}"))
-        if made.line("ORGANIZER") is None:
-            made.items.append(_person(self.organizer))
-        made.put("SEQUENCE", [line("SEQUENCE", str(_sequence(event) if sequence is None else min(sequence, HIGHEST)))])
-        if method == "CANCEL" and status:
-            made.items.append(line("STATUS", "CANCELLED"))
-        return made
-
-
-def check(data: bytes, method: str, events: int) -> None:
-    """The last gate before an object is sent: what it says, read back, with nothing in it that could begin a line of its own.
-
-    :raises NotICalendar:
-    """
-    parsed = parse(data)
-    text = data.decode()
-    odd = next(
-        (
-            char
-            for char in text.replace("\r\n", "")
-            if unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") and char != "\t"
-        ),
-        None,
-    )
-    if odd is not None:
-        raise NotICalendar(f"it holds the control character U+{ord(odd):04X}")
-    if [found.value for found in parsed.lines("METHOD")] != [method] or len(parsed.parts("VEVENT")) != events:
-        raise NotICalendar("it would not say what was meant")
-    for part in parsed.parts():
-        for item in part.items:
-            if isinstance(item, Line) and any(_hidden(value) for _, value in item.params):
-                raise NotICalendar(f"a parameter of {item.name} holds a line break, as it is or once it is decoded")
-
-
-def _person(item: Line) -> Line:
-    found = guest_of(item)
-    value = item.value if found is None else f"mailto:{found.spec}"
-    kept = tuple((name, _decoded(text)) for name in _OF_PEOPLE if (text := item.param(name)))
-    if any(_hidden(text) for _, text in kept):
-        raise NotICalendar(f"a parameter of {item.name} holds a line break, as it is or once it is decoded")
-    return line(item.name, value, kept)
-
-
-def _decoded(text: str) -> str:
-    """A parameter's value without the escapes of RFC 6868."""
-    return re.sub(r"\^(.)", lambda found: {"n": "\n", "^": "^", "'": '"'}.get(found[1], found[0]), text)
-
-
-def _hidden(text: str) -> bool:
-    forms = (text, _decoded(text), unquote(text), unquote(_decoded(text)))
-    return any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for form in forms for char in form)
-
-
-def folded(item: Line) -> Line:
-    """The same line with our folds and line end."""
-    text = re.sub(rb"\r?\n[ \t]", b"", item.raw).rstrip(b"\r\n").decode()
-    name, rest = text[: len(item.name)], text[len(item.name) :]
-    pieces: list[bytes] = []
-    data, room = f"{name.upper()}{rest}".encode(), 75
-    while len(data) > room:
-        at = room
-        while data[at] & 0xC0 == 0x80:  # never inside a character
-            at -= 1
-        pieces.append(data[:at])
-        data, room = data[at:], 74
-    return Line(b"\r\n ".join([*pieces, data]) + b"\r\n", item.name, item.params, item.value)
-
-
-def _plain(part: Component) -> Component:
-    """The same component with our line ends."""
-    made = Component(part.name, f"BEGIN:{part.name}\r\n".encode(), f"END:{part.name}\r\n".encode())
-    made.items = [_plain(item) if isinstance(item, Component) else folded(item) for item in part.items]
     return made
 
 
@@ -460,15 +240,5 @@ def _seen(event: Component | None) -> list[tuple[str, tuple[tuple[str, str], ...
     return sorted(
         (item.name, () if item.name in ("ATTENDEE", "ORGANIZER") else tuple(sorted(item.params)), item.value)
         for item in event.items
-        if isinstance(item, Line) and item.name in _SENT and item.name not in COUNTERS
+        if isinstance(item, Line) and item.name in SENT and item.name not in COUNTERS
     )
-
-
-def _sequence(event: Component) -> int:
-    text = _text(event, "SEQUENCE").strip()
-    return int(text) if re.fullmatch(r"\d{1,9}", text) else 0
-
-
-def _text(event: Component, name: str) -> str:
-    found = event.line(name)
-    return "" if found is None else unescape(found.value)

@@ -14,7 +14,7 @@ from takeback.journal.states import ABSENT, Effect, State
 from takeback.tools.calendar import names
 from takeback.tools.calendar.caldav.content import events as meaning
 from takeback.tools.calendar.caldav.content import extensions
-from takeback.tools.calendar.itip import highest_sequence, with_sequence
+from takeback.tools.calendar.itip_objects import highest_sequence, with_sequence
 from takeback.tools.calendar.lines import NotICalendar, parse, unescape
 from takeback.tools.calendar.merge import Met, merge_events, only_counted
 from takeback.tools.calendar.port import CalendarStore, Changed, Resource
