@@ -247,6 +247,7 @@ class CreateEventTool(WritingTool, ReversibleTool[CreateEvent]):
     )
     arguments = CreateEvent
     result = EventChanged
+    open_world = True
     destructive = False
 
     async def targets(self, arguments: CreateEvent, context: CallContext) -> Sequence[Target]:
@@ -282,6 +283,7 @@ class UpdateEventTool(WritingTool, ReversibleTool[UpdateEvent]):
     )
     arguments = UpdateEvent
     result = EventChanged
+    open_world = True
 
     async def targets(self, arguments: UpdateEvent, context: CallContext) -> Sequence[Target]:
         own = self.target(arguments.calendar, arguments.event_id)
@@ -348,6 +350,7 @@ class DeleteEventTool(WritingTool, ReversibleTool[DeleteEvent]):
     )
     arguments = DeleteEvent
     result = EventChanged
+    open_world = True
 
     async def targets(self, arguments: DeleteEvent, context: CallContext) -> Sequence[Target]:
         _range(arguments.occurrence, arguments.range)
