@@ -58,7 +58,7 @@ crash: $(STAMP)
 # Links that come and go (20,000 calls, 20,000 swaps under each tool), editors that save in a loop (6,000 saves of each kind on
 # each engine), servers and rollbacks side by side; every day a hundredth of it. Twenty minutes.
 races: $(STAMP)
-	TAKEBACK_RACES=full $(BIN)/python -m pytest tests/races $(ARGS)
+	TAKEBACK_RACES=full $(BIN)/python -m pytest tests/races tests/server/engine/test_guests.py $(ARGS)
 
 # The engine in thousands of orders that a seed chooses; a third of them end in a death. Half an hour.
 schedules: $(STAMP)

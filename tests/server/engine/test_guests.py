@@ -32,7 +32,7 @@ from takeback.tools.email.settings import MailboxSettings
 from takeback.tools.outbox.rows import Row
 from takeback.tools.system import Refused, Unavailable
 
-RACES = int(os.environ.get("TAKEBACK_GUEST_RACES", "10"))
+RACES = 200 if os.environ.get("TAKEBACK_RACES") == "full" else 10
 MEETING = {"summary": "Review", "start": "2027-03-01T10:00", "end": "2027-03-01T11:00"}
 GUESTS = ["ada@example.org", "bob@example.com"]
 SERIES = {**MEETING, "recurrence": "FREQ=WEEKLY;COUNT=6"}
@@ -658,7 +658,7 @@ async def test_of_taking_back_and_sending_an_invitation_exactly_one_wins(house: 
             assert house.contents() == {}
             assert [each.method for each in await house.agree()] == ["CANCEL"]
     assert sum(won.values()) == RACES
-    if RACES >= 100:
+    if RACES == 200:  # of a few, one side may win all
         assert min(won.values()) > 0, won
 
 
