@@ -282,10 +282,15 @@ def organizer_of(data: bytes | None) -> Line | None:
 
 
 def untold(data: bytes | None) -> list[str]:
-    """Attendees that no mail can be sent to."""
+    """Attendees that no mail can be sent to, or is to be."""
     events: Sequence[Component] = () if data is None else parse(data).parts("VEVENT")
+    everybody = [found for event in events for found in event.lines("ATTENDEE")]
     return sorted(
-        {found.value for event in events for found in event.lines("ATTENDEE") if itip_objects.guest_of(found) is None}
+        {
+            found.value.removeprefix("mailto:")
+            for found in everybody
+            if itip_objects.guest_of(found) is None or found.param(_AGENT).upper() == "NONE"
+        }
     )
 
 

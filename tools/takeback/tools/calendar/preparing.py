@@ -103,8 +103,9 @@ def _warnings(store: CalendarStore, sides: Sequence[Side], held: Held, *, mails:
                 continue
             without.update(guests(parse(data)) if side.sending is None else untold(data))
     if without:
+        nobody = "Some guests are not told of this" if held.effects else "No guest is told of this"
         rest = " and others" if len(without) > 5 else ""
-        warnings.append(f"No guest is told of this: nothing is sent to {', '.join(sorted(without)[:5])}{rest}.")
+        warnings.append(f"{nobody}: nothing is sent to {', '.join(sorted(without)[:5])}{rest}.")
     return warnings
 
 
