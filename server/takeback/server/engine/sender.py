@@ -158,6 +158,11 @@ class Sender:
         corrector = self._outbox.correctors.get(corrector_of(row.message.memo))
         if corrector is None or row.corrects:  # a person has read the correction, and agreed
             return True
+        memo = row.message.memo
+        object = str(memo.get("object", "")) if isinstance(memo, dict) else ""
+        earlier = [other for other in await self._outbox.about(corrector.name, object) if other.held_at < row.held_at]
+        if any(other.status in ("HELD", "SENDING") for other in earlier):
+            return False  # what was said first is heard first
         content = await self._outbox.store.read(lambda rows: rows.content(row.id))
         try:
             with anyio.fail_after(self._core.settings.limits.step_seconds):

@@ -50,9 +50,17 @@ def only_counted(base: bytes, present: bytes) -> bool:
     :raises NotICalendar: one of them is not iCalendar.
     """
     one, two = parse(base), parse(present)
-    for part in (*one.parts(), *two.parts()):
-        part.items = [item for item in part.items if not isinstance(item, Line) or item.name not in COUNTERS]
-    return _same(one, two)
+    return _same(_uncounted(one), _uncounted(two))
+
+
+def _uncounted(part: Component) -> Component:
+    made = part.copy()
+    made.items = [
+        _uncounted(item) if isinstance(item, Component) else item
+        for item in made.items
+        if isinstance(item, Component) or item.name not in COUNTERS
+    ]
+    return made
 
 
 def _component(base: Component, wanted: Component, present: Component, where: str) -> Component | Met:
@@ -82,6 +90,8 @@ def _inside(base: Component, wanted: Component, present: Component, merged: Comp
         goal: Component | Met | None
         if _same(old, there):
             goal = new
+        elif new is None and old is not None and there is not None and _same(_uncounted(old), _uncounted(there)):
+            goal = None
         elif old is None or new is None or there is None:
             return Met(f"the whole{label}")
         else:

@@ -118,8 +118,10 @@ class CalendarSystem(TargetSystem):
                 shown = self.display(effect.object)
                 base, want, now = sides
                 try:
-                    if want is None and base is not None and now is not None and only_counted(base, now):
-                        effects.append(Effect(system=self.name, object=effect.object, before=there, after=effect.after))
+                    if base is not None and now is not None and only_counted(base, now):
+                        goal, more = await self._uncounted(effect.after, want, now)
+                        blobs.update(more)
+                        effects.append(Effect(system=self.name, object=effect.object, before=there, after=goal))
                         continue
                     if base is None or want is None or now is None:
                         return Clash(f"{shown} was created, changed or deleted by somebody else as a whole.")
@@ -131,7 +133,16 @@ class CalendarSystem(TargetSystem):
                 goal, more = await self.image(merged)
                 blobs.update(more)
             effects.append(Effect(system=self.name, object=effect.object, before=there, after=goal))
+        # an older act of the same plan may start from what is made here, before it has been made
+        await self.objects.put_blobs(blobs)
         return Merged(tuple(effects), tuple(blobs.items()), "Only our change was removed; the others' stay.")
+
+    async def _uncounted(self, after: State, want: bytes | None, now: bytes) -> tuple[State, Mapping[str, bytes]]:
+        """What is wanted back in the place of what differs from ours in its counters alone: never with a lower SEQUENCE."""
+        number = highest_sequence(now)
+        if want is None or number <= highest_sequence(want):
+            return after, {}
+        return await self.image(with_sequence(want, number))
 
     async def describe(self, effect: Effect) -> Preview:
         return self.shown(effect, await self.bytes_of(effect.before), await self.bytes_of(effect.after))
@@ -172,7 +183,6 @@ class CalendarSystem(TargetSystem):
             there = await self.bytes_of(effect.before)
             known = [highest_sequence(each) for each in (data, there) if each is not None]
             goal, blobs = await self.image(with_sequence(data, max((*told, *known)) + 1))
-            # an older act of the same plan may start from it, before it has been made
             await self.objects.put_blobs(blobs)
             raised.append(effect.model_copy(update={"after": goal}))
         return Merged(tuple(raised))
