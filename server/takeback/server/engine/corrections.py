@@ -68,11 +68,13 @@ async def too_late(core: Core, done: Done, open_: Callable[[PlanStep, UndoOutcom
             todo.append(f"Find out, then say it with `takeback outbox settle {row.id}`{then}.")
             continue
         said.append(f"the message to {whom} went out at {when(row.changed_at)}")
-        correction = await core.outbox.propose_correction(row)
-        if correction is None:
+        corrections = await core.outbox.propose_corrections(row)
+        if not corrections:
             said.append("no correction could be made for it")
             todo.append("Make up for it by hand, then close this with resolve_conflict (theirs).")
-        elif correction.status == "WAITING":
+        for correction in corrections:
+            if correction.status != "WAITING":
+                continue
             said.append(f"a correction ({correction.id}) waits for a person's consent")
             todo.append(
                 f"Read it with `takeback outbox show {correction.id}`, then `takeback outbox approve {correction.id}`."
@@ -107,7 +109,7 @@ async def uncorrected(core: Core, action_id: str) -> str:
 
 
 def _uncorrected(core: Core, rows: Sequence[Row]) -> list[Row]:
-    made_up = {row.corrects for row in rows if row.corrects and row.status == "SENT"}
+    made_up = _made_up(rows)
     return [
         row
         for row in rows
@@ -116,6 +118,12 @@ def _uncorrected(core: Core, rows: Sequence[Row]) -> list[Row]:
         and row.id not in made_up
         and corrector_of(row.message.memo) in core.outbox.correctors
     ]
+
+
+def _made_up(rows: Sequence[Row]) -> set[str]:
+    """Messages whose corrections have all gone out, but for those that a person has cancelled."""
+    sent = {row.corrects for row in rows if row.corrects and row.status == "SENT"}
+    return sent - {row.corrects for row in rows if row.corrects and row.status not in ("SENT", "CANCELLED")}
 
 
 async def tell_late(core: Core, row: Row, why: str) -> None:
@@ -139,7 +147,7 @@ async def corrected(core: Core, row: Row) -> list[BaseEvent]:
     """A correction went out: with the last one of its act, what was open about the act is made up for."""
     why = f"a correction went out at {when(row.changed_at)}, with a person's consent"
     rows = await core.outbox.of_action(row.action_id)
-    done = {one.corrects for one in rows if one.corrects and one.status == "SENT"}
+    done = _made_up(rows)
     left = [one for one in rows if not one.corrects and one.status in ("SENT", "UNKNOWN") and one.id not in done]
     items = [item for item in await _items(core, row) if item.kind == "irreversible"]
     if left or not items:

@@ -156,13 +156,15 @@ class Sender:
     async def _is_true(self, row: Row) -> bool:
         """Whether what it says of something else still holds; if not, a person has to look at it."""
         corrector = self._outbox.correctors.get(corrector_of(row.message.memo))
-        if corrector is None or row.corrects:  # a person has read the correction, and agreed
+        if corrector is None:
             return True
         memo = row.message.memo
         object = str(memo.get("object", "")) if isinstance(memo, dict) else ""
-        earlier = [other for other in await self._outbox.about(corrector.name, object) if other.held_at < row.held_at]
-        if any(other.status in ("HELD", "SENDING") for other in earlier):
+        others = await self._outbox.about(corrector.name, object)
+        if any(other.status in ("HELD", "SENDING") and _turn(other) < _turn(row) for other in others):
             return False  # what was said first is heard first
+        if row.corrects:
+            return True  # a person has read it, and agreed
         content = await self._outbox.store.read(lambda rows: rows.content(row.id))
         try:
             with anyio.fail_after(self._core.settings.limits.step_seconds):
@@ -285,6 +287,12 @@ async def tell(core: Core, id: str) -> None:
         events += await corrected(core, row)
     await core.record(events)
     await core.outbox.told(row.id, row.status)
+
+
+def _turn(row: Row) -> tuple[float, int]:
+    """The order of messages about one object."""
+    turn = row.message.memo.get("turn") if isinstance(row.message.memo, dict) else None
+    return row.held_at, turn if isinstance(turn, int) else 0
 
 
 def _open_item(core: Core, row: Row) -> ConflictOpened:

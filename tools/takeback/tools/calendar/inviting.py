@@ -151,7 +151,7 @@ class Inviter:
                                 recipients=recipients,
                                 subject=subject,
                                 reference=message_id,
-                                memo={"corrector": SYSTEM, "object": object, "sequence": notice.sequence},
+                                memo=_memo(object, notice, len(messages)),
                             ),
                             window,
                         )
@@ -178,20 +178,20 @@ class EventCorrector(Corrector):
     def __init__(self, system: CalendarSystem, inviter: Inviter) -> None:
         self._system, self._inviter = system, inviter
 
-    async def correction(
+    async def corrections(
         self, message: Outgoing, content: bytes, *, sent_at: str, reference: str
-    ) -> tuple[Outgoing, bytes] | None:
+    ) -> Sequence[tuple[Outgoing, bytes]]:
         memo, sent = message.memo, invitations.calendar_in(content)
         object = memo.get("object") if isinstance(memo, dict) else None
         if sent is None or not isinstance(object, str):
-            return None
+            return ()
         state = (await self._system.look([object]))[0]
         present = await self._system.bytes_of(state)
         now = datetime.now(UTC).replace(microsecond=0)
         highest = await self._inviter.highest(object) or 0
         said = parse(sent).parts("VEVENT")
         organizer = said[0].line("ORGANIZER") if said else None
-        notice = itip.correcting(
+        notices = itip.correcting(
             sent,
             present,
             message.recipients,
@@ -199,8 +199,14 @@ class EventCorrector(Corrector):
             organizer=organizer or line("ORGANIZER", f"mailto:{message.sender}"),
             now=now,
         )
-        if notice is None:
-            return None
+        return [
+            self._correction(message, object, notice, now, f"{reference}.{count}" if count else reference, count)
+            for count, notice in enumerate(notices)
+        ]
+
+    def _correction(
+        self, message: Outgoing, object: str, notice: itip_objects.Notice, now: datetime, reference: str, turn: int
+    ) -> tuple[Outgoing, bytes]:
         subject = invitations.WITHDRAWN if notice.method == "CANCEL" else invitations.PUT_RIGHT
         sender = parse_address(message.sender)
         message_id = f"<{reference}@{sender.domain}>"
@@ -220,7 +226,7 @@ class EventCorrector(Corrector):
                 "recipients": tuple(guest.spec for guest in notice.recipients),
                 "subject": subject,
                 "reference": message_id,
-                "memo": {"corrector": SYSTEM, "object": object, "sequence": notice.sequence},
+                "memo": _memo(object, notice, turn),
             }
         )
         return made, data
@@ -308,6 +314,10 @@ def _parts(notice: itip_objects.Notice) -> list[itip_objects.Notice]:
     most = invitations.MOST_RECIPIENTS
     people = notice.recipients
     return [replace(notice, recipients=people[at : at + most]) for at in range(0, len(people), most)]
+
+
+def _memo(object: str, notice: itip_objects.Notice, turn: int) -> JsonValue:
+    return {"corrector": SYSTEM, "object": object, "sequence": notice.sequence, "turn": turn}
 
 
 def _number(memo: JsonValue) -> int:

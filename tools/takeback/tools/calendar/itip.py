@@ -49,29 +49,41 @@ def notices(before: bytes | None, after: bytes | None, *, organizer: Line, now: 
 
 def correcting(
     sent: bytes, present: bytes | None, recipients: Sequence[str], *, highest: int, organizer: Line, now: datetime
-) -> Notice | None:
+) -> list[Notice]:
     """What those have to be told who were sent something that does not hold any more: how the event stands now.
 
     :param sent: the iCalendar object that they were sent.
     :param highest: the highest SEQUENCE that anybody was told of this event.
     :raises NotICalendar:
     """
-    there, said = _events(present), _events(sent)
-    cancelled = parse(sent).line("METHOD")
-    if not said or (not there and cancelled is not None and cancelled.value == "CANCEL"):
-        return None  # they know that there is none
-    wanted = {each.casefold() for each in recipients}
-    guests = _guests(there.values())
-    invited = tuple(guest for key, guest in guests.items() if key in wanted)
+    there, said, method = _events(present), _events(sent), parse(sent).line("METHOD")
+    told_of_series = "" in said
+    cancelled = method is not None and method.value == "CANCEL"
+    if not said or (not there and cancelled):
+        return []  # they know that there is none
+    guests = _keys_of(there)
     top = max((sequence_of(event) for event in there.values()), default=0)
     number = min(top if top > highest else highest + 1, HIGHEST)
-    if invited:
-        made = Maker(parse(present or b""), organizer, now)
-        return made.notice("REQUEST", list(there.values()), invited, known=True, sequence=number)
-    made = Maker(parse(sent), organizer, now)
-    people = tuple(parse_address(each) for each in recipients)
-    parts = [said[""]] if "" in said else list(said.values())
-    return made.notice("CANCEL", parts, people, known=True, sequence=highest + 1, status=not there, only=wanted)
+    groups: dict[frozenset[str], dict[str, Address]] = {}
+    for each in recipients:
+        address = parse_address(each)
+        _, keys = guests.get(each.casefold(), (address, frozenset[str]()))
+        groups.setdefault(keys, {})[each.casefold()] = address
+    notices: list[Notice] = []
+    for keys, own in sorted(groups.items(), key=lambda each: sorted(each[0])):
+        people, only = tuple(own.values()), set(own)
+        parts = [said[""]] if told_of_series else [event for key, event in said.items() if key not in keys]
+        if "" not in keys and parts and not (cancelled and keys):
+            old = Maker(parse(sent), organizer, now)
+            notices.append(
+                old.notice("CANCEL", parts, people, known=True, sequence=highest + 1, status=not there, only=only)
+            )
+        if keys:
+            new = Maker(parse(present or b""), organizer, now)
+            shown = list(there.values()) if "" in keys else [there[key] for key in sorted(keys)]
+            after = number if "" in keys else max(number, highest + 2)
+            notices.append(new.notice("REQUEST", shown, people, known=True, sequence=after))
+    return notices
 
 
 def broken(sent: bytes, present: bytes | None, recipients: Sequence[str]) -> str:
@@ -95,18 +107,31 @@ def broken(sent: bytes, present: bytes | None, recipients: Sequence[str]) -> str
 
 
 def _whole(made: Maker, olds: Events, news: Events) -> list[Notice]:
-    """The event as it is now, to all who are invited; a cancellation to those who no longer are."""
+    """The event as it is now, to all who are invited; a cancellation to those who no longer are, be it only to the series."""
     before, now = _keys_of(olds), _keys_of(news)
-    told: list[Notice] = []
+    number = max(sequence_of(event) for event in news.values())
+    out = {id: found for id, found in before.items() if id not in now or ("" in found[1] and "" not in now[id][1])}
+    told = _cancelled(made, out, olds, sequence=number, status=False)
     for keys in sorted({found for _, found in now.values()}, key=sorted):
         parts = list(news.values()) if "" in keys else [news[key] for key in sorted(keys)]
-        for known in (True, False):
-            people = tuple(guest for id, (guest, found) in now.items() if found == keys and (id in before) is known)
-            if people:
-                told.append(made.notice("REQUEST", parts, people, known=known))
-    number = max(sequence_of(event) for event in news.values())
-    out = {id: found for id, found in before.items() if id not in now}
-    return told + _cancelled(made, out, olds, sequence=number, status=False)
+        people = {id: guest for id, (guest, found) in now.items() if found == keys}
+        for known, some in _alike(people, before):
+            # what comes after a cancellation must not look older than it
+            own = number if olds and "" not in keys else None
+            told.append(made.notice("REQUEST", parts, some, known=known, sequence=own))
+    return told
+
+
+def _alike(
+    people: Mapping[str, Address], before: Mapping[str, tuple[Address, frozenset[str]]]
+) -> list[tuple[bool, tuple[Address, ...]]]:
+    """The people in groups that were invited to the same before, so that each message can be made up for by one other; and
+    whether they were invited at all."""
+    groups: dict[frozenset[str], list[Address]] = {}
+    for id, guest in people.items():
+        keys = before[id][1] if id in before else frozenset[str]()
+        groups.setdefault(keys, []).append(guest)
+    return [(bool(keys), tuple(groups[keys])) for keys in sorted(groups, key=sorted, reverse=True)]
 
 
 def _gone(made: Maker, olds: Events) -> list[Notice]:
@@ -134,10 +159,10 @@ def _one_gone(made: Maker, at: When, olds: Events, news: Events) -> list[Notice]
     occurrence = _occurrence(at, olds)
     guests = _guests([occurrence])
     number = max(sequence_of(event) for event in news.values())
-    if not guests:
-        return []
-    people = tuple(guests.values())
-    return [made.notice("CANCEL", [occurrence], people, known=True, sequence=number, status=True, only=set(guests))]
+    return [
+        made.notice("CANCEL", [occurrence], some, known=True, sequence=number, status=True, only=_ids(some))
+        for _, some in _alike(guests, _keys_of(olds))
+    ]
 
 
 def _one_changed(made: Maker, key: str, olds: Events, news: Events) -> list[Notice]:
@@ -147,20 +172,21 @@ def _one_changed(made: Maker, key: str, olds: Events, news: Events) -> list[Noti
     assert at is not None, "only overrides have a key"
     earlier = _occurrence(at, olds)
     before, now = _guests([earlier]), _guests([event])
+    invited = _keys_of(olds)
     told: list[Notice] = []
     for known in (True, False):
-        people = tuple(guest for id, guest in now.items() if (id in before) is known)
-        if people:
-            told.append(made.notice("REQUEST", [event], people, known=known))
+        people = {id: guest for id, guest in now.items() if (id in before) is known}
+        for _, some in _alike(people, invited):
+            told.append(made.notice("REQUEST", [event], some, known=known))
     out = {id: guest for id, guest in before.items() if id not in now}
-    if out:
-        number = sequence_of(event)
-        told.append(
-            made.notice(
-                "CANCEL", [earlier], tuple(out.values()), known=True, sequence=number, status=False, only=set(out)
-            )
-        )
+    number = sequence_of(event)
+    for _, some in _alike(out, invited):
+        told.append(made.notice("CANCEL", [earlier], some, known=True, sequence=number, status=False, only=_ids(some)))
     return told
+
+
+def _ids(people: Iterable[Address]) -> set[str]:
+    return {guest.spec.casefold() for guest in people}
 
 
 def _left_out(olds: Events, news: Events) -> Mapping[str, When] | None:

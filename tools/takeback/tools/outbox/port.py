@@ -61,7 +61,8 @@ class NotSent(Exception):
 class Corrector(ABC):
     """Makes up for messages that say something of an object elsewhere, by what holds there once the act was taken back.
 
-    A message names its corrector, and what else that needs, in its memo: `{"corrector": NAME, "object": …, "sequence": …}`. The
+    A message names its corrector, and what else that needs, in its memo: `{"corrector": NAME, "object": …, …}`. Messages
+    about one object leave in the order in which they were held; of one act in that of `turn`. The
     act that holds it is taken back although the message went out: its other effects are put back so that they count as
     newer (`TargetSystem.newer`), and then the correction is proposed to a person.
     """
@@ -69,10 +70,10 @@ class Corrector(ABC):
     name: str
 
     @abstractmethod
-    async def correction(
+    async def corrections(
         self, message: Outgoing, content: bytes, *, sent_at: str, reference: str
-    ) -> tuple[Outgoing, bytes] | None:
-        """As `Carrier.correction`."""
+    ) -> Sequence[tuple[Outgoing, bytes]]:
+        """As `Carrier.correction`; together they make up for the message, in this order. None: nothing has to be said."""
 
     async def broken(self, message: Outgoing, content: bytes) -> str:
         """Why a message that is about to leave is not true any more ("the event is not there any more"); empty if it is.
