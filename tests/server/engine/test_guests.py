@@ -26,7 +26,7 @@ from takeback.server.engine.calls import Call
 from takeback.server.engine.engine import Engine
 from takeback.server.engine.policy_rules import MoreThan, Rule, RulesPolicy, When
 from takeback.server.engine.sender import Sender
-from takeback.server.settings import ToolSettings
+from takeback.server.settings import LimitSettings, ToolSettings
 from takeback.tools.calendar.settings import CalendarSettings, check_names
 from takeback.tools.email.settings import MailboxSettings
 from takeback.tools.outbox.rows import Row
@@ -112,6 +112,7 @@ class House:
         self.settings = settings_for(
             folder,
             tools=ToolSettings(off=("files", "database")),
+            limits=LimitSettings(ballast_bytes=4096, step_seconds=60),
             calendars={
                 "work": CalendarSettings(path=self.folder, mailbox="post", timezone="Europe/Berlin"),
             },

@@ -97,8 +97,8 @@ def broken(sent: bytes, present: bytes | None, recipients: Sequence[str]) -> str
         if not there:
             return "the event is not in the calendar any more"
         return "" if wanted & _guests(there.values()).keys() else "its recipients are no longer guests of the event"
-    # of one occurrence that was left out, the guests are still those of the series
-    if "" in said and wanted & _guests(there.values()).keys():
+    # who is no guest of the series may still be one of an occurrence, and of one that was left out those of the series are
+    if "" in said and any("" in keys for id, (_, keys) in _keys_of(there).items() if id in wanted):
         return "the event is in the calendar again, and its recipients are guests of it"
     return ""
 
