@@ -14,13 +14,13 @@ from email.policy import SMTP as SMTP_POLICY
 from typing import Any
 
 import pytest
-from tests.server.engine.test_guests import House, house
+from tests.server.engine.guest_house import House, house
 
 from takeback.tools.calendar.lines import Component, parse
 
 __all__ = ["house"]
 
-HISTORIES = int(os.environ.get("TAKEBACK_ENGINE_HISTORIES", "4"))
+HISTORIES = int(os.environ.get("TAKEBACK_GUEST_HISTORIES", "4"))
 PEOPLE = ["ada@example.org", "bob@example.com", "cy@example.net"]
 STARTS = [f"2027-03-{day:02}T10:00" for day in (1, 8, 15, 22, 29)]
 View = dict[str, tuple[Any, ...]]
