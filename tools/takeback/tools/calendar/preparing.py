@@ -153,7 +153,6 @@ class EventPrepared(Prepared):
         self._system, self._outbox, self._swap, self._plan = system, outbox, swap, plan
         self.effects = (*swap.effects, *plan.held.effects)
         self.reversibility, self.reason, self.how, self.blobs = swap.reversibility, swap.reason, swap.how, swap.blobs
-        self.counts = {"recipients": len(plan.held.recipients)} if plan.held.recipients else {}
 
     async def commit(self) -> Committed:
         committed = await self._swap.commit()
