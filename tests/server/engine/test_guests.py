@@ -469,3 +469,12 @@ def test_only_the_default_calendar_needs_no_place_and_an_organizer_needs_a_mailb
         check_names({"work": CalendarSettings(mailbox="default")})
     with pytest.raises(ValueError, match="an organizer needs the mailbox"):
         CalendarSettings(organizer="a@b.cd")
+
+
+async def test_what_was_said_first_of_an_event_is_heard_first(house: House):
+    run = await house.bench.start()
+    made = await house.act("create", run, attendees=GUESTS, hold_seconds=300, **MEETING)
+    house.wall += 1
+    await house.act("update", run, event_id=made["event_id"], summary="Other", hold_seconds=60)
+    assert await house.send(121) == [], "an update waits for the invitation"
+    assert [each.short[::2] for each in await house.send(300)] == [("REQUEST", 0), ("REQUEST", 1)]
