@@ -20,7 +20,7 @@ from takeback.tools.calendar.lines import Component, parse
 
 __all__ = ["house"]
 
-HISTORIES = int(os.environ.get("TAKEBACK_GUEST_HISTORIES", "4"))
+HISTORIES = int(os.environ.get("TAKEBACK_GUEST_HISTORIES", "3"))
 PEOPLE = ["ada@example.org", "bob@example.com", "cy@example.net"]
 STARTS = [f"2027-03-{day:02}T10:00" for day in (1, 8, 15, 22, 29)]
 View = dict[str, tuple[Any, ...]]
