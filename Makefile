@@ -36,10 +36,12 @@ bench: $(STAMP)
 soak: $(STAMP)
 	$(BIN)/python -m pytest -m soak $(ARGS)
 
-# Random histories of files on both engines, taken back and compared bit for bit; with foreign edits in between. Five minutes.
+# Random histories of files on both engines, taken back and compared bit for bit; with foreign edits in between.
+# And of events, followed by their guests' calendars. Ten minutes.
 histories: $(STAMP)
 	TAKEBACK_HISTORIES=$${TAKEBACK_HISTORIES:-2000} TAKEBACK_ENGINE_HISTORIES=$${TAKEBACK_ENGINE_HISTORIES:-500} \
-		$(BIN)/python -m pytest tests/tools/files_system/test_histories.py tests/server/engine/test_file_histories.py $(ARGS)
+		TAKEBACK_GUEST_HISTORIES=$${TAKEBACK_GUEST_HISTORIES:-200} $(BIN)/python -m pytest $(ARGS) \
+		tests/tools/files_system/test_histories.py tests/server/engine/test_file_histories.py tests/server/engine/test_guest_histories.py
 
 # Random histories of SQL statements on real databases, taken back and compared cell by cell. Two hours.
 sql-histories: $(STAMP)
@@ -64,7 +66,7 @@ crash: $(STAMP)
 # Links that come and go (20,000 calls, 20,000 swaps under each tool), editors that save in a loop (6,000 saves of each kind on
 # each engine), servers and rollbacks side by side; every day a hundredth of it. Twenty minutes.
 races: $(STAMP)
-	TAKEBACK_RACES=full $(BIN)/python -m pytest tests/races $(ARGS)
+	TAKEBACK_RACES=full $(BIN)/python -m pytest tests/races tests/server/engine/test_guest_faults.py $(ARGS)
 
 # The engine in thousands of orders that a seed chooses; a third of them end in a death. Half an hour.
 schedules: $(STAMP)

@@ -1,14 +1,25 @@
 """The calendar tools and their system pass the kit, on the calendar in the data directory."""
 
+import contextlib
 import dataclasses
+import sqlite3
 
 import pytest
 import pytest_asyncio
 
 from takeback.tools.calendar.family import CalendarFamily
 from takeback.tools.calendar.read_tools import GetEventTool, ListCalendarsTool, ListEventsTool
+from takeback.tools.calendar.settings import CalendarSettings
 from takeback.tools.calendar.write_tools import CreateEventTool, DeleteEventTool, UpdateEventTool
 from takeback.tools.conformance import SystemConformance, ToolConformance, World, kit_services
+from takeback.tools.outbox.port import Carrier
+
+
+class Nowhere(Carrier):
+    name = "mail:default"
+
+    async def deliver(self, message, content):
+        raise AssertionError("nothing is sent here")
 
 
 def event(uid, summary, *more):
@@ -176,6 +187,61 @@ class TestDeleteEvent(ChangingTool):
         {"calendar": "default", "event_id": "nothing"},
         {"calendar": "default", "event_id": "lunch", "range": "this"},
     ]
+
+
+class Told(CalendarTool):
+    """The same tools where guests are told by messages that are held along with the event."""
+
+    # the kit takes back each system by itself; what holds two of them together is the engine's (its test_guests)
+    test_what_others_changed_is_kept = None
+
+    @pytest.fixture
+    def services(self, tmp_path):
+        services = dataclasses.replace(
+            kit_services(tmp_path), calendars={"default": CalendarSettings(mailbox="default")}
+        )
+        services.outbox.carriers = {"mail:default": Nowhere()}
+        yield services
+        services.outbox.close()
+
+    @pytest.fixture
+    def world(self, folder, services):
+        def edit():
+            for name in ("standup", "lunch"):
+                (folder / f"{name}.ics").write_bytes(event(name, "theirs", "LOCATION:theirs"))
+
+        def snapshot():
+            with contextlib.closing(sqlite3.connect(services.data / "outbox" / "outbox.db")) as db:
+                there = db.execute("SELECT name FROM sqlite_master WHERE name = 'messages'").fetchone()
+                rows = "SELECT id, message FROM messages WHERE status <> 'CANCELLED' ORDER BY id"
+                return contents(folder), db.execute(rows).fetchall() if there else []
+
+        (services.data / "outbox").mkdir(exist_ok=True)
+        return World(snapshot, foreign_edit=edit, leftovers=lambda: hidden(folder))
+
+    @pytest.fixture
+    def systems(self, family, services):
+        return (*family.systems, services.outbox)
+
+
+class TestCreateEventAndTell(Told):
+    tool_class = CreateEventTool
+    examples = [{**TestCreateEvent.examples[0], "attendees": ["ada@example.org"], "hold_seconds": 60}]
+    refused = [
+        {**TestCreateEvent.examples[0], "attendees": ["ada@example.org"], "hold_seconds": 1e9},
+        {**TestCreateEvent.examples[0], "attendees": ["ada@example.org"], "summary": "=?utf-8?q?a=0D=0ABcc:_b@c.d?="},
+        {**TestCreateEvent.examples[0], "attendees": ["ada@example"]},
+    ]
+
+
+class TestUpdateEventAndTell(Told):
+    tool_class = UpdateEventTool
+    examples = [{"calendar": "default", "event_id": "standup", "summary": "Sit-down", "attendees": ["e@f.gh"]}]
+
+
+class TestDeleteEventAndTell(Told):
+    tool_class = DeleteEventTool
+    examples = [{"calendar": "default", "event_id": "standup"}]
 
 
 class TestCalendarSystem(SystemConformance):

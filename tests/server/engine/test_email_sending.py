@@ -10,6 +10,7 @@ import pytest
 from tests.server.engine.bench import ALICE, Bench, OpenBench
 from tests.tools.email import maildirs
 
+from takeback.server.engine.policy_rules import MoreThan, Rule, RulesPolicy, When
 from takeback.server.engine.sender import Sender
 from takeback.server.settings import ToolSettings
 from takeback.tools.email.settings import MailboxSettings
@@ -130,3 +131,11 @@ async def test_links_lead_out_of_no_mailbox(open_bench: OpenBench, tmp_path: Pat
         answer = await bench.call("move_email", run, mailbox="work", message_ids=["1.b.host"], destination=where)
         assert answer.error is not None
     assert len(maildirs.tree(outside)) == 5
+
+
+async def test_recipients_count_for_policies(post: Post):
+    few = Rule(id="few", when=When(more_than=MoreThan(recipients=1)), then="deny")
+    post.core.policy = RulesPolicy([few])
+    run = await post.bench.start()
+    assert (await post.send(run, cc=["eve@example.org"])).status == "denied"
+    assert (await post.send(run, cc=["BOB@example.org"])).status in ("held", "failed"), "one person is counted once"

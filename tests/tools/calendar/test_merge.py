@@ -42,13 +42,22 @@ def test_what_stood_there_before_is_put_back_as_it_was_folded():
             ["DTEND:20260301T110000Z", "RRULE:FREQ=DAILY"],
             "RRULE",
         ),
-        (["ATTENDEE:a"], [], ["ATTENDEE:a", "ATTENDEE:b"], "ATTENDEE"),
+        (["ATTENDEE:a"], [], ["ATTENDEE;PARTSTAT=ACCEPTED:a"], "ATTENDEE"),
     ],
 )
 def test_the_same_property_meets(base, wanted, present, where):
     met = merge_events(event(START, *base), event(START, *wanted), event(START, *present))
     assert isinstance(met, Met)
     assert where in met.what
+
+
+def test_guests_answer_for_themselves():
+    base = event(START, "ATTENDEE:a", "ATTENDEE:b", "ATTENDEE:c")
+    present = event(START, "ATTENDEE:A", "ATTENDEE;PARTSTAT=ACCEPTED:b", "ATTENDEE:c", "ATTENDEE:d")
+    wanted = event(START, "ATTENDEE:a", "ATTENDEE:b")
+    assert merge_events(base, wanted, present) == event(
+        START, "ATTENDEE:A", "ATTENDEE;PARTSTAT=ACCEPTED:b", "ATTENDEE:d"
+    )
 
 
 def test_both_made_the_same_is_no_conflict():

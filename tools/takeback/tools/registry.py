@@ -25,7 +25,7 @@ from takeback.tools.database.settings import DatabaseSettings
 from takeback.tools.definition import DefinitionError, check_family_name, check_tool
 from takeback.tools.email.settings import MailboxSettings
 from takeback.tools.outbox.port import SYSTEM as OUTBOX
-from takeback.tools.outbox.port import Carrier, Outbox
+from takeback.tools.outbox.port import Carrier, Corrector, Outbox
 from takeback.tools.system import TargetSystem
 
 GROUP = "takeback.tools"
@@ -95,6 +95,8 @@ class Family(ABC):
     """In the order in which they are listed."""
     carriers: Sequence[Carrier] = ()
     """Who brings out what the tools put into the outbox."""
+    correctors: Sequence[Corrector] = ()
+    """Who makes up for it, where its carrier cannot know how."""
 
     @classmethod
     @abstractmethod
@@ -133,6 +135,7 @@ class Registry:
     tools: Mapping[str, AnyTool]
     """By name, in a fixed order: families in theirs, then the tools of each in theirs."""
     carriers: Mapping[str, Carrier]
+    correctors: Mapping[str, Corrector]
 
     def __init__(self, families: Sequence[Family]) -> None:
         """
@@ -181,6 +184,7 @@ class Registry:
         self.families = tuple(families)
         self.systems, self.tools = MappingProxyType(systems), MappingProxyType(tools)
         self.carriers = MappingProxyType(carriers)
+        self.correctors = {each.name: each for family in families for each in family.correctors}
 
     @classmethod
     async def open(

@@ -18,6 +18,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from pydantic import JsonValue
+
 from takeback.journal.states import Effect, State
 
 
@@ -181,6 +183,14 @@ class TargetSystem(ABC):
         :raises Refused: there is no "beside" in this system.
         """
         raise Refused(f"{self.name} has no place beside an object", advice="Choose theirs or ours.")
+
+    async def newer(self, effects: Sequence[Effect], memos: Sequence[JsonValue]) -> Merged:
+        """Effects that take an act back although messages about it went out: the same, so that what they put back counts as
+        newer than what was told (`outbox.port.Corrector`). Decided by the arguments alone, so that a plan keeps its digest.
+
+        :param memos: of those messages.
+        """
+        return Merged(tuple(effects))
 
     def ancestors(self, object: str) -> Sequence[str]:
         """Objects that this one lives in, nearest first. They are locked shared while this one is changed."""

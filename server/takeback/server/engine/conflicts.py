@@ -32,9 +32,10 @@ from takeback.journal.states import ABSENT, Effect, State
 from takeback.journal.views import ActionView, OpenItem, RunView
 from takeback.server.engine.answers import EngineError, RollbackAnswer, StepAnswer
 from takeback.server.engine.core import Core
+from takeback.server.engine.corrections import uncorrected
 from takeback.server.engine.faults import unwritten
 from takeback.server.engine.locks import LockTimeout
-from takeback.server.engine.outgoing import moved
+from takeback.server.engine.outgoing import belong, holding, moved
 from takeback.server.engine.queries import open_item_answer
 from takeback.server.engine.report import shown
 from takeback.server.engine.seen import Seen
@@ -171,6 +172,8 @@ class Conflicts:
         if not unseen:
             try:
                 there = tuple(await found_there(self.core, action.effects))
+                if action.status in ("in_doubt", "intended"):
+                    there = await self._messages(action, there)
             except Exception as error:  # third-party code: a doubt is not settled without a look
                 raise failed(item.object, error) from error
         why = ("it is there" if there else "it is not there") + (", a person said" if unseen else ", a look has shown")
@@ -194,8 +197,19 @@ class Conflicts:
                 effects=there,
             )
             events.append(settled)
+            events += moved(there, run_id=action.run_id, action_id=item.action_id, at=self.core.now())
         await self.core.record(events, expect=expect)
         return await self._answer(item, rollback_id, "skipped", why)
+
+    async def _messages(self, action: ActionView, there: tuple[Effect, ...]) -> tuple[Effect, ...]:
+        """What is there of a doubtful act, with its messages: they are its own now, or gone with what they are about."""
+        outbox, owner = self.core.outbox, (action.caller or self.core.nobody).principal
+        about = [effect for effect in action.effects if effect.system != outbox.name]
+        if about and not any(effect.system != outbox.name for effect in there):
+            await outbox.swap([effect.reversed() for effect in holding(there)])
+            return ()
+        await belong(self.core, there, run_id=action.run_id, action_id=action.id, owner=owner)
+        return there
 
     async def _changed_again(self, caller: Caller, item: OpenItem, present: State) -> EngineError:
         again = new_conflict_id()
@@ -279,6 +293,9 @@ class Conflicts:
         outcome: Literal["restored", "merged"] = "restored" if choice == "ours" else "merged"
         beside = f"the earlier version was saved as {swapped.effects[0].object}"
         why = {"ours": "the earlier version was put back", "content": "a resolution was written"}.get(choice, beside)
+        if stands is False and (told := await uncorrected(self.core, item.action_id)):
+            stands = None
+            why += f"; {told} were told otherwise: roll back once more, and a correction is proposed"
         await self.core.record(
             [
                 self._step(item, rollback_id, "concluded", swapped.effects, outcome, why, stands),

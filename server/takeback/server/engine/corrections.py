@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -12,45 +13,69 @@ from takeback.journal.events import (
     RollbackFinished,
     RollbackStarted,
     RollbackStep,
+    UndoOutcome,
 )
 from takeback.journal.ids import ActionId, ConflictId, RollbackId, RunId, new_rollback_id
 from takeback.journal.states import altered
 from takeback.journal.views import OpenItem
 from takeback.server.engine.core import Core
 from takeback.server.engine.outcome import Done
+from takeback.server.engine.plan import PlanStep
 from takeback.tools.outbox.acts import is_act
+from takeback.tools.outbox.port import SYSTEM, corrector_of
 from takeback.tools.outbox.rows import Row, when
 
 STOPPED: Final = "its act was to be taken back, and could not be taken back whole"
 
 
-async def too_late(core: Core, done: Done) -> Done:
-    """A step of a rollback that was not good, of an act with messages: what has not gone out is stopped, and for what has a
-    correction is proposed, which waits for a person. Safe to repeat."""
+async def too_late(core: Core, done: Done, open_: Callable[[PlanStep, UndoOutcome, str], Done]) -> Done:
+    """A step of a rollback of an act with messages: what has not gone out is stopped if the step was not good, and for what
+    has a correction is proposed, which waits for a person. Safe to repeat.
+
+    What is said of another object (`Corrector`) is made up for only once that is as it was before: then the step was good but
+    for the messages.
+
+    :param open_: makes a step that leaves something open (`Ledger.open`).
+    """
     step = done.step
-    if done.good or not core.outbox.store.file.exists():
+    spans = any(effect.system == SYSTEM for effect in (*step.wanted, *step.effects))
+    if (done.good and not spans) or not core.outbox.store.file.exists():
         return done
-    rows = [row for row in await core.outbox.of_action(step.action_id) if not row.corrects]
-    for row in rows:
-        if row.status == "HELD" and await core.outbox.stop(row.id, STOPPED):
-            await tell_late(core, row, STOPPED)
+    mine = await core.outbox.of_action(step.action_id)
+    rows = [row for row in mine if not row.corrects]
     gone = [row for row in rows if row.status in ("SENT", "UNKNOWN") and not is_act(row.message)]
+    elsewhere = _uncorrected(core, mine)
+    if done.good:
+        gone = elsewhere
+        if not gone:
+            return done
+        opened = open_(step, "failed", done.why)
+        done = replace(done, outcome="failed", open_item=opened.open_item, made_way=True)
+    else:
+        for row in rows:
+            if row.status == "HELD" and await core.outbox.stop(row.id, STOPPED):
+                await tell_late(core, row, STOPPED)
+        if elsewhere and done.open_item is not None:
+            return _as_it_is(done, elsewhere)
     if not gone or done.open_item is None:
         return done
-    said: list[str] = []
+    said: list[str] = ["all else is as it was before"] if done.made_way else []
     todo: list[str] = []
     for row in gone:
         whom = ", ".join(row.message.recipients) or row.message.carrier
         if row.status == "UNKNOWN":
             said.append(f"nobody knows whether the message to {whom} went out at {when(row.changed_at)}")
-            todo.append(f"Find out, then say it with `takeback outbox settle {row.id}`.")
+            then = ", and roll back once more for a correction if it did" if done.made_way else ""
+            todo.append(f"Find out, then say it with `takeback outbox settle {row.id}`{then}.")
             continue
         said.append(f"the message to {whom} went out at {when(row.changed_at)}")
-        correction = await core.outbox.propose_correction(row)
-        if correction is None:
+        corrections = await core.outbox.propose_corrections(row)
+        if not corrections:
             said.append("no correction could be made for it")
             todo.append("Make up for it by hand, then close this with resolve_conflict (theirs).")
-        elif correction.status == "WAITING":
+        for correction in corrections:
+            if correction.status != "WAITING":
+                continue
             said.append(f"a correction ({correction.id}) waits for a person's consent")
             todo.append(
                 f"Read it with `takeback outbox show {correction.id}`, then `takeback outbox approve {correction.id}`."
@@ -64,6 +89,42 @@ async def too_late(core: Core, done: Done) -> Done:
         next_step=" ".join(todo) or done.open_item.next_step,
     )
     return replace(done, outcome="irreversible" if sent else done.outcome, why=why, open_item=item)
+
+
+def _as_it_is(done: Done, gone: Sequence[Row]) -> Done:
+    """Guests were told of what still stands: there is nothing to put right as long as it does."""
+    whom = ", ".join(dict.fromkeys(to for row in gone for to in row.message.recipients))
+    why = f"{done.why}; {whom} were told of it, or may have been, and that still holds"
+    todo = "Settle what stands in the way, then roll back again: then a correction for them is proposed."
+    assert done.open_item is not None, "seen to by the caller"
+    next_step = f"{done.open_item.next_step} {todo}"
+    return replace(done, why=why, open_item=altered(done.open_item, why=why, next_step=next_step))
+
+
+async def uncorrected(core: Core, action_id: str) -> str:
+    """Who was told by an act how another object stands, or may have been, and has not been told otherwise; empty: nobody."""
+    if not core.outbox.store.file.exists():
+        return ""
+    rows = await core.outbox.of_action(action_id)
+    return ", ".join(dict.fromkeys(to for row in _uncorrected(core, rows) for to in row.message.recipients))
+
+
+def _uncorrected(core: Core, rows: Sequence[Row]) -> list[Row]:
+    made_up = _made_up(rows)
+    return [
+        row
+        for row in rows
+        if not row.corrects
+        and row.status in ("SENT", "UNKNOWN")
+        and row.id not in made_up
+        and corrector_of(row.message.memo) in core.outbox.correctors
+    ]
+
+
+def _made_up(rows: Sequence[Row]) -> set[str]:
+    """Messages whose corrections have all gone out, but for those that a person has cancelled."""
+    sent = {row.corrects for row in rows if row.corrects and row.status == "SENT"}
+    return sent - {row.corrects for row in rows if row.corrects and row.status not in ("SENT", "CANCELLED")}
 
 
 async def tell_late(core: Core, row: Row, why: str) -> None:
@@ -87,7 +148,7 @@ async def corrected(core: Core, row: Row) -> list[BaseEvent]:
     """A correction went out: with the last one of its act, what was open about the act is made up for."""
     why = f"a correction went out at {when(row.changed_at)}, with a person's consent"
     rows = await core.outbox.of_action(row.action_id)
-    done = {one.corrects for one in rows if one.corrects and one.status == "SENT"}
+    done = _made_up(rows)
     left = [one for one in rows if not one.corrects and one.status in ("SENT", "UNKNOWN") and one.id not in done]
     items = [item for item in await _items(core, row) if item.kind == "irreversible"]
     if left or not items:

@@ -88,7 +88,7 @@ class Executor:
 
     def _note(self, index: int, done: Done) -> None:
         self._results[index] = done
-        if not done.good or done.outcome == "skipped":
+        if (not done.good and not done.made_way) or done.outcome == "skipped":
             self._failed.add(done.step.entry_id)
 
     def _place(self, effect: Effect) -> str:

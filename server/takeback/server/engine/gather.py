@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from takeback.journal.ids import ActionId, RollbackId
 from takeback.journal.states import Effect, State
 from takeback.journal.views import ActionView, RollbackView, StepView
+from takeback.server.engine import merging
 from takeback.server.engine.answers import EngineError
 from takeback.server.engine.core import Core
 from takeback.server.engine.faults import advice_of, fault
@@ -151,20 +152,15 @@ async def observe(core: Core, entries: Iterable[Entry]) -> dict[str, State]:
 
 
 async def merge_one(core: Core, need: MergeNeeded) -> MergeAnswer:
-    """Ask the system whether our change can be removed alone."""
-    systems = {effect.system for effect in need.wanted}
-    if len(systems) != 1:
-        return MergeAnswer(
-            present=need.present, effects=None, why="the action spans several systems and one of them was changed"
-        )
-    system = core.systems[systems.pop()]
+    """Ask the systems whether our change can be removed alone."""
     try:
-        merged = await system.merge(need.wanted, need.present)
+        merged = await merging.merge(core, need.wanted, need.present)
     except Exception as error:  # third-party code: what cannot be merged is a conflict, and nothing is touched
         return MergeAnswer(present=need.present, effects=None, why=f"could not be merged: {fault(error)}")
     if isinstance(merged, Clash):
         return MergeAnswer(present=need.present, effects=None, why=merged.why, proposal=merged.proposal)
-    return MergeAnswer(present=need.present, effects=merged.effects, why=merged.why)
+    answer = merged.merged
+    return MergeAnswer(present=need.present, effects=answer.effects, why=answer.why, remains=merged.remains)
 
 
 async def make_plan(core: Core, goal: Goal, chosen: Sequence[Entry], others: Sequence[Entry]) -> Plan:

@@ -58,7 +58,7 @@ class Ledger:
         """Write down what became of a step; it is durable on return."""
         if self._stands is False:
             try:
-                done = await too_late(self._core, done)
+                done = await too_late(self._core, done, self.open)
             except TargetError as error:  # the step is concluded all the same, and says what nobody could see to
                 done = done.warned((f"the outbox is out of reach, so its messages may still go out: {fault(error)}",))
         await self.conclude_all([(index, done)])

@@ -130,4 +130,5 @@ async def open_core(settings: Settings, *, policy: Policy | None = None) -> Open
         ballast=ballast,
     )
     outbox.carriers = {**registry.carriers, **carriers_of(core)}
+    outbox.correctors = registry.correctors
     return Opened(core, journal, registry, outbox)

@@ -11,6 +11,7 @@ from takeback.journal.ids import ActionId, RollbackId, new_conflict_id
 from takeback.journal.states import Effect, State
 from takeback.server.engine.plan import PlanStep
 from takeback.server.engine.settle import NEXT_IN_DOUBT
+from takeback.tools.outbox.port import SYSTEM
 
 GOOD: frozenset[str] = frozenset({"restored", "merged", "already_undone", "compensated"})
 _KINDS = {"conflict": "conflict", "failed": "failed", "irreversible": "irreversible", "skipped": "conflict"}
@@ -27,6 +28,8 @@ class Done:
     open_item: ConflictOpened | None = None
     warnings: tuple[str, ...] = ()
     """What the system could not promise while it did this."""
+    made_way: bool = False
+    """It is not good, but its objects are as they were wanted: what lies below it need not wait."""
 
     @property
     def good(self) -> bool:
@@ -84,6 +87,7 @@ def _culprit(step: PlanStep, present: Sequence[State]) -> int:
     """Index of the effect that a person should look at: the first that is not as we left it."""
     pairs = list(enumerate(zip(step.wanted, present, strict=False)))
     foreign = [index for index, (wanted, now) in pairs if not now.same(wanted.before) and not now.same(wanted.after)]
+    foreign.sort(key=lambda index: step.wanted[index].system == SYSTEM)  # of a message there is nothing to choose
     changed = [index for index, (wanted, now) in pairs if not now.same(wanted.before)]
     return next(iter([*foreign, *changed]), 0)
 

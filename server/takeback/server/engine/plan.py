@@ -74,6 +74,8 @@ class MergeAnswer(Frozen):
     """The merged effects, or `None` for a clash."""
     why: str = ""
     proposal: State | None = None
+    remains: str = ""
+    """What of the entry stays all the same, and is to be made up for."""
 
 
 class Observations(Frozen):
@@ -121,6 +123,8 @@ class PlanStep(Frozen):
     """Part of `before` could not be seen, because it only comes to be by earlier steps: the swap tells whether it is so."""
     covered: bool = False
     """Part of it is not there only because of a later act that stays: if that is taken back, this is there again."""
+    remains: str = ""
+    """What of it cannot be taken back, though all else is: it is made up for, if a person agrees."""
 
 
 class Plan(Frozen):
@@ -299,10 +303,10 @@ class Planner:
         if not swaps:
             covered = covered or any(map(partial(self.left.on, node), node.touches))
             why = COVERED if covered else answer.why or "nothing of it is left there"
-            return self.of(node, "already_undone", why, three=three, covered=covered)
+            return self.of(node, "already_undone", why, three=three, covered=covered, remains=answer.remains)
         self.world.apply(swaps, node)
         why = "; ".join(filter(None, (IN_PART, answer.why))) if covered else answer.why
-        return self.of(node, "merge", why, effects=swaps, three=three, covered=covered)
+        return self.of(node, "merge", why, effects=swaps, three=three, covered=covered, remains=answer.remains)
 
     def answers(self, answer: MergeAnswer, present: tuple[State, ...]) -> bool:
         """Whether a merge was made with what will stand there, and not with something older."""
@@ -322,6 +326,7 @@ class Planner:
         blocked_by: tuple[str, ...] = (),
         assumed: bool = False,
         covered: bool = False,
+        remains: str = "",
     ) -> PlanStep:
         """A step of the plan."""
         entry = node.entry
@@ -342,6 +347,7 @@ class Planner:
             blocked_by=blocked_by,
             assumed=assumed,
             covered=covered,
+            remains=remains,
         )
 
 

@@ -189,9 +189,16 @@ def sizes(call: Judged) -> dict[str, int]:
     return {
         "objects": max(len(call.effects), counted.get("objects", 0)),
         "rows": counted.get("rows", rows),
-        "recipients": counted.get("recipients", 0),
+        "recipients": counted.get("recipients", len(_recipients(call.effects))),
         "bytes": sum(max(effect.before.size or 0, effect.after.size or 0) for effect in call.effects),
     }
+
+
+def _recipients(effects: Sequence[Effect]) -> set[str]:
+    """Whom the messages are for that a call puts into the outbox."""
+    messages = [effect.after.ref.get("message") for effect in effects if effect.after.kind == "held"]
+    named = [message.get("recipients") for message in messages if isinstance(message, dict)]
+    return {str(each).casefold() for people in named if isinstance(people, list | tuple) for each in people}
 
 
 def _why(call: Judged) -> str:

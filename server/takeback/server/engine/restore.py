@@ -5,12 +5,13 @@ from __future__ import annotations
 from takeback.journal.events import UndoOutcome
 from takeback.journal.states import Effect, State
 from takeback.journal.views import StepView
+from takeback.server.engine import merging
 from takeback.server.engine.core import Core
 from takeback.server.engine.faults import fault
 from takeback.server.engine.ledger import Ledger
 from takeback.server.engine.outcome import Done
 from takeback.server.engine.plan import PlanStep
-from takeback.server.engine.swaps import GaveUp, swap
+from takeback.server.engine.swaps import GaveUp, look, swap
 from takeback.tools.system import Clash, Drifted, Merged, Swapped
 
 DRIFT_ROUNDS = 3
@@ -84,24 +85,21 @@ async def restore(
 
 
 async def _merge(core: Core, ledger: Ledger, step: PlanStep, present: tuple[State, ...]) -> Merged | Done:
-    system = core.systems[step.wanted[0].system]
     try:
-        merged = await system.merge(step.wanted, present)
+        merged = await merging.merge(core, step.wanted, present)
     except Exception as error:  # third-party code: what cannot be merged is left alone
         return ledger.open(step, "failed", f"could not be merged: {fault(error)}", present=present)
     if isinstance(merged, Clash):
         return ledger.open(step, "conflict", merged.why, present=present)
-    return merged
+    return merged.merged
 
 
 async def _present(core: Core, step: PlanStep, tried: tuple[Effect, ...], drifted: Drifted) -> tuple[State, ...]:
-    by_object = {effect.object: state for effect, state in zip(tried, drifted.present, strict=True)}
-    missing = [effect for effect in step.wanted if effect.object not in by_object]
-    if missing:
-        system = core.systems[step.wanted[0].system]
-        looked = await system.look([effect.object for effect in missing], [effect.before for effect in missing])
-        by_object.update({effect.object: state for effect, state in zip(missing, looked, strict=True)})
-    return tuple(by_object[effect.object] for effect in step.wanted)
+    found = {(effect.system, effect.object): state for effect, state in zip(tried, drifted.present, strict=True)}
+    missing = [effect for effect in step.wanted if (effect.system, effect.object) not in found]
+    for effect, state in zip(missing, await look(core, missing), strict=True):
+        found[effect.system, effect.object] = state
+    return tuple(found[effect.system, effect.object] for effect in step.wanted)
 
 
 def _only_respelled(core: Core, swapped: Swapped, effects: tuple[Effect, ...]) -> bool:

@@ -53,10 +53,11 @@ async def planned(core: Core, caller: Caller, wish: Wish, plan: Plan, why: str =
 
 async def _step_answer(core: Core, step: PlanStep, done: Done | None = None) -> StepAnswer:
     preview = ""
-    if done is None and step.effects and step.effects[0].system in core.systems:
-        system = core.systems[step.effects[0].system]
+    if done is None and all(effect.system in core.systems for effect in step.effects):
+        shown_first = step.effects[:3]
         try:
-            preview = "; ".join([shown((await system.describe(effect)).title) for effect in step.effects[:3]])
+            told = [(await core.systems[effect.system].describe(effect)).title for effect in shown_first]
+            preview = "; ".join(map(shown, told))
         except Exception as error:  # third-party code: the plan is no worse for not being described
             preview = f"it cannot be shown: {fault(error)}"
     return StepAnswer(
@@ -65,7 +66,7 @@ async def _step_answer(core: Core, step: PlanStep, done: Done | None = None) -> 
         tool=step.tool,
         object=step.object,
         objects=[effect.object for effect in step.wanted],
-        outcome=done.outcome if done else EXPECTED[step.decision],
+        outcome=done.outcome if done else "irreversible" if step.remains else EXPECTED[step.decision],
         why=done.why if done else step.why,
         preview=preview,
     )

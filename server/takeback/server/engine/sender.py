@@ -32,7 +32,7 @@ from takeback.server.engine.core import Core
 from takeback.server.engine.corrections import close_items, corrected
 from takeback.server.engine.faults import fault
 from takeback.tools.outbox.acts import is_act
-from takeback.tools.outbox.port import SYSTEM, NotSent
+from takeback.tools.outbox.port import SYSTEM, NotSent, corrector_of
 from takeback.tools.outbox.rows import Row, Status, when
 from takeback.tools.outbox.store import RETURNED
 from takeback.tools.system import Unavailable
@@ -138,7 +138,7 @@ class Sender:
                 why = f"it was due at {row.release_time} and could not be sent then"
                 if await self._outbox.stop(row.id, why):
                     await self._tell(row.id)
-            elif self._is_due(row) and await self._may_leave(row):
+            elif self._is_due(row) and await self._may_leave(row) and await self._is_true(row):
                 tried += 1
                 await self._send(row)
         return tried
@@ -159,6 +159,29 @@ class Sender:
         if action is None or run is None or run.status in _FROZEN or action.status != "applied":
             return False
         return action.stands or bool(row.corrects)
+
+    async def _is_true(self, row: Row) -> bool:
+        """Whether what it says of something else still holds; if not, a person has to look at it."""
+        corrector = self._outbox.correctors.get(corrector_of(row.message.memo))
+        if corrector is None:
+            return True
+        memo = row.message.memo
+        object = str(memo.get("object", "")) if isinstance(memo, dict) else ""
+        others = await self._outbox.about(corrector.name, object)
+        if any(other.status in ("HELD", "SENDING") and _turn(other) < _turn(row) for other in others):
+            return False  # what was said first is heard first
+        if row.corrects:
+            return True  # a person has read it, and agreed
+        content = await self._outbox.store.read(lambda rows: rows.content(row.id))
+        try:
+            with anyio.fail_after(self._core.settings.limits.step_seconds):
+                why = await corrector.broken(row.message, content or b"")
+        except Exception as error:  # third-party code, or a calendar out of reach: nothing is said that may not be so
+            log.warning("it could not be looked whether %s still holds: %s", row.id, fault(error))
+            return False
+        if why and await self._outbox.stop(row.id, why):
+            await self._tell(row.id)
+        return not why
 
     async def _send(self, row: Row) -> None:
         await self._step("due")
@@ -275,6 +298,12 @@ async def tell(core: Core, id: str) -> None:
     else:
         await core.record(events)
     await core.outbox.told(row.id, row.status)
+
+
+def _turn(row: Row) -> tuple[float, int]:
+    """The order of messages about one object."""
+    turn = row.message.memo.get("turn") if isinstance(row.message.memo, dict) else None
+    return row.held_at, turn if isinstance(turn, int) else 0
 
 
 def _open_item(core: Core, row: Row) -> ConflictOpened:

@@ -79,6 +79,7 @@ async def settle_held(core: Core, action_id: ActionId, *, by: str) -> ActionView
     if finding == "applied":
         owner = (action.caller or core.nobody).principal
         try:
+            await _overdue(core, action, effects)
             await belong(core, effects, run_id=action.run_id, action_id=action.id, owner=owner)
         except TargetError as error:
             finding, why = "in_doubt", f"the outbox is out of reach: {fault(error)}"
@@ -127,6 +128,18 @@ async def settle_held(core: Core, action_id: ActionId, *, by: str) -> ActionView
         except Stale:
             log.info("action %s was settled by another process", action.id)
     return await core.journal.get(ActionView, action_id)
+
+
+async def _overdue(core: Core, action: ActionView, effects: Sequence[Effect]) -> None:
+    """Messages that are held only now, long after their act was begun, are as late as they would have been."""
+    age = (core.now() - action.at).total_seconds()
+    if age <= core.settings.outbox.late_seconds:
+        return
+    for effect in holding(effects):
+        row = await core.outbox.get(effect.object)
+        if row is not None:
+            due = min(row.release_at, core.outbox.now() - age + row.window)
+            await core.outbox.move(row.id, "HELD", only=("HELD",), release_at=due)
 
 
 def doubt_item(core: Core, action: ActionView, why: str) -> ConflictOpened:
@@ -179,6 +192,25 @@ async def _ask_tool(tool: AnyMemoTool, action: ActionView) -> tuple[Finding, str
 
 
 async def _ask_world(core: Core, effects: Sequence[Effect]) -> tuple[Finding, str, tuple[Effect, ...]]:
+    messages = tuple(effect for effect in effects if effect.system == core.outbox.name)
+    others = tuple(effect for effect in effects if effect.system != core.outbox.name)
+    if not messages or not others:
+        return await _ask_systems(core, effects)
+    # Messages follow what they are about. None has left: that takes an act that is concluded and stands.
+    finding, why, observed = await _ask_systems(core, others)
+    match finding:
+        case "not_applied":
+            swapped = await core.outbox.swap([message.reversed() for message in messages])
+        case "applied":
+            swapped = await core.outbox.swap(messages)
+        case "in_doubt":
+            return finding, why, ()
+    if isinstance(swapped, Drifted):
+        return "in_doubt", f"only part of it is there: {swapped.why}", ()
+    return finding, why, (*observed, *swapped.effects) if finding == "applied" else ()
+
+
+async def _ask_systems(core: Core, effects: Sequence[Effect]) -> tuple[Finding, str, tuple[Effect, ...]]:
     if not effects:
         return "not_applied", "the action has no effects", ()
     parts: dict[str, list[Effect]] = {}

@@ -139,11 +139,11 @@ class Task:
             return True
 
     async def rest(self, core: Core, item: OpenItem) -> tuple[Effect, ...]:
-        """What the step left undone in the same system because of the item, and is still as it was left."""
+        """What the step left undone because of the item and is still as it was left: in its system, and messages about it."""
         others = [
             effect.model_copy(update={"before": effect.after, "after": effect.before})
             for effect in self.wanted
-            if effect.system == item.system and effect.object != item.object
+            if effect.system in (item.system, core.outbox.name) and effect.object != item.object
         ]
         return tuple(
             effect.model_copy(update={"before": effect.after, "after": effect.before})

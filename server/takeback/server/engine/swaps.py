@@ -7,10 +7,11 @@ what is there already is a success, and what was begun is finished or put back.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
 import anyio
 
-from takeback.journal.states import Effect
+from takeback.journal.states import Effect, State
 from takeback.server.engine.core import Core
 from takeback.server.engine.faults import fault
 from takeback.server.engine.shield import shielded
@@ -20,6 +21,10 @@ HALF_DONE = "half_done"
 """What systems call a swap that could be neither finished nor put back: swapping again is safe, and does one or the other."""
 DISK_FULL = "no_space"
 """What systems call it (`TargetError.code`): then the ballast is given up, so that the undo can go on."""
+
+
+CLAIMS = 3
+"""How often a swap is made again that met with something that was over before anybody could look."""
 
 
 class GaveUp(Exception):
@@ -40,14 +45,64 @@ class GaveUp(Exception):
 async def swap(core: Core, effects: Sequence[Effect], *, pauses: Sequence[float]) -> Swapped | Drifted:
     """Make the effects true, or find that somebody else was faster.
 
+    Of effects on several systems (an event, and the messages about it) one system's come after the other's, in the order given.
+    If one of the later ones has drifted, the earlier ones are put back.
+
     :param pauses: seconds to wait between attempts.
     :raises GaveUp: neither came about; the world has been looked at.
     """
     try:
-        return await _try(core, effects, pauses)
+        parts = [list(own) for _, own in groupby(effects, key=lambda effect: effect.system)]
+        if len(parts) == 1 and parts[0][0].system != core.outbox.name:
+            return await _try(core, effects, pauses)
+        return await _swap_parts(core, effects, parts, pauses)
     except GaveUp as error:
         error.there = await _there(core, effects)
         raise
+
+
+async def _swap_parts(
+    core: Core, effects: Sequence[Effect], parts: Sequence[Sequence[Effect]], pauses: Sequence[float]
+) -> Swapped | Drifted:
+    made: list[Swapped] = []
+    for part in parts:
+        swapped = await _try(core, part, pauses)
+        for _ in range(CLAIMS):
+            # a sender that claims a message of a run that is sealed lets go of it again
+            if isinstance(swapped, Swapped) or not await _as_before(core, part):
+                break
+            swapped = await _try(core, part, pauses)
+        if isinstance(swapped, Swapped):
+            made.append(swapped)
+            continue
+        for earlier in reversed(made):
+            if not earlier.already:
+                await _try(core, [effect.reversed() for effect in reversed(earlier.effects)], pauses)
+        return Drifted(tuple(await look(core, effects)), swapped.why)
+    return Swapped(
+        tuple(effect for one in made for effect in one.effects),
+        tuple(dict.fromkeys(warning for one in made for warning in one.warnings)),
+        already=all(one.already for one in made),
+    )
+
+
+async def _as_before(core: Core, effects: Sequence[Effect]) -> bool:
+    return all(now.same(effect.before) for now, effect in zip(await look(core, effects), effects, strict=True))
+
+
+async def look(core: Core, effects: Sequence[Effect], *, like_after: bool = False) -> list[State]:
+    """The present states of the effects' objects, parallel to them, whatever systems they are in.
+
+    :param like_after: measured so that they can be compared with `after`; else with `before`.
+    :raises Exception: whatever a system raises.
+    """
+    found: dict[int, State] = {}
+    for name in dict.fromkeys(effect.system for effect in effects):
+        own = [(index, effect) for index, effect in enumerate(effects) if effect.system == name]
+        likes = [effect.after if like_after else effect.before for _, effect in own]
+        looked = await core.systems[name].look([effect.object for _, effect in own], likes)
+        found.update({index: state for (index, _), state in zip(own, looked, strict=True)})
+    return [found[index] for index in range(len(effects))]
 
 
 async def _try(core: Core, effects: Sequence[Effect], pauses: Sequence[float]) -> Swapped | Drifted:
@@ -75,11 +130,8 @@ async def _try(core: Core, effects: Sequence[Effect], pauses: Sequence[float]) -
 
 
 async def _there(core: Core, effects: Sequence[Effect]) -> bool | None:
-    system = core.systems[effects[0].system]
     try:
-        looked = await system.look([effect.object for effect in effects], [effect.after for effect in effects])
+        looked = await look(core, effects, like_after=True)
     except Exception:  # third-party code: what nobody could look at is not said to be there
         return None
-    return len(looked) == len(effects) and all(
-        now.same(effect.after) for now, effect in zip(looked, effects, strict=True)
-    )
+    return all(now.same(effect.after) for now, effect in zip(looked, effects, strict=True))

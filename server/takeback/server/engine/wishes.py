@@ -146,6 +146,9 @@ async def wish_for_redo(core: Core, caller: Caller, rollback_id: str) -> Wish:
         entry = entry_of_step(view, step, action.tool if action else "")
         if entry.reversibility == "reversible" or step.outcome == "compensated":
             entries.append(entry)
+    if not entries and any(step.effects for step in view.steps):
+        fact = f"What rollback {rollback_id} put back, others are told of or have been: it is not brought back."
+        raise EngineError("nothing", fact, "Do it anew instead.")
     if not entries:
         raise EngineError("nothing", f"Rollback {rollback_id} changed nothing.", "There is nothing to redo.")
     return Wish(

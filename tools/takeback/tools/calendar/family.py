@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from takeback.tools.calendar import names
+from takeback.tools.calendar.inviting import EventCorrector, Inviter, sendings
 from takeback.tools.calendar.port import CalendarStore
 from takeback.tools.calendar.read_tools import GetEventTool, ListCalendarsTool, ListEventsTool
 from takeback.tools.calendar.settings import CalendarSettings
@@ -15,19 +16,20 @@ from takeback.tools.calendar.vdir import VdirStore
 from takeback.tools.calendar.write_tools import CreateEventTool, DeleteEventTool, UpdateEventTool
 from takeback.tools.registry import Family, Services
 
-TOOLS = (ListCalendarsTool, ListEventsTool, GetEventTool, CreateEventTool, UpdateEventTool, DeleteEventTool)
-"""In the order in which they are listed."""
-
 
 class CalendarFamily(Family):
     """Calendars: the one in the data directory, and configured ones."""
 
     name = "calendar"
 
-    def __init__(self, system: CalendarSystem, settings: dict[str, CalendarSettings]) -> None:
+    def __init__(self, system: CalendarSystem, settings: dict[str, CalendarSettings], inviter: Inviter) -> None:
         self._system = system
         self.systems = (system,)
-        self.tools = tuple(tool(system, settings) for tool in TOOLS)
+        self.tools = (
+            *(tool(system, settings) for tool in (ListCalendarsTool, ListEventsTool, GetEventTool)),
+            *(tool(system, settings, inviter) for tool in (CreateEventTool, UpdateEventTool, DeleteEventTool)),
+        )
+        self.correctors = (EventCorrector(system, inviter),)
 
     @classmethod
     async def open(cls, services: Services) -> Self:
@@ -39,7 +41,8 @@ class CalendarFamily(Family):
         if names.DEFAULT not in openers:
             default = partial(open_default, services.data, portable=services.portable_files)
             openers = {names.DEFAULT: default, **openers}
-        return cls(CalendarSystem(openers, services.objects), settings)
+        inviter = Inviter(sendings(settings, services.mailboxes), services.outbox)
+        return cls(CalendarSystem(openers, services.objects), settings, inviter)
 
     async def close(self) -> None:
         await self._system.close()
@@ -57,6 +60,8 @@ def open_configured(name: str, settings: CalendarSettings, data: Path, *, portab
 
     :raises TargetError: it cannot be opened.
     """
+    if settings.path is None and settings.url is None:
+        return open_default(data, portable=portable)  # the one in the data directory, with settings of its own
     if settings.path is not None:
         return VdirStore(settings.path.expanduser().absolute(), data, portable=portable)
     from takeback.tools.calendar.caldav.credentials import password_of

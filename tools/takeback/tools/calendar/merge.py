@@ -1,6 +1,6 @@
 """Three-way merge of an event by property: takes our change out and leaves somebody else's. Pure.
 
-Properties of one name in one component are one thing (two people who both add an attendee meet there). Overrides are told
+Properties of one name in one component are one thing, but for guests, each of whom answers for themselves. Overrides are told
 apart by RECURRENCE-ID, alarms and time zones by what they say first. What only counts changes (DTSTAMP, SEQUENCE …) never
 clashes: what stands there stays.
 """
@@ -14,6 +14,7 @@ from takeback.tools.calendar.lines import Component, Line, NotICalendar, parse
 
 COUNTERS: Final = frozenset({"DTSTAMP", "SEQUENCE", "LAST-MODIFIED", "CREATED"})
 """Kept as they stand when there was a foreign change: a lower SEQUENCE would be taken for an old version."""
+GUEST: Final = "ATTENDEE "
 TOGETHER: Final[dict[str, str]] = dict.fromkeys(("DTEND", "DURATION", "RRULE", "RDATE", "EXDATE", "EXRULE"), "DTSTART")
 """When it takes place: each of these means something else when another changes, so that changes of any two meet."""
 
@@ -43,6 +44,25 @@ def merge_events(base: bytes, wanted: bytes, present: bytes) -> bytes | Met:
     return merged.written()
 
 
+def only_counted(base: bytes, present: bytes) -> bool:
+    """Whether the two differ in nothing but what counts changes.
+
+    :raises NotICalendar: one of them is not iCalendar.
+    """
+    one, two = parse(base), parse(present)
+    return _same(_uncounted(one), _uncounted(two))
+
+
+def _uncounted(part: Component) -> Component:
+    made = part.copy()
+    made.items = [
+        _uncounted(item) if isinstance(item, Component) else item
+        for item in made.items
+        if isinstance(item, Component) or item.name not in COUNTERS
+    ]
+    return made
+
+
 def _component(base: Component, wanted: Component, present: Component, where: str) -> Component | Met:
     olds, news, theirs = _properties(base), _properties(wanted), _properties(present)
     names = {*olds, *news, *theirs}
@@ -56,7 +76,7 @@ def _component(base: Component, wanted: Component, present: Component, where: st
     merged = present.copy()
     for name in sorted(ours - COUNTERS):
         if _said(theirs.get(name)) != _said(news.get(name)):
-            merged.put(name, news.get(name, []))
+            _put(merged, name, news.get(name, []))
     return _inside(base, wanted, present, merged, where)
 
 
@@ -70,6 +90,8 @@ def _inside(base: Component, wanted: Component, present: Component, merged: Comp
         goal: Component | Met | None
         if _same(old, there):
             goal = new
+        elif new is None and old is not None and there is not None and _same(_uncounted(old), _uncounted(there)):
+            goal = None
         elif old is None or new is None or there is None:
             return Met(f"the whole{label}")
         else:
@@ -132,8 +154,23 @@ def _properties(part: Component) -> dict[str, list[Line]]:
     found: dict[str, list[Line]] = {}
     for item in part.items:
         if isinstance(item, Line):
-            found.setdefault(item.name, []).append(item)
+            found.setdefault(_thing(item), []).append(item)
     return found
+
+
+def _thing(item: Line) -> str:
+    """What a line is one of: guests are told apart by their addresses, because each answers for themselves."""
+    return f"{GUEST}{item.value.strip().casefold()}" if item.name == "ATTENDEE" else item.name
+
+
+def _put(part: Component, name: str, lines: list[Line]) -> None:
+    if not name.startswith(GUEST):
+        part.put(name, lines)
+        return
+    others = part.lines("ATTENDEE")
+    at = next((index for index, each in enumerate(others) if _thing(each) == name), len(others))
+    kept = [each for each in others if _thing(each) != name]
+    part.put("ATTENDEE", [*kept[:at], *lines, *kept[at:]])
 
 
 def _said(lines: list[Line] | None) -> list[object]:
@@ -170,4 +207,4 @@ def _label(key: Key) -> str:
     return f"{name}{f' {text}' if text else ''}{f' {count + 1}' if count else ''}"
 
 
-__all__ = ["COUNTERS", "Met", "NotICalendar", "merge_events"]
+__all__ = ["COUNTERS", "Met", "NotICalendar", "merge_events", "only_counted"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from takeback.tools.calendar.settings import DEFAULT as DEFAULT
+
 SYSTEM: Final = "calendar"
 """The name of the target system in effects."""
 INSIDE: Final = "//"
 """Between a calendar and the resource in it."""
-DEFAULT: Final = "default"
-"""The calendar that is there without any configuration."""
 ENDING: Final = ".ics"
 
 _RESOURCE = re.compile(r"[^\x00-\x1f\x7f/\\.][^\x00-\x1f\x7f/\\]*\.ics\Z")

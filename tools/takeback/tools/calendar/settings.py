@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+DEFAULT: Final = "default"
+"""The calendar that is there without any configuration, in the data directory."""
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}\Z")
 
 
@@ -24,6 +26,10 @@ class CalendarSettings(BaseModel):
     label: str = Field(default="", description="What people call it.")
     timezone: str = Field(default="", description="IANA zone of times that name none; by default this machine's.")
     read_only: bool = Field(default=False, description="Nothing may write to it through takeback.")
+    mailbox: str = Field(
+        default="", description="Mailbox that invitations are sent from; without one no guest is told."
+    )
+    organizer: str = Field(default="", description="Who invites, Name <address>; by default the mailbox's address.")
 
     @field_validator("url")
     @classmethod
@@ -41,8 +47,10 @@ class CalendarSettings(BaseModel):
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        if (self.path is None) == (self.url is None):
+        if self.path is not None and self.url is not None:
             raise ValueError("it needs either a path or a url")
+        if self.organizer and not self.mailbox:
+            raise ValueError("an organizer needs the mailbox that the invitations are sent from")
         return self
 
 
@@ -51,7 +59,9 @@ def check_names(names: dict[str, CalendarSettings]) -> dict[str, CalendarSetting
 
     :raises ValueError: one is not.
     """
-    for name in names:
+    for name, its in names.items():
         if NAME.match(name) is None:
             raise ValueError(f"the name {name!r} has to be a letter, then letters, digits, _ and -")
+        if its.path is None and its.url is None and name != DEFAULT:
+            raise ValueError(f"{name} needs either a path or a url")
     return names

@@ -8,14 +8,16 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import ClassVar, Final
 
 from blake3 import blake3
+from pydantic import JsonValue
 
 from takeback.checkpoints.objects import SMALL, ObjectError, ObjectStore
 from takeback.journal.states import ABSENT, Effect, State
 from takeback.tools.calendar import names
 from takeback.tools.calendar.caldav.content import events as meaning
 from takeback.tools.calendar.caldav.content import extensions
+from takeback.tools.calendar.itip_objects import highest_sequence, with_sequence
 from takeback.tools.calendar.lines import NotICalendar, parse, unescape
-from takeback.tools.calendar.merge import Met, merge_events
+from takeback.tools.calendar.merge import Met, merge_events, only_counted
 from takeback.tools.calendar.port import CalendarStore, Changed, Resource
 from takeback.tools.calendar.vdir import VdirStore
 from takeback.tools.system import Clash, Drifted, Merged, Preview, Refused, Swapped, TargetError, TargetSystem
@@ -134,9 +136,14 @@ class CalendarSystem(TargetSystem):
                 sides = [await self.bytes_of(state) for state in (effect.before, effect.after, there)]
                 shown = self.display(effect.object)
                 base, want, now = sides
-                if base is None or want is None or now is None:
-                    return Clash(f"{shown} was created, changed or deleted by somebody else as a whole.")
                 try:
+                    if base is not None and now is not None and only_counted(base, now):
+                        goal, more = await self._uncounted(effect.after, want, now)
+                        blobs.update(more)
+                        effects.append(Effect(system=self.name, object=effect.object, before=there, after=goal))
+                        continue
+                    if base is None or want is None or now is None:
+                        return Clash(f"{shown} was created, changed or deleted by somebody else as a whole.")
                     merged = merge_events(base, want, now)
                 except NotICalendar as error:
                     return Clash(f"{shown} cannot be merged: {error}.")
@@ -148,6 +155,13 @@ class CalendarSystem(TargetSystem):
                     self._draft(goal.objects[0], merged)
             effects.append(Effect(system=self.name, object=effect.object, before=there, after=goal))
         return Merged(tuple(effects), tuple(blobs.items()), "Only our change was removed; the others' stay.")
+
+    async def _uncounted(self, after: State, want: bytes | None, now: bytes) -> tuple[State, Mapping[str, bytes]]:
+        """What is wanted back in the place of what differs from ours in its counters alone: never with a lower SEQUENCE."""
+        number = highest_sequence(now)
+        if want is None or number <= highest_sequence(want):
+            return after, {}
+        return await self.image(with_sequence(want, number))
 
     async def describe(self, effect: Effect) -> Preview:
         return self.shown(effect, await self.bytes_of(effect.before), await self.bytes_of(effect.after))
@@ -190,6 +204,22 @@ class CalendarSystem(TargetSystem):
             except TargetError:
                 continue  # away just now; there will be a next time
         return freed
+
+    async def newer(self, effects: Sequence[Effect], memos: Sequence[JsonValue]) -> Merged:
+        """What is put back gets a SEQUENCE above all that guests were told, or they would take it for old (RFC 5546, 2.1.4)."""
+        told = [number for memo in memos if isinstance(memo, dict) and isinstance(number := memo.get("sequence"), int)]
+        raised: list[Effect] = []
+        for effect in effects:
+            data = await self.bytes_of(effect.after)
+            if data is None or effect.before.same(effect.after):
+                raised.append(effect)
+                continue
+            there = await self.bytes_of(effect.before)
+            known = [highest_sequence(each) for each in (data, there) if each is not None]
+            goal, blobs = await self.image(with_sequence(data, max((*told, *known)) + 1))
+            await self.objects.put_blobs(blobs)
+            raised.append(effect.model_copy(update={"after": goal}))
+        return Merged(tuple(raised))
 
     def ancestors(self, object: str) -> Sequence[str]:
         calendar, inside, _ = object.partition(names.INSIDE)

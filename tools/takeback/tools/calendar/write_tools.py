@@ -6,17 +6,19 @@ import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from takeback.journal.states import ABSENT, Effect, Reversibility, State
+from takeback.journal.states import Effect
 from takeback.tools.calendar import editing, names
 from takeback.tools.calendar.editing import Change
-from takeback.tools.calendar.lines import Component, parse
+from takeback.tools.calendar.inviting import Inviter
+from takeback.tools.calendar.lines import Component
 from takeback.tools.calendar.port import Resource
+from takeback.tools.calendar.preparing import planned, prepared
 from takeback.tools.calendar.repeating import Series, rule_parts
-from takeback.tools.calendar.showing import guests
+from takeback.tools.calendar.settings import CalendarSettings
 from takeback.tools.calendar.system import CalendarSystem, title_of
 from takeback.tools.calendar.toolkit import (
     Address,
@@ -37,15 +39,17 @@ from takeback.tools.contract import (
     Prepared,
     Result,
     ReversibleTool,
-    SwapPrepared,
     Target,
     ToolError,
 )
-from takeback.tools.system import Preview
+from takeback.tools.email.addresses import BadText
+from takeback.tools.email.addresses import parse as parse_address
+from takeback.tools.files.toolkit import counted
 
 Guests = Annotated[list[Address], Field(max_length=500)]
 Rule = Annotated[str, Field(max_length=500)]
 Occurrence = Annotated[str, Field(max_length=40)]
+Hold = Annotated[float, Field(ge=0)]
 Range = Literal["this", "following", "all"]
 
 
@@ -62,9 +66,12 @@ class CreateEvent(Arguments):
     )
     location: OneLine | None = Field(default=None, description="Where it takes place.")
     description: ManyLines | None = Field(default=None, description="What it is about, plain text.")
-    attendees: Guests | None = Field(default=None, description="Addresses of all guests; takeback mails them nothing.")
+    attendees: Guests | None = Field(default=None, description="Addresses of all guests.")
     recurrence: Rule | None = Field(
         default=None, description="RFC 5545 rule such as FREQ=WEEKLY;BYDAY=MO;COUNT=10; FREQ is DAILY or longer."
+    )
+    hold_seconds: Hold | None = Field(
+        default=None, description="How long messages to guests can be called back; by default what the settings say."
     )
 
 
@@ -84,7 +91,7 @@ class UpdateEvent(Arguments):
     )
     location: OneLine | None = Field(default=None, description="Where it takes place.")
     description: ManyLines | None = Field(default=None, description="What it is about, plain text.")
-    attendees: Guests | None = Field(default=None, description="Addresses of all guests; takeback mails them nothing.")
+    attendees: Guests | None = Field(default=None, description="Addresses of all guests.")
     recurrence: Rule | None = Field(
         default=None, description="RFC 5545 rule such as FREQ=WEEKLY;BYDAY=MO;COUNT=10; FREQ is DAILY or longer."
     )
@@ -94,6 +101,9 @@ class UpdateEvent(Arguments):
     range: Range | None = Field(
         default=None,
         description="This occurrence, this and all that follow, or the series; by default this if one is named.",
+    )
+    hold_seconds: Hold | None = Field(
+        default=None, description="How long messages to guests can be called back; by default what the settings say."
     )
 
 
@@ -109,6 +119,9 @@ class DeleteEvent(Arguments):
         default=None,
         description="This occurrence, this and all that follow, or the series; by default this if one is named.",
     )
+    hold_seconds: Hold | None = Field(
+        default=None, description="How long messages to guests can be called back; by default what the settings say."
+    )
 
 
 class EventChanged(Result):
@@ -120,95 +133,64 @@ class EventChanged(Result):
     deleted: bool = Field(description="The event is gone whole.")
     local: bool = Field(description="The calendar lies on this machine alone.")
     guests_told: bool = Field(description="Whether guests are told of this; false: nobody is.")
-
-
-class EventPrepared(SwapPrepared):
-    """Events that are about to be written; shown from their bytes, which are stored with the intent only."""
-
-    def __init__(
-        self,
-        system: CalendarSystem,
-        effects: Sequence[Effect],
-        *,
-        sides: Sequence[tuple[bytes | None, bytes | None]],
-        **more: Any,
-    ) -> None:
-        super().__init__(system, effects, **more)
-        self._events, self._sides = system, sides
-
-    async def preview(self) -> Sequence[Preview]:
-        return [self._events.shown(effect, *side) for effect, side in zip(self.effects, self._sides, strict=True)]
+    told: list[str] = Field(default=[], description="Guests for whom a message is held in the outbox.")
+    outbox_ids: list[str] = Field(default=[], description="Those messages, as list_outbox answers them.")
 
 
 class WritingTool(CalendarTool):
     """What the three share."""
 
+    def __init__(self, system: CalendarSystem, settings: Mapping[str, CalendarSettings], inviter: Inviter) -> None:
+        super().__init__(system, settings)
+        self.inviter = inviter
+
     async def prepared(
         self,
-        calendar: str,
+        arguments: CreateEvent | UpdateEvent | DeleteEvent,
         changes: Sequence[tuple[str, Resource | None, bytes | None]],
         verb: str,
         new_event_id: str | None = None,
     ) -> Prepared:
-        """Swap resources of one calendar.
+        """Swap resources of one calendar, and hold what their guests are told.
 
         :param changes: name, what is there, what is to be there; the main one first.
         """
+        calendar = arguments.calendar
         store = self.store(calendar)
-        effects: list[Effect] = []
-        blobs: dict[str, bytes] = {}
-        with told():
-            for name, resource, data in changes:
-                before, more = await self._image(None if resource is None else resource.data)
-                after, others = await self._image(data)
-                blobs.update({**more, **others})
-                object = names.object_of(calendar, name)
-                effects.append(Effect(system=self.system.name, object=object, before=before, after=after))
-        invited = sorted(
-            {
-                guest
-                for _, resource, data in changes
-                for side in (data, None if resource is None else resource.data)
-                if side is not None
-                for guest in guests(parse(side))
-            }
-        )
-        main, there, data = changes[0]
-        mails = bool(invited) and store.mails_by_itself
-        reversibility: Reversibility = "compensable" if mails else "reversible"
-        warnings: list[str] = []
-        if store.local:
-            warnings.append("This calendar is local to this machine.")
-        if mails:
-            warnings.append("The server itself tells the guests of this, and of taking it back.")
-        elif invited:
-            rest = " and others" if len(invited) > 5 else ""
-            warnings.append(f"No guest is told of this: nothing is sent to {', '.join(invited[:5])}{rest}.")
+        plan = await planned(self.inviter, self.system, calendar, store, changes, arguments.hold_seconds)
+        main, side, held = changes[0][0], plan.sides[0], plan.held
         answer = EventChanged(
             calendar=calendar,
             event_id=names.event_id(main),
             new_event_id=new_event_id,
-            deleted=data is None,
+            deleted=side.after is None,
             local=store.local,
-            guests_told=mails,
+            guests_told=plan.mails or bool(held.effects),
+            told=[*held.recipients],
+            outbox_ids=[effect.object for effect in held.effects],
         )
-        called = title_of(data if data is not None else None if there is None else there.data)
-        return EventPrepared(
+        called = title_of(side.after if side.after is not None else side.before) or names.event_id(main)
+        told_by = f" {counted(len(held.recipients), 'guest')} will be told by mail." if held.effects else ""
+        return await prepared(
             self.system,
-            effects,
+            self.inviter.outbox,
+            plan,
             result=partial(_answered, answer),
-            summary=f"{verb} {called or names.event_id(main)} in {calendar}.",
-            main=0,
-            blobs=blobs,
-            sides=[(None if resource is None else resource.data, data) for _, resource, data in changes],
-            how="Put the earlier bytes of the event back." if len(effects) == 1 else "Put the series back as it was.",
-            reversibility=reversibility,
-            reason="The server mails guests by itself; what they were told cannot be untold." if mails else "",
-            warnings=warnings,
+            summary=f"{verb} {called} in {calendar}.{told_by}",
         )
 
-    async def _image(self, data: bytes | None) -> tuple[State, Mapping[str, bytes]]:
-        return (ABSENT, {}) if data is None else await self.system.image(data)
+    def guests(self, calendar: str, attendees: Sequence[str] | None) -> Sequence[str] | None:
+        """Guests as an agent names them; those who are to be mailed need addresses that mail can be sent to.
+
+        :raises ToolError: one has none.
+        """
+        if self.inviter.of(calendar) is not None:
+            for each in attendees or ():
+                try:
+                    parse_address(each, f"The guest {each}")
+                except BadText as error:
+                    raise ToolError(str(error), advice=error.advice, code="bad_text") from error
+        return attendees
 
     def times(
         self, calendar: str, start: str | None, end: str | None, zone: str | None, like: When | None
@@ -260,11 +242,12 @@ class CreateEventTool(WritingTool, ReversibleTool[CreateEvent]):
     name = "create_event"
     title = "Create event"
     description = (
-        "Creates an event or a series in a calendar. takeback mails no invitations;"
-        " the answer says whether guests are told."
+        "Creates an event or a series in a calendar. The answer says whether guests are told: where the calendar has a mailbox,"
+        " by messages that are held for a while and called back with the event."
     )
     arguments = CreateEvent
     result = EventChanged
+    open_world = True
     destructive = False
 
     async def targets(self, arguments: CreateEvent, context: CallContext) -> Sequence[Target]:
@@ -280,13 +263,13 @@ class CreateEventTool(WritingTool, ReversibleTool[CreateEvent]):
             start=start,
             end=end,
             recurrence=self.rule(arguments.recurrence),
-            attendees=arguments.attendees,
+            attendees=self.guests(arguments.calendar, arguments.attendees),
             zone=zone,
         )
         uid = await self.new_uid(arguments.calendar, arguments, context)
         with told():
             data = editing.created(uid, change, datetime.now(UTC))
-        return await self.prepared(arguments.calendar, [(uid + names.ENDING, None, data)], "Created")
+        return await self.prepared(arguments, [(uid + names.ENDING, None, data)], "Created")
 
 
 class UpdateEventTool(WritingTool, ReversibleTool[UpdateEvent]):
@@ -300,6 +283,7 @@ class UpdateEventTool(WritingTool, ReversibleTool[UpdateEvent]):
     )
     arguments = UpdateEvent
     result = EventChanged
+    open_world = True
 
     async def targets(self, arguments: UpdateEvent, context: CallContext) -> Sequence[Target]:
         own = self.target(arguments.calendar, arguments.event_id)
@@ -324,7 +308,7 @@ class UpdateEventTool(WritingTool, ReversibleTool[UpdateEvent]):
             start=start,
             end=end,
             recurrence=self.rule(arguments.recurrence),
-            attendees=arguments.attendees,
+            attendees=self.guests(arguments.calendar, arguments.attendees),
             zone=zone,
         )
         if change == Change() or (arguments.timezone is not None and start is None and end is None):
@@ -334,21 +318,21 @@ class UpdateEventTool(WritingTool, ReversibleTool[UpdateEvent]):
         with told():
             if span == "all":
                 data = editing.updated_all(resource.data, change, now)
-                return await self.prepared(arguments.calendar, [(resource.name, resource, data)], "Changed")
+                return await self.prepared(arguments, [(resource.name, resource, data)], "Changed")
             at = editing.occurrence(resource.data, arguments.occurrence or "")
             if span == "this":
                 data = editing.updated_one(resource.data, at, change, now)
                 return await self.prepared(
-                    arguments.calendar, [(resource.name, resource, data)], f"Changed the occurrence {at.said()} of"
+                    arguments, [(resource.name, resource, data)], f"Changed the occurrence {at.said()} of"
                 )
             head, before = editing.cut_before(resource.data, at, now)
             if head is None:
                 data = editing.updated_all(resource.data, change, now)
-                return await self.prepared(arguments.calendar, [(resource.name, resource, data)], "Changed")
+                return await self.prepared(arguments, [(resource.name, resource, data)], "Changed")
             uid = await self.new_uid(arguments.calendar, arguments, context)
             rest = editing.rest_from(resource.data, at, before, uid, change, now)
         return await self.prepared(
-            arguments.calendar,
+            arguments,
             [(resource.name, resource, head), (uid + names.ENDING, None, rest)],
             f"Changed from {at.said()} on",
             uid,
@@ -366,6 +350,7 @@ class DeleteEventTool(WritingTool, ReversibleTool[DeleteEvent]):
     )
     arguments = DeleteEvent
     result = EventChanged
+    open_world = True
 
     async def targets(self, arguments: DeleteEvent, context: CallContext) -> Sequence[Target]:
         _range(arguments.occurrence, arguments.range)
@@ -386,7 +371,7 @@ class DeleteEventTool(WritingTool, ReversibleTool[DeleteEvent]):
                 else:
                     data, _ = editing.cut_before(resource.data, at, now)
                     verb = f"Deleted from {at.said()} on"
-        return await self.prepared(arguments.calendar, [(resource.name, resource, data)], verb)
+        return await self.prepared(arguments, [(resource.name, resource, data)], verb)
 
 
 def _answered(answer: EventChanged, effects: Sequence[Effect]) -> EventChanged:

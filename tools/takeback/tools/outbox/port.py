@@ -60,6 +60,37 @@ class NotSent(Exception):
         self.again = again
 
 
+class Corrector(ABC):
+    """Makes up for messages that say something of an object elsewhere, by what holds there once the act was taken back.
+
+    A message names its corrector, and what else that needs, in its memo: `{"corrector": NAME, "object": …, …}`. Messages
+    about one object leave in the order in which they were held; of one act in that of `turn`. The
+    act that holds it is taken back although the message went out: its other effects are put back so that they count as
+    newer (`TargetSystem.newer`), and then the correction is proposed to a person.
+    """
+
+    name: str
+
+    @abstractmethod
+    async def corrections(
+        self, message: Outgoing, content: bytes, *, sent_at: str, reference: str
+    ) -> Sequence[tuple[Outgoing, bytes]]:
+        """As `Carrier.correction`; together they make up for the message, in this order. None: nothing has to be said."""
+
+    async def broken(self, message: Outgoing, content: bytes) -> str:
+        """Why a message that is about to leave is not true any more ("the event is not there any more"); empty if it is.
+
+        :raises Exception: it could not be looked at; the message is kept, and tried again.
+        """
+        return ""
+
+
+def corrector_of(memo: JsonValue) -> str:
+    """The name of the corrector that a message's memo names; empty if its carrier corrects it."""
+    named = memo.get("corrector") if isinstance(memo, dict) else None
+    return named if isinstance(named, str) else ""
+
+
 class Carrier(ABC):
     """Brings messages out. Any other exception than `NotSent` means that nobody knows whether it went out."""
 
@@ -105,6 +136,10 @@ class Outbox(ABC):
         :param owner: the principal (`CallContext.caller.principal`).
         :param everything: also those that went out or were cancelled.
         """
+
+    @abstractmethod
+    async def about(self, corrector: str, object: str) -> Sequence[Row]:
+        """The messages of everybody that say something of an object and were not cancelled (`Corrector`)."""
 
     @abstractmethod
     async def hold(self, messages: Sequence[tuple[Outgoing, float]], objects: ObjectStore) -> Sequence[Effect]:

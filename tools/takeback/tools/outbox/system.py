@@ -20,7 +20,7 @@ from pydantic import JsonValue, ValidationError
 from takeback.checkpoints.objects import ObjectError, ObjectStore
 from takeback.journal.ids import new_message_id
 from takeback.journal.states import ABSENT, Effect, State
-from takeback.tools.outbox.port import SYSTEM, Carrier, Outbox, Outgoing
+from takeback.tools.outbox.port import SYSTEM, Carrier, Corrector, Outbox, Outgoing, corrector_of
 from takeback.tools.outbox.rows import AT_HOME, Row, Status, when
 from takeback.tools.outbox.settings import OutboxSettings
 from takeback.tools.outbox.store import OutboxStore, Transaction
@@ -50,6 +50,8 @@ class OutboxSystem(TargetSystem, Outbox):
         self.settings, self.hold_seconds = settings, settings.hold_seconds
         self.carriers: Mapping[str, Carrier] = {}
         """By name; set once the families are open."""
+        self.correctors: Mapping[str, Corrector] = {}
+        """Those too."""
         self.now = now
         self._objects = objects
 
@@ -62,6 +64,19 @@ class OutboxSystem(TargetSystem, Outbox):
     async def rows(self, owner: str | None, *, everything: bool = False) -> Sequence[Row]:
         """See the port. Without an owner: of everybody."""
         return await self.store.read(lambda rows: rows.find(() if everything else SHOWN, owner))
+
+    async def about(self, corrector: str, object: str) -> Sequence[Row]:
+        """See the port."""
+        if not self.store.file.exists():
+            return ()
+        return [
+            row
+            for row in await self.store.read(lambda rows: rows.find())
+            if row.status != "CANCELLED"
+            and corrector_of(row.message.memo) == corrector
+            and isinstance(row.message.memo, dict)
+            and row.message.memo.get("object") == object
+        ]
 
     async def hold(self, messages: Sequence[tuple[Outgoing, float]], objects: ObjectStore) -> Sequence[Effect]:
         """See the port."""
@@ -234,49 +249,59 @@ class OutboxSystem(TargetSystem, Outbox):
         """Note that the journal knows of this status."""
         await self.store.run(lambda rows: rows.change(id, only=(status,), told=status))
 
-    async def propose_correction(self, row: Row) -> Row | None:
-        """The correction of a message that went out, made once, waiting for a person's consent. `None`: none can be made."""
+    async def propose_corrections(self, row: Row) -> Sequence[Row]:
+        """What makes up for a message that went out, made once, waiting for a person's consent. None: none can be made."""
         mine = [one for one in await self.of_action(row.action_id) if one.corrects == row.id]
-        known = next((one for one in mine if one.status != "CANCELLED"), None)
-        carrier = self.carriers.get(row.message.carrier)
-        if known is not None or carrier is None:
+        known = [one for one in mine if one.status != "CANCELLED"]
+        if known:
             return known
-        id = new_message_id()
         try:
-            content = await self._content(row.message)
-            made = await carrier.correction(
-                row.message, content, sent_at=when(row.changed_at), reference=f"takeback.{id}"
-            )
+            proposed = await self._corrections(row, f"takeback.{new_message_id()}")
         except Exception as error:  # third-party code, or bytes that are not kept any more: a person does it by hand
             log.warning("no correction of %s could be made: %s", row.id, type(error).__name__)
-            return None
-        if made is None:
-            return None
-        message, content = made
+            return ()
         now = self.now()
-        correction = replace(
-            row,
-            id=id,
-            status="WAITING",
-            message=message,
-            window=0.0,
-            held_at=now,
-            release_at=now,
-            attempts=0,
-            changed_at=now,
-            detail="",
-            told="WAITING",
-            corrects=row.id,
-        )
+        corrections = [
+            (
+                replace(
+                    row,
+                    id=new_message_id(),
+                    status="WAITING",
+                    message=message,
+                    window=0.0,
+                    held_at=now,
+                    release_at=now,
+                    attempts=0,
+                    changed_at=now,
+                    detail="",
+                    told="WAITING",
+                    corrects=row.id,
+                ),
+                content,
+            )
+            for message, content in proposed
+        ]
 
-        def insert(rows: Transaction) -> Row:
-            for other in rows.of_action(row.action_id):
-                if other.corrects == row.id and other.status != "CANCELLED":
-                    return other  # another rollback was faster
-            rows.insert(correction, content)
-            return correction
+        def insert(rows: Transaction) -> Sequence[Row]:
+            others = [one for one in rows.of_action(row.action_id) if one.corrects == row.id]
+            if faster := [one for one in others if one.status != "CANCELLED"]:
+                return faster  # another rollback
+            for correction, content in corrections:
+                rows.insert(correction, content)
+            return [correction for correction, _ in corrections]
 
         return await self.store.run(insert)
+
+    async def _corrections(self, row: Row, reference: str) -> Sequence[tuple[Outgoing, bytes]]:
+        content = await self._content(row.message)
+        sent_at = when(row.changed_at)
+        if (corrector := self.correctors.get(corrector_of(row.message.memo))) is not None:
+            return await corrector.corrections(row.message, content, sent_at=sent_at, reference=reference)
+        carrier = self.carriers.get(row.message.carrier)
+        if carrier is None:
+            return ()
+        made = await carrier.correction(row.message, content, sent_at=sent_at, reference=reference)
+        return () if made is None else [made]
 
     async def get(self, id: str) -> Row | None:
         """One message."""
