@@ -18,7 +18,7 @@ from takeback.journal.events import Caller, CheckpointNamed, OnFailure, RunMode
 from takeback.journal.ids import CheckpointId, RollbackId, new_checkpoint_id
 from takeback.journal.log import JournalError
 from takeback.journal.views import ActionView, ApprovalView, OpenItem
-from takeback.server.engine import approvals, queries, runs
+from takeback.server.engine import approvals, containment, queries, runs
 from takeback.server.engine.answers import (
     ApprovalInfo,
     Brief,
@@ -469,7 +469,7 @@ class Engine:
         self, caller: Caller, run_id: str, reason: str, *, level: Literal["contained", "quarantined"] = "contained"
     ) -> StartedRun:
         """Let a run and its children read but no longer write, until a person releases it."""
-        run = await runs.contain(self.core, caller, run_id, reason, level)
+        run = await containment.contain(self.core, caller, run_id, reason, level)
         return StartedRun(
             run_id=run.id,
             status=run.status,
@@ -479,7 +479,7 @@ class Engine:
 
     async def release_run(self, caller: Caller, run_id: str, reason: str = "") -> StartedRun:
         """A person's act: never offered as a tool."""
-        run = await runs.release(self.core, caller, run_id, reason)
+        run = await containment.release(self.core, caller, run_id, reason)
         return StartedRun(run_id=run.id, status=run.status, text=f"Run {run.id} is {run.status} again.")
 
     async def approvals(self, caller: Caller, *, status: str | None = "requested") -> Sequence[ApprovalInfo]:
