@@ -18,6 +18,9 @@ import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
+from takeback.server.engine.checks.settings import CheckSettings
+from takeback.server.engine.checks.settings import check_names as check_check_names
+from takeback.server.engine.triggers.settings import TriggerSettings
 from takeback.tools.calendar.settings import CalendarSettings
 from takeback.tools.calendar.settings import check_names as check_calendar_names
 from takeback.tools.database.settings import DatabaseSettings, check_names
@@ -157,6 +160,10 @@ class Settings(BaseModel):
         default_factory=dict,
         description="Per name, a mailbox: a Maildir, and who sends its mail ([mailboxes.NAME]).",
     )
+    triggers: TriggerSettings = TriggerSettings()
+    checks: tuple[CheckSettings, ...] = Field(
+        default=(), description="What has to hold of what is changed ([[checks]]); see checks."
+    )
     data: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir(APP)), description="The data directory.")
     key_file: Path | None = Field(
         default=None, description="The chain's key; by default below the user's configuration folder."
@@ -170,6 +177,11 @@ class Settings(BaseModel):
     @classmethod
     def _named(cls, databases: dict[str, DatabaseSettings]) -> dict[str, DatabaseSettings]:
         return check_names(databases)
+
+    @field_validator("checks")
+    @classmethod
+    def _checks_named(cls, checks: tuple[CheckSettings, ...]) -> tuple[CheckSettings, ...]:
+        return check_check_names(checks)
 
     @field_validator("calendars")
     @classmethod
@@ -256,7 +268,7 @@ def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Fie
     """Every setting that is not a section, by dotted key."""
     for name, field in model.model_fields.items():
         kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, Section):
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
             yield from _fields(kind, f"{prefix}{name}.")
         else:
             yield prefix + name, field

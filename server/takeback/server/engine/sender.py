@@ -29,6 +29,7 @@ from takeback.journal.views import ActionView, RunView
 from takeback.server.engine.core import Core
 from takeback.server.engine.corrections import close_items, corrected
 from takeback.server.engine.faults import fault
+from takeback.server.engine.holds import frozen
 from takeback.tools.outbox.port import SYSTEM, NotSent
 from takeback.tools.outbox.rows import Row, Status, when
 from takeback.tools.system import Unavailable
@@ -151,7 +152,7 @@ class Sender:
         run = await self._core.journal.get(RunView, RunId(row.run_id)) if row.run_id else None
         if action is None or run is None or run.status in _FROZEN or action.status != "applied":
             return False
-        return action.stands or bool(row.corrects)
+        return (action.stands or bool(row.corrects)) and not await frozen(self._core, run, action)
 
     async def _send(self, row: Row) -> None:
         await self._step("due")
