@@ -17,6 +17,7 @@ from takeback.journal.views import ActionView, ApprovalView, Hold, HoldsView, Ru
 from takeback.server.engine.answers import EngineError
 from takeback.server.engine.containment import FIRST_LOOK, HELD, Level
 from takeback.server.engine.core import Core
+from takeback.server.engine.plan import Entry
 from takeback.tools.contract import AnyTool
 
 KEY: Final = ViewKey("holds", HOLDS)
@@ -99,6 +100,18 @@ async def frozen(core: Core, run: RunView, action: ActionView) -> bool:
     except EngineError:
         return True
     return False
+
+
+async def check_entries(core: Core, entries: Iterable[Entry]) -> None:
+    """Refuse to bring back what was done where nothing may be done now.
+
+    :raises EngineError: `contained`.
+    """
+    view = await present(core)
+    for entry in entries if view.holds else ():
+        run = await core.journal.get(RunView, entry.run_id)
+        owner = core.nobody.principal if run is None else run.owner.principal
+        check(view, principal=owner, tool=core.tools.get(entry.tool), effects=entry.effects)
 
 
 async def check_not_frozen(core: Core, approval: ApprovalView) -> None:

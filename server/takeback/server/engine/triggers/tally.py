@@ -20,7 +20,8 @@ from takeback.server.engine.triggers.windows import Amount, Entry, Times, Window
 
 MINUTE: Final = 60.0
 SCOPE: Final = "default.scope"
-AWAY: Final = frozenset({"unavailable", "timeout", "broke_off"})
+BROKE_OFF: Final = "broke_off"
+AWAY: Final = frozenset({"unavailable", "timeout"})
 """Codes of failures that a system is to blame for, even if nothing was intended yet."""
 OURS: Final = ("containment", "trigger.")
 """Rules under which a call is refused because of an earlier firing: that is no new violation."""
@@ -127,6 +128,7 @@ class Tally:
         if isinstance(event, e.ActionSettled):
             if event.outcome == "not_applied" and entry is not None:
                 self._void(entry)
+                counts.failures.add((entry.call[0], BROKE_OFF), event.at)
             return
         if entry is not None:
             self._void(entry)
