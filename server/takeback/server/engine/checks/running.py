@@ -189,7 +189,7 @@ class Checks:
             raise _Unknown(f"it took longer than {check.timeout_seconds:g} s")
         if code == 0:
             return None
-        words = " ".join(shown(said.decode("utf-8", "replace")).split())[-TAIL:]
+        words = shown(" ".join(said.decode("utf-8", "replace").split())[-TAIL:])
         return f"{Path(program[0]).name} ended with {code}" + (f": {words}".rstrip(".") if words else "")
 
     def _folder(self, path: str) -> Path:
