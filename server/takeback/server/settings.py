@@ -314,11 +314,16 @@ def _from_file(file: Path) -> Iterator[tuple[str, Any]]:
         why = str(error).replace("(at end of document)", where)
         raise SettingsError(f"The configuration file {file} is not valid TOML: {why}.", "Correct that line.") from error
     known = dict(_fields(Settings))
-    sections = {key.rpartition(".")[0] for key in known} - {""}
-    for key, value in _flattened(tree, sections):
+    for key, value in _flattened(tree, _sections(known)):
         if key not in known:
             raise SettingsError(f"The configuration file {file} sets {key}, which is no setting.", _meant(key, known))
         yield key, _beside(file, known[key], value)
+
+
+def _sections(known: Mapping[str, FieldInfo]) -> set[str]:
+    """Everything that settings stand in, such as `triggers` and `triggers.step_count`."""
+    parts = [key.split(".")[:-1] for key in known]
+    return {".".join(part[:end]) for part in parts for end in range(1, len(part) + 1)}
 
 
 def _flattened(tree: Mapping[str, Any], sections: set[str], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -345,7 +350,7 @@ def _beside(file: Path, field: FieldInfo, value: Any) -> Any:
 def _from_environment(variables: Mapping[str, str]) -> tuple[dict[str, tuple[str, Any]], tuple[str, ...]]:
     """`TAKEBACK_LIMITS__KEEP_DAYS=7` is `[limits] keep_days = 7`. Lists: as the system's PATH is written, or JSON."""
     known = dict(_fields(Settings))
-    sections = {key.rpartition(".")[0] for key in known} - {""}
+    sections = _sections(known)
     found: dict[str, tuple[str, Any]] = {}
     unknown: list[str] = []
     for name in sorted(variables):

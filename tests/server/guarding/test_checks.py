@@ -205,7 +205,7 @@ async def test_what_is_gone_is_not_parsed_and_what_is_moved_is_looked_at_where_i
 
 
 async def test_all_checks_can_be_asked_at_once(open_bench: OpenBench) -> None:
-    bench, run = await checked(
+    bench, _ = await checked(
         open_bench,
         {"query": "SELECT 2", "database": "shop.db", "equals": 2},
         {"command": [sys.executable, "-c", "raise SystemExit(1)"], "objects": ["nothing"]},

@@ -31,7 +31,7 @@ def removal(object: str) -> Effect:
 
 
 def message(*people: str, id: str = "msg_1") -> Effect:
-    ref: dict[str, Any] = {"message": {"recipients": list(people), "carrier": "email:work"}}
+    ref: dict[str, Any] = {"message": {"recipients": list(people), "carrier": "mail:work"}}
     return Effect(system="outbox", object=id, before=ABSENT, after=State(digest=id, kind="held", ref=ref))
 
 

@@ -16,9 +16,7 @@ def held(event: BaseEvent, position: int, get: Lookup) -> list[Change]:
         case e.ScopeContained():
             earlier = view.of(event.kind, event.name)
             level = "quarantined" if earlier is not None and earlier.level == "quarantined" else event.level
-            hold = Hold(
-                kind=event.kind, name=event.name, level=level, reason=event.reason, by=event.by, since=event.at
-            )
+            hold = Hold(kind=event.kind, name=event.name, level=level, reason=event.reason, by=event.by, since=event.at)
             holds = (*view.without(event.kind, event.name), hold)
         case e.ScopeReleased():
             holds = view.without(event.kind, event.name)

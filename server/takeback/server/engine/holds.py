@@ -55,7 +55,7 @@ def inside(effect: Effect, name: str) -> bool:
     """Whether an effect is in a system, or in the part of one that has this name."""
     # a database that is a file is called by that file's key
     object, below = effect.object.removeprefix("files:"), name.rstrip("/") + "/"
-    # a message in the outbox belongs to the mailbox or calendar that sends it: `email:work`
+    # a message in the outbox belongs to the mailbox or calendar that sends it: `mail:work`
     message = effect.after.ref.get("message")
     carrier = str(message.get("carrier", "")) if isinstance(message, dict) else ""
     return name in (effect.system, object, carrier.rpartition(":")[2]) or object.startswith(below)

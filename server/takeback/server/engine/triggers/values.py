@@ -26,6 +26,8 @@ class Size:
     recipients: frozenset[str] = frozenset()
     unnamed: int = 0
     """Recipients that are only counted."""
+    gone: int = 0
+    """Objects that the tool says it deletes, though their effects do not (mail goes to Trash)."""
     rows: int = 0
 
     @property
@@ -40,14 +42,16 @@ NOTHING: Final = Size()
 def size_of(effects: Sequence[Effect], counts: Mapping[str, int]) -> Size:
     """How much an act touches, by its effects and by what its tool counted beside them."""
     changing = [effect for effect in effects if effect.verb != "unchanged"]
+    # a message that is called back is nothing that was there before
+    deleted = frozenset((e.system, e.object) for e in changing if e.verb == "deleted" and e.system != OUTBOX)
     recipients = frozenset(name for effect in changing for name in recipients_of(effect))
     rows = sum("row" in (effect.before.kind, effect.after.kind) for effect in changing)
     return Size(
         objects=frozenset((effect.system, effect.object) for effect in changing),
-        # a message that is called back is nothing that was there before
-        deleted=frozenset((e.system, e.object) for e in changing if e.verb == "deleted" and e.system != OUTBOX),
+        deleted=deleted,
         recipients=recipients,
         unnamed=max(0, counts.get("recipients", 0) - len(recipients)),
+        gone=max(0, counts.get("deleted", 0) - len(deleted)),
         rows=counts.get("rows", rows),
     )
 

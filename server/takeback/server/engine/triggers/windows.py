@@ -22,6 +22,7 @@ class Amount:
     recipients: Counter[str] = field(default_factory=Counter[str])
     systems: Counter[str] = field(default_factory=Counter[str])
     unnamed: int = 0
+    gone: int = 0
     rows: int = 0
 
     def add(self, size: Size) -> None:
@@ -31,6 +32,7 @@ class Amount:
         self.recipients.update(size.recipients)
         self.systems.update(size.systems)
         self.unnamed += size.unnamed
+        self.gone += size.gone
         self.rows += size.rows
 
     def take(self, size: Size) -> None:
@@ -40,13 +42,14 @@ class Amount:
         _less(self.recipients, size.recipients)
         _less(self.systems, size.systems)
         self.unnamed -= size.unnamed
+        self.gone -= size.gone
         self.rows -= size.rows
 
     def with_(self, size: Size) -> dict[str, int]:
         """What each count would be with one act more."""
         return {
             "objects": len(self.objects) + _new(self.objects, size.objects),
-            "deleted": len(self.deleted) + _new(self.deleted, size.deleted),
+            "deleted": len(self.deleted) + _new(self.deleted, size.deleted) + self.gone + size.gone,
             "rows": self.rows + size.rows,
             "recipients": len(self.recipients) + _new(self.recipients, size.recipients) + self.unnamed + size.unnamed,
             "systems": len(self.systems) + _new(self.systems, size.systems),
