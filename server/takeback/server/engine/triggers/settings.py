@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -123,3 +123,8 @@ class TriggerSettings(_Part):
     target_confusion: TargetConfusion = TargetConfusion()
     schema_drift: SchemaDrift = SchemaDrift()
     partial_failure: PartialFailure = PartialFailure()
+
+    @classmethod
+    def off(cls) -> Self:
+        """None of them answers: for what works at a machine's pace on purpose."""
+        return cls.model_validate({name: {"answer": "off"} for name in cls.model_fields})
