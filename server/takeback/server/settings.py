@@ -162,7 +162,7 @@ class Settings(BaseModel):
     )
     triggers: TriggerSettings = TriggerSettings()
     checks: tuple[CheckSettings, ...] = Field(
-        default=(), description="What has to hold of what is changed ([[checks]]); see checks."
+        default=(), description="What has to hold of what is changed ([[checks]])."
     )
     data: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir(APP)), description="The data directory.")
     key_file: Path | None = Field(

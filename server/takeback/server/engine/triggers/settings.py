@@ -35,7 +35,7 @@ class FailedPostcondition(_Part):
 class RepeatedUpdate(_Part):
     """The same call with the same arguments, made again and again."""
 
-    threshold: int = Field(default=20, ge=1, description="So many are made; the next one is not.")
+    threshold: int = Field(default=20, ge=1, description="So many are made; the next one is answered.")
     window_seconds: float = Field(default=600, gt=0, description=_WINDOW)
     answer: Answer = Field(default="contain", description=_ANSWER)
 
