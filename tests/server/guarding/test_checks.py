@@ -15,6 +15,7 @@ from tests.server.engine.many import action, status
 
 from takeback.journal.events import TriggerFired
 from takeback.journal.ids import RunId
+from takeback.journal.log import JournalBroken
 from takeback.server.engine.checks.parsers import fault_of
 from takeback.server.engine.checks.settings import CheckSettings, Parser
 from takeback.server.settings import Settings, SettingsError, ToolSettings, load
@@ -113,11 +114,33 @@ async def test_what_fails_its_check_is_taken_back_at_once_and_called_failed(open
     assert answer.status == "failed" and answer.error is not None and answer.error.code == "check_failed"
     assert answer.error.message.startswith("The check check-0 of a.json failed: line 1:")
     assert "taken back at once: everything is as before it." in answer.error.message
-    assert answer.undo is None and answer.digest is None and answer.result is None
+    assert answer.report is not None and answer.undo is None and answer.digest is None and answer.result is None
+    assert await bench.engine.open_items(ALICE) == []
     assert (bench.work / "a.json").read_text() == '{"mine": 1}' and await status(bench, run) == "open"
     assert not (await action(bench, answer.action_id)).stands
     again = await bench.done("write_file", run, path="a.json", content="{}", idempotency_key="k")
     assert again.status == "applied" and (bench.work / "a.json").read_text() == "{}"
+
+
+async def test_what_nobody_came_to_take_back_is_open_for_a_person_until_it_is(open_bench: OpenBench) -> None:
+    bench, run = await checked(open_bench, {**JSON, "on_fail": "rollback"})
+    real = bench.engine.core.journal.append
+    gone: list[bool] = []
+
+    async def last(events: Any, **more: Any) -> Any:
+        if gone:
+            raise JournalBroken("the disk is gone")
+        gone.extend(True for event in events if event.type == "action.applied")
+        return await real(events, **more)
+
+    bench.engine.core.journal.append = last  # type: ignore[method-assign]  # a disk that fails right after the act
+    answer = await bench.call("write_file", run, path="a.json", content="{")
+    assert answer.status == "applied" and "Taking the act back did not succeed" in answer.warnings[-1]
+    later = await open_bench(tools=ToolSettings(off=("calendar", "email")))
+    (item,) = await later.engine.open_items(ALICE)
+    assert item.action_id == answer.action_id and "nobody has said yet that it was" in item.why
+    assert (await later.back(actions=[answer.action_id])).status == "complete"
+    assert await later.engine.open_items(ALICE) == [] and not (bench.work / "a.json").exists()
 
 
 async def test_what_cannot_be_taken_back_wholly_still_stands_and_the_answer_says_so(open_bench: OpenBench) -> None:

@@ -17,8 +17,8 @@ from typing import Final
 from blake3 import blake3
 from pydantic import JsonValue
 
-from takeback.journal.events import ActionFailed, BaseEvent, Recorded, TriggerFired
-from takeback.journal.ids import RunId
+from takeback.journal.events import ActionFailed, BaseEvent, ConflictOpened, Recorded, TriggerFired
+from takeback.journal.ids import RunId, new_conflict_id
 from takeback.journal.log import ViewKey
 from takeback.journal.states import Effect
 from takeback.journal.views import RunView
@@ -164,9 +164,32 @@ class Guard:
             if one.status == "fails" and one.on_fail == "rollback" and not work.take_back:
                 work.take_back, work.because = "action", one.sentence
         events: list[BaseEvent] = [self._fired(work, firing) for firing in found]
+        if work.take_back == "action":
+            events += self._promised(work, effects)
         # what is taken back at once needs no containment: the run can try again
         strong = [firing for firing in found if firing.answer not in ("warn", "rollback")]
         return events + (await self._containing(work, strong) if strong else [])
+
+    def _promised(self, work: Work, effects: Sequence[Effect]) -> list[BaseEvent]:
+        """That the act is to be taken back is open until it is, also if nobody lives to do it. The rollback closes it."""
+        changed = [effect for effect in effects if effect.verb != "unchanged"][:1]
+        return [
+            ConflictOpened(
+                run_id=work.run.run_id,
+                at=self._core.now(),
+                conflict_id=new_conflict_id(),
+                kind="failed",
+                action_id=work.action_id,
+                system=effect.system,
+                object=effect.object,
+                base=effect.after,
+                ours=effect.before,
+                theirs=effect.after,
+                why=f"{work.because} It was to be taken back at once, and nobody has said yet that it was.",
+                next_step=f"Take it back: rollback_run with actions [{work.action_id}].",
+            )
+            for effect in changed
+        ]
 
     # -- after ------------------------------------------------------------------------------------------------------------
 

@@ -54,7 +54,10 @@ class Pipeline:
                 work = await self._admit(call)
                 run_id = work.run.id
                 try:
-                    return await self._guard.settled(work, await self._under_locks(work))
+                    answer = await self._guard.settled(work, await self._under_locks(work))
+                    if answer.status == "failed" and answer.report is None:  # taken back by a check of the user's
+                        answer.report = await report_of(self._core, work.run.run_id)
+                    return answer
                 except Again:
                     continue
             raise EngineError("busy", "Other calls kept changing the same run.", "Repeat the call in a moment.")
