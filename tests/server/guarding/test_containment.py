@@ -80,6 +80,14 @@ async def test_a_hold_stops_what_it_names_and_nothing_else(
     assert (bench.work / "notes" / "a.txt").exists() is ("write_file" not in stopped)
 
 
+async def test_what_is_held_is_not_even_prepared(open_bench: OpenBench) -> None:
+    bench = await open_bench(**REAL)
+    run = await bench.start()
+    await bench.engine.contain_scope(ALICE, "tool", "write_file", "odd")
+    answer = await bench.call("write_file", run, path="no such folder/a.txt", content="a")
+    assert answer.error is not None and answer.error.code == "contained"
+
+
 async def test_what_is_held_can_still_be_looked_at_and_taken_back_but_not_brought_back(bench: Bench) -> None:
     run = await bench.start()
     await bench.set(run, "a", "1")

@@ -13,7 +13,9 @@ from tests.server.engine.many import failing, status, with_many
 
 from takeback.journal.events import RunContained, TriggerFired
 from takeback.journal.ids import RunId
+from takeback.server.engine.policy_rules import Rule, RulesPolicy
 from takeback.server.engine.triggers.settings import TriggerSettings
+from takeback.server.settings import ToolSettings
 from takeback.tools.system import Refused
 
 
@@ -37,7 +39,9 @@ async def test_the_act_that_would_pass_a_bound_is_not_made_and_the_run_is_contai
         await bench.set(run, key, "1")
     answer = await bench.call("set_value", run, key="d", value="1")
     assert answer.status == "denied" and answer.error is not None and answer.error.code == "contained"
-    assert answer.error.message.startswith("It would bring the run to 4 objects in all, more than 3 (blast_radius).")
+    assert answer.error.message.startswith(
+        "A call would bring the run to 4 objects in all, more than 3 (blast_radius)."
+    )
     assert bench.memory.texts() == {"a": "1", "b": "1", "c": "1"} and await status(bench, run) == "contained"
     (firing,) = await fired(bench, run)
     assert firing.answer == "contain" and firing.evidence["threshold"] == 3 and firing.evidence["would_be"] == 4
@@ -205,3 +209,15 @@ async def test_one_act_alone_can_pass_a_bound(open_bench: OpenBench, objects: in
     answer = await bench.call("set_many", run, values={str(number): "1" for number in range(objects)})
     assert answer.status == ("applied" if objects == 1 else "denied")
     assert len(bench.memory.texts()) == (1 if objects == 1 else 0)
+
+
+async def test_people_that_are_written_to_are_counted_for_policies_too(open_bench: OpenBench) -> None:
+    bench = await open_bench(tools=ToolSettings(off=("files", "database")))
+    rule = {"id": "crowd", "when": {"more_than": {"recipients": 2}}, "then": "deny"}
+    bench.engine.core.policy = RulesPolicy([Rule.model_validate(rule)])
+    run = await bench.start()
+    told = [
+        (await bench.call("send_email", run, to=people, subject="Hi", body="Hello")).status
+        for people in (["a@x.org", "b@x.org"], ["a@x.org", "b@x.org", "c@x.org"])
+    ]
+    assert told == ["held", "denied"]

@@ -36,7 +36,7 @@ from takeback.server.engine.triggers import detect
 from takeback.server.engine.triggers.settings import Answer
 from takeback.server.engine.triggers.tally import Tally
 from takeback.server.engine.triggers.values import Attempt, Firing, size_of
-from takeback.server.engine.work import Work, where
+from takeback.server.engine.work import Work, where, without_secrets
 from takeback.tools.contract import AnyTool, Prepared
 
 log = logging.getLogger(__name__)
@@ -285,12 +285,14 @@ class Guard:
                 "at": self._core.now(),
                 "trigger": firing.trigger,
                 "answer": firing.answer,
-                "evidence": {
-                    **firing.evidence,
-                    "why": firing.why,
-                    "tool": work.tool.name,
-                    **({"about": firing.about} if firing.about else {}),
-                },
+                "evidence": without_secrets(
+                    {
+                        **firing.evidence,
+                        "why": firing.why,
+                        "tool": work.tool.name,
+                        **({"about": firing.about} if firing.about else {}),
+                    }
+                ),
                 "action_id": work.action_id,
             }
         )

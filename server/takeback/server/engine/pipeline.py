@@ -342,7 +342,12 @@ class Pipeline:
             error=ErrorInfo(code=error.code, message=error.message, advice=error.advice),
             report=report,
         )
-        return answer if work is None else await self._guard.settled(work, answer)
+        if work is None:
+            return answer
+        answer = await self._guard.settled(work, answer)
+        if work.take_back:  # where the run stands is another thing now
+            answer.report = await report_of(self._core, work.run.run_id)
+        return answer
 
     async def _record_refusal(self, call: Call, action_id: ActionId, run_id: RunId, error: EngineError) -> None:
         """What a contained run (or one beside it) tried: whoever decides about it will want to know."""

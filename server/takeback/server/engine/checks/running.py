@@ -23,6 +23,7 @@ from takeback.server.engine.core import Core
 from takeback.server.engine.faults import fault
 from takeback.server.engine.holds import inside
 from takeback.server.engine.report import shown
+from takeback.server.engine.work import without_secrets
 from takeback.tools.contract import CallContext, ReadTool
 
 MOST_BYTES: Final = 4 * 1024 * 1024
@@ -189,7 +190,8 @@ class Checks:
             raise _Unknown(f"it took longer than {check.timeout_seconds:g} s")
         if code == 0:
             return None
-        words = shown(" ".join(said.decode("utf-8", "replace").split())[-TAIL:])
+        told = without_secrets({"said": " ".join(said.decode("utf-8", "replace").split())[-TAIL:]})
+        words = shown(str(told["said"]))
         return f"{Path(program[0]).name} ended with {code}" + (f": {words}".rstrip(".") if words else "")
 
     def _folder(self, path: str) -> Path:

@@ -38,7 +38,7 @@ def tenants_of(patterns: Sequence[str], size: Size) -> set[str]:
 def target_confusion(settings: TargetConfusion, tenants: Collection[str], attempt: Attempt) -> list[Firing]:
     """Before an act: it touches somebody else's than the run has touched so far, or two people's at once."""
     touched, own = tenants_of(settings.tenants, attempt.size), frozenset(tenants)
-    strange = touched - own if own else touched
+    strange = touched - own
     if not strange or len(own | touched) <= 1:
         return []
     named = ", ".join(sorted(strange))
@@ -46,7 +46,7 @@ def target_confusion(settings: TargetConfusion, tenants: Collection[str], attemp
         Firing(
             "target_confusion",
             settings.answer,
-            f"it touches what is of {named}"
+            f"a call would touch what is of {named}"
             + (f", and so far the run worked for {', '.join(sorted(own))}" if own else ""),
             {"tenants": [*sorted(strange)], "so_far": [*sorted(own)]},
             about=named,

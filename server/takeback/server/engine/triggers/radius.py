@@ -17,12 +17,12 @@ _WORDS = {
 
 def blast_radius(settings: BlastRadius, total: Amount, minute: Amount, attempt: Attempt) -> list[Firing]:
     """Before an act: with it the run would touch more than it may."""
-    return _passed(settings, total, minute, attempt.size, "it would bring")
+    return _passed(settings, total, minute, attempt.size, "a call would bring")
 
 
 def radius_passed(settings: BlastRadius, total: Amount, minute: Amount) -> list[Firing]:
     """After an intent, which another process may have been faster with: the run touches more than it may."""
-    return _passed(settings, total, minute, NOTHING, "together with other calls it would bring")
+    return _passed(settings, total, minute, NOTHING, "together with other calls one would bring")
 
 
 def _passed(settings: BlastRadius, total: Amount, minute: Amount, size: Size, how: str) -> list[Firing]:
