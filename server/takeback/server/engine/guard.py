@@ -99,6 +99,7 @@ class Guard:
             at=self._core.now(),
         )
         tally = await self._tally(work.run.run_id)
+        work.judged_at = tally.seq
         found = detect.before(self._settings, tally, attempt, consented=work.approval_id is not None)
         for firing in found:
             if firing.answer == "warn":
@@ -122,7 +123,10 @@ class Guard:
 
         :raises EngineError: `contained`: it is not made, and the journal says so.
         """
-        tally = await self._caught_up(work.run.run_id, [one for one in recorded if one.run_id == work.run.run_id])
+        own = [one for one in recorded if one.run_id == work.run.run_id]
+        tally = await self._caught_up(work.run.run_id, own)
+        if own[0].seq == work.judged_at + 1:
+            return  # nothing came between: it was judged as things are
         if found := detect.intended(self._settings, tally, self._core.now()):
             failed = ActionFailed(
                 run_id=work.run.run_id,

@@ -47,6 +47,8 @@ class Work:
     intended: bool = False
     held: HoldsView | None = None
     """What was contained when it was admitted."""
+    judged_at: int = -1
+    """Seq of the run's newest event when triggers looked at it."""
     fired: list[BaseEvent] = field(default_factory=lambda: list[BaseEvent]())
     """Warnings of triggers, to be written down with the intent."""
     take_back: Literal["", "action", "run"] = ""
