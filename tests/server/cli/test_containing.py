@@ -27,6 +27,7 @@ def test_what_is_named_is_held_until_it_is_let_go(desk: Desk, scope: str, name: 
     assert desk.answers[-1].status == "denied" and not (desk.site / "a.txt").exists()
     held = desk("contained")
     assert held.code == 1 and f"takeback release {scope}" in held.out
+    assert "odd" in desk("doctor").out
     assert desk("release", scope, name).code == 0
     desk.again(WRITE)
     assert desk.answers[-1].status == "applied" and desk("contained").out == "Nothing is contained.\n"
