@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from tests.server.guarding.world import NOON, RUN, History, change, message, named, removal
+from tests.server.guarding.world import NOON, RUN, History, change, message, moved, named, removal
 
 from takeback.journal import events as e
 from takeback.journal.ids import ActionId
@@ -109,6 +109,8 @@ RADIUS = {
         ([change("1"), change("2"), change("3"), change("4"), change("5")], {}, "objects_per_minute"),
         ([removal("1"), removal("2")], {}, None),
         ([removal("1"), removal("2"), removal("3")], {}, "deleted"),
+        ([removal("1"), removal("2"), *moved("3", "4")], {}, None),
+        ([removal("1")], {"deleted": 3}, "deleted"),
         ([change("1")], {"rows": 100}, None),
         ([change("1")], {"rows": 101}, "rows"),
         ([message("a@x", "b@x", "c@x", "A@X")], {}, None),

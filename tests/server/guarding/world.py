@@ -30,6 +30,14 @@ def removal(object: str) -> Effect:
     return Effect(system="files", object=object, before=state("old"), after=ABSENT)
 
 
+def moved(source: str, destination: str) -> tuple[Effect, Effect]:
+    content = state(f"content of {source}")
+    return (
+        Effect(system="files", object=source, before=content, after=ABSENT),
+        Effect(system="files", object=destination, before=ABSENT, after=content),
+    )
+
+
 def message(*people: str, id: str = "msg_1") -> Effect:
     ref: dict[str, Any] = {"message": {"recipients": list(people), "carrier": "mail:work"}}
     return Effect(system="outbox", object=id, before=ABSENT, after=State(digest=id, kind="held", ref=ref))

@@ -41,7 +41,7 @@ from takeback.tools.contract import AnyTool, Prepared
 
 log = logging.getLogger(__name__)
 
-KEPT: Final = 128
+KEPT: Final = 512
 """Runs whose counts are remembered."""
 PAGE: Final = 500
 _WORST: Final[tuple[Answer, ...]] = ("off", "warn", "read_only", "contain", "quarantine", "rollback")

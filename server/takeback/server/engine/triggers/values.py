@@ -42,8 +42,13 @@ NOTHING: Final = Size()
 def size_of(effects: Sequence[Effect], counts: Mapping[str, int]) -> Size:
     """How much an act touches, by its effects and by what its tool counted beside them."""
     changing = [effect for effect in effects if effect.verb != "unchanged"]
-    # a message that is called back is nothing that was there before
-    deleted = frozenset((e.system, e.object) for e in changing if e.verb == "deleted" and e.system != OUTBOX)
+    # what the same act puts elsewhere is moved, and a message that is called back is nothing that was there before
+    there = {(effect.system, effect.after.digest) for effect in changing if not effect.after.absent}
+    deleted = frozenset(
+        (effect.system, effect.object)
+        for effect in changing
+        if effect.verb == "deleted" and effect.system != OUTBOX and (effect.system, effect.before.digest) not in there
+    )
     recipients = frozenset(name for effect in changing for name in recipients_of(effect))
     rows = sum("row" in (effect.before.kind, effect.after.kind) for effect in changing)
     return Size(
