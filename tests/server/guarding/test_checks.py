@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 from tests.server.engine.bench import ALICE, Bench, OpenBench
 from tests.server.engine.conftest import open_bench as open_bench
-from tests.server.engine.many import action, status
+from tests.server.engine.many import action, approved, status
 
 from takeback.journal.events import TriggerFired
 from takeback.journal.ids import RunId
@@ -113,13 +113,24 @@ async def test_what_fails_its_check_is_taken_back_at_once_and_called_failed(open
     answer = await bench.call("write_file", run, path="a.json", content="{", idempotency_key="k")
     assert answer.status == "failed" and answer.error is not None and answer.error.code == "check_failed"
     assert answer.error.message.startswith("The check check-0 of a.json failed: line 1:")
-    assert "taken back at once: everything is as before it." in answer.error.message
+    assert answer.error.message.endswith(". It was taken back at once: everything is as before it.")
     assert answer.report is not None and answer.undo is None and answer.digest is None and answer.result is None
     assert await bench.engine.open_items(ALICE) == []
     assert (bench.work / "a.json").read_text() == '{"mine": 1}' and await status(bench, run) == "open"
     assert not (await action(bench, answer.action_id)).stands
     again = await bench.done("write_file", run, path="a.json", content="{}", idempotency_key="k")
     assert again.status == "applied" and (bench.work / "a.json").read_text() == "{}"
+
+
+async def test_what_can_only_be_made_up_for_is_made_up_for_and_called_that(open_bench: OpenBench) -> None:
+    check = CheckSettings(name="no", command=(sys.executable, "-c", "raise SystemExit(1)"), on_fail="rollback")
+    bench = await open_bench(checks=(check,))
+    run = await bench.start()
+    await approved(bench, "post_note", run, text="hello")
+    answer = await bench.call("post_note", run, text="hello")
+    assert answer.status == "failed" and answer.error is not None and bench.memory.notes() == {}
+    assert await bench.engine.open_items(ALICE) == []
+    assert "It was made up for at once: " in answer.error.message and "as before" not in answer.error.message
 
 
 async def test_what_nobody_came_to_take_back_is_open_for_a_person_until_it_is(open_bench: OpenBench) -> None:

@@ -176,7 +176,7 @@ class Guard:
 
     def _promised(self, work: Work, effects: Sequence[Effect]) -> list[BaseEvent]:
         """That the act is to be taken back is open until it is, also if nobody lives to do it. The rollback closes it."""
-        changed = [effect for effect in effects if effect.verb != "unchanged"][:1]
+        effect = next((effect for effect in effects if effect.verb != "unchanged"), None)
         return [
             ConflictOpened(
                 run_id=work.run.run_id,
@@ -184,15 +184,14 @@ class Guard:
                 conflict_id=new_conflict_id(),
                 kind="failed",
                 action_id=work.action_id,
-                system=effect.system,
-                object=effect.object,
-                base=effect.after,
-                ours=effect.before,
-                theirs=effect.after,
+                system=effect.system if effect else work.tool.name,
+                object=effect.object if effect else "",
+                base=effect.after if effect else None,
+                ours=effect.before if effect else None,
+                theirs=effect.after if effect else None,
                 why=f"{work.because} It was to be taken back at once, and nobody has said yet that it was.",
                 next_step=f"Take it back: rollback_run with actions [{work.action_id}].",
             )
-            for effect in changed
         ]
 
     # -- after ------------------------------------------------------------------------------------------------------------
@@ -239,6 +238,7 @@ class Guard:
                 f"{work.because} It was to be taken back at once, and that was {back.status}: {left or 'see its report'}."
             )
             return answer
+        how = _undone(back)
         return answer.model_copy(
             update={
                 "status": "failed",
@@ -246,10 +246,10 @@ class Guard:
                 "result": None,
                 "digest": None,
                 "release_at": None,
-                "summary": f"{answer.summary} It was taken back at once.",
+                "summary": f"{answer.summary} {how}",
                 "error": ErrorInfo(
                     code="check_failed",
-                    message=f"{work.because} So the act was taken back at once: everything is as before it.",
+                    message=f"{work.because} {how}",
                     advice="Mend what the check says, then call it again.",
                 ),
             }
@@ -323,6 +323,16 @@ class Guard:
                 break
             tally.take(page)
         return tally
+
+
+def _undone(back: RollbackAnswer) -> str:
+    outcomes = {step.outcome for step in back.steps}
+    if "compensated" in outcomes:
+        made_up = "; ".join(step.why.rstrip(".") for step in back.steps if step.outcome == "compensated" and step.why)
+        return f"It was made up for at once: {made_up or 'see the report'}."
+    if "merged" in outcomes:
+        return "It was taken back at once; what somebody else changed meanwhile is kept."
+    return "It was taken back at once: everything is as before it."
 
 
 def _of_check(one: Checked) -> Firing:

@@ -75,7 +75,9 @@ class Checks:
         for check in self._checks:
             met = [effect for effect in effects if effect.verb != "unchanged" and self._meets(check, effect)]
             if not check.sees_path:
-                found += [await self._once(check, caller)] if met else []
+                # what an act changed may not be told by its effects; who names nothing means every act
+                anything = not (effects or check.objects or check.systems or check.database)
+                found += [await self._once(check, caller)] if met or anything else []
                 continue
             there = [effect for effect in met if not effect.after.absent]
             found += [await self._on(check, effect.system, effect.object, effect.after) for effect in there]
