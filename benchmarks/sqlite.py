@@ -17,6 +17,7 @@ import apsw
 from _setting import QUICK, Row, finish, median, say, scratch
 
 from takeback.server.engine.engine import Engine
+from takeback.server.engine.triggers.settings import TriggerSettings
 from takeback.server.settings import LimitSettings, Settings, WorkspaceSettings
 from takeback.tools.database.port import Bounds, Statement
 from takeback.tools.database.settings import DatabaseSettings
@@ -87,6 +88,7 @@ async def opened(folder: Path):
         key_file=folder / "key" / "journal.json",
         anchor_file=folder / "key" / "anchors",
         limits=limits,
+        triggers=TriggerSettings.off(),  # they count all the same
     )
     engine = await Engine.open(settings)
     try:

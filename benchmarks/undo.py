@@ -27,6 +27,7 @@ from takeback.journal.states import Compensation
 from takeback.server.engine.answers import CallAnswer
 from takeback.server.engine.calls import Call
 from takeback.server.engine.engine import Engine
+from takeback.server.engine.triggers.settings import TriggerSettings
 from takeback.server.settings import LimitSettings, Settings, ToolSettings, WorkspaceSettings
 from takeback.tools.files.system import FileSystem
 
@@ -44,6 +45,7 @@ def settings(folder: Path, **more: object) -> Settings:
             "workspace": WorkspaceSettings(roots=(folder / "work",)),
             "key_file": folder / "key" / "journal.json",
             "anchor_file": folder / "key" / "anchors",
+            "triggers": TriggerSettings.off(),  # they count all the same
             "limits": LimitSettings(trash_bytes=64 * 1024 * MIB, store_bytes=64 * 1024 * MIB),
             **more,
         }

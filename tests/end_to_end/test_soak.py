@@ -15,6 +15,7 @@ import pytest
 
 from takeback.journal.events import Caller
 from takeback.server.engine.engine import Call, Engine
+from takeback.server.engine.triggers.settings import TriggerSettings
 from takeback.server.settings import Settings, WorkspaceSettings
 
 AGENT = Caller(principal="local:soak", client="soak")
@@ -29,6 +30,7 @@ class Soak:
         self.site = folder / "site"
         self.site.mkdir(parents=True)
         self.settings = Settings(
+            triggers=TriggerSettings.off(),
             workspace=WorkspaceSettings(roots=(self.site,)),
             data=folder / "data",
             key_file=folder / "key.json",

@@ -9,6 +9,7 @@ from typing import Any
 from tests.server.engine.bench import ALICE, Bench, settings_for
 
 from takeback.server.engine.engine import Engine
+from takeback.server.engine.triggers.settings import TriggerSettings
 from takeback.server.settings import ToolSettings
 
 FULL = os.environ.get("TAKEBACK_RACES", "") == "full"
@@ -21,7 +22,7 @@ def measure(everyday: int, full: int) -> int:
 
 
 async def open_files(folder: Path, **more: Any) -> Bench:
-    engine = await Engine.open(settings_for(folder, tools=ToolSettings(), **more))
+    engine = await Engine.open(settings_for(folder, tools=ToolSettings(), triggers=TriggerSettings.off(), **more))
     engine.core.retry_pauses = ()
     return Bench(engine, folder / "work")
 

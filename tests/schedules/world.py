@@ -26,6 +26,7 @@ from takeback.journal.events import Caller
 from takeback.journal.views import ActionView, OpenItem, RollbackView, RunView
 from takeback.server.engine.answers import CallAnswer, EngineError
 from takeback.server.engine.engine import Engine
+from takeback.server.engine.triggers.settings import TriggerSettings
 
 KEYS = ("a", "b", "a/x")
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
@@ -72,7 +73,7 @@ class World:
 
     async def open(self) -> Bench:
         """One more process on the data directory."""
-        engine = await Engine.open(settings_for(self.folder))
+        engine = await Engine.open(settings_for(self.folder, triggers=TriggerSettings.off()))
         engine.core.retry_pauses = (0.0, 0.0)
         engine.core.now = lambda: BEGINNING + timedelta(seconds=self.loop.time())
         self.engines.append(engine)

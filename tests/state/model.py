@@ -27,6 +27,7 @@ from takeback.journal.ids import RunId
 from takeback.journal.views import ActionView, CheckpointView, OpenItem, RollbackView, RunView
 from takeback.server.engine.answers import EngineError, RollbackAnswer
 from takeback.server.engine.engine import Engine
+from takeback.server.engine.triggers.settings import TriggerSettings
 from takeback.server.settings import ToolSettings
 
 NAMES = ("a", "b", "d/c", "d/e/f")
@@ -88,7 +89,9 @@ class Model:
         return self.loop.run_until_complete(bounded())
 
     async def _opened(self) -> Bench:
-        settings = settings_for(self.folder, tools=ToolSettings(), portable_files=self.portable)
+        settings = settings_for(
+            self.folder, tools=ToolSettings(), portable_files=self.portable, triggers=TriggerSettings.off()
+        )
         engine = await Engine.open(settings)
         engine.core.retry_pauses = ()
         return Bench(engine, self.work)

@@ -10,6 +10,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, TypeAdapter
 
+from takeback.journal.event_base import BaseEvent as BaseEvent
+from takeback.journal.event_base import Caller as Caller
+from takeback.journal.guarding import ScopeContained as ScopeContained
+from takeback.journal.guarding import ScopeReleased as ScopeReleased
 from takeback.journal.ids import ActionId, ApprovalId, CheckpointId, ConflictId, RollbackId, RunId
 from takeback.journal.states import Compensation, Effect, Frozen, Reversibility, State
 
@@ -18,21 +22,6 @@ OnFailure = Literal["report", "rollback"]
 UndoOutcome = Literal[
     "restored", "merged", "already_undone", "compensated", "conflict", "failed", "irreversible", "skipped"
 ]
-
-
-class Caller(Frozen):
-    """Who asks: the principal (whose runs these are), and the client program through which they ask."""
-
-    principal: str
-    client: str = "unknown"
-    client_version: str = ""
-
-
-class BaseEvent(Frozen):
-    """What all events have."""
-
-    run_id: RunId
-    at: datetime
 
 
 # --- runs ---------------------------------------------------------------------------------------------------------
@@ -70,6 +59,8 @@ class RunContained(BaseEvent):
     level: Literal["contained", "quarantined"] = "contained"
     reason: str
     by: str
+    alone: bool = False
+    """Only this run: its children, and what its client begins now, go on."""
 
 
 class RunReleased(BaseEvent):
@@ -141,6 +132,10 @@ class ActionIntended(BaseEvent):
     approval_id: ApprovalId | None = None
     locks: tuple[str, ...] = ()
     """Objects whose locks the action holds until it is concluded; recovery takes the same ones first."""
+    counts: dict[str, int] = {}
+    """How much it touches, where the effects do not tell one by one: rows, tables, recipients."""
+    tool_schema: str = ""
+    """Fingerprint of what the tool says it takes."""
 
 
 class ActionApplied(BaseEvent):
@@ -458,7 +453,9 @@ Event = Annotated[
     | NoticeSent
     | NoticeFailed
     | RunAccessed
-    | Erased,
+    | Erased
+    | ScopeContained
+    | ScopeReleased,
     Field(discriminator="type"),
 ]
 

@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import JsonValue
 
 from takeback.journal.events import Caller, OnFailure, RunMode, UndoOutcome
+from takeback.journal.guarding import HoldKind
 from takeback.journal.ids import ActionId, ApprovalId, CheckpointId, RollbackId, RunId
 from takeback.journal.states import Compensation, Effect, Frozen, Reversibility, State
 
@@ -50,6 +51,8 @@ class RunView(View):
     """Why it is contained, stalled or failed."""
     sealed_by: RollbackId | None = None
     before_seal: RunStatus | None = None
+    alone: bool = False
+    """Contained by itself: its children, and what its client begins now, go on."""
 
 
 class ActionView(View):
@@ -185,12 +188,38 @@ class KeyView(View):
     status: Literal["in_flight", "taken", "in_doubt", "free"]
 
 
+class Hold(Frozen):
+    """Something besides runs that must not act until a person decides."""
+
+    kind: HoldKind
+    name: str
+    level: Literal["contained", "quarantined"]
+    reason: str
+    by: str
+    since: datetime
+
+
+class HoldsView(View):
+    """All holds there are. One view, so that its version tells whether a look at them is still good."""
+
+    status: Literal["open", "contained"]
+    holds: tuple[Hold, ...] = ()
+
+    def of(self, kind: str, name: str) -> Hold | None:
+        """The hold of this kind and name."""
+        return next((hold for hold in self.holds if hold.kind == kind and hold.name == name), None)
+
+    def without(self, kind: str, name: str) -> tuple[Hold, ...]:
+        """The others."""
+        return tuple(hold for hold in self.holds if hold.kind != kind or hold.name != name)
+
+
 def key_id(run_id: RunId, tool: str, key: str) -> str:
     """Where the view of an idempotency key is found. Keys are unique within run and tool."""
     return f"{run_id}/{tool}/{key}"
 
 
-AnyView = RunView | ActionView | CheckpointView | ApprovalView | RollbackView | OpenItem | KeyView
+AnyView = RunView | ActionView | CheckpointView | ApprovalView | RollbackView | OpenItem | KeyView | HoldsView
 
 VIEWS: dict[str, type[AnyView]] = {
     "run": RunView,
@@ -200,5 +229,6 @@ VIEWS: dict[str, type[AnyView]] = {
     "rollback": RollbackView,
     "open_item": OpenItem,
     "key": KeyView,
+    "holds": HoldsView,
 }
 """Name of each kind of view, as stored."""

@@ -18,6 +18,9 @@ import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
+from takeback.server.engine.checks.settings import CheckSettings
+from takeback.server.engine.checks.settings import check_names as check_check_names
+from takeback.server.engine.triggers.settings import TriggerSettings
 from takeback.server.roles import RoleSettings
 from takeback.server.web.settings import WebSettings
 from takeback.tools.calendar.settings import CalendarSettings
@@ -169,6 +172,10 @@ class Settings(BaseModel):
         default_factory=dict,
         description="Per name, a mailbox: a Maildir, and who sends its mail ([mailboxes.NAME]).",
     )
+    triggers: TriggerSettings = TriggerSettings()
+    checks: tuple[CheckSettings, ...] = Field(
+        default=(), description="What has to hold of what is changed ([[checks]])."
+    )
     data: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir(APP)), description="The data directory.")
     key_file: Path | None = Field(
         default=None, description="The chain's key; by default below the user's configuration folder."
@@ -182,6 +189,11 @@ class Settings(BaseModel):
     @classmethod
     def _named(cls, databases: dict[str, DatabaseSettings]) -> dict[str, DatabaseSettings]:
         return check_names(databases)
+
+    @field_validator("checks")
+    @classmethod
+    def _checks_named(cls, checks: tuple[CheckSettings, ...]) -> tuple[CheckSettings, ...]:
+        return check_check_names(checks)
 
     @field_validator("calendars")
     @classmethod
@@ -268,7 +280,7 @@ def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Fie
     """Every setting that is not a section, by dotted key."""
     for name, field in model.model_fields.items():
         kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, Section):
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
             yield from _fields(kind, f"{prefix}{name}.")
         else:
             yield prefix + name, field
@@ -314,11 +326,16 @@ def _from_file(file: Path) -> Iterator[tuple[str, Any]]:
         why = str(error).replace("(at end of document)", where)
         raise SettingsError(f"The configuration file {file} is not valid TOML: {why}.", "Correct that line.") from error
     known = dict(_fields(Settings))
-    sections = {key.rpartition(".")[0] for key in known} - {""}
-    for key, value in _flattened(tree, sections):
+    for key, value in _flattened(tree, _sections(known)):
         if key not in known:
             raise SettingsError(f"The configuration file {file} sets {key}, which is no setting.", _meant(key, known))
         yield key, _beside(file, known[key], value)
+
+
+def _sections(known: Mapping[str, FieldInfo]) -> set[str]:
+    """Everything that settings stand in, such as `triggers` and `triggers.step_count`."""
+    parts = [key.split(".")[:-1] for key in known]
+    return {".".join(part[:end]) for part in parts for end in range(1, len(part) + 1)}
 
 
 def _flattened(tree: Mapping[str, Any], sections: set[str], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -345,7 +362,7 @@ def _beside(file: Path, field: FieldInfo, value: Any) -> Any:
 def _from_environment(variables: Mapping[str, str]) -> tuple[dict[str, tuple[str, Any]], tuple[str, ...]]:
     """`TAKEBACK_LIMITS__KEEP_DAYS=7` is `[limits] keep_days = 7`. Lists: as the system's PATH is written, or JSON."""
     known = dict(_fields(Settings))
-    sections = {key.rpartition(".")[0] for key in known} - {""}
+    sections = _sections(known)
     found: dict[str, tuple[str, Any]] = {}
     unknown: list[str] = []
     for name in sorted(variables):

@@ -104,6 +104,7 @@ def test_with_json_an_error_is_json_too(tmp_path: Path):
         "deny",
         "contain",
         "release",
+        "contained",
         "verify",
         "gc",
         "export",

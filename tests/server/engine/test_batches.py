@@ -22,6 +22,7 @@ from takeback.server.engine.answers import EngineError
 from takeback.server.engine.engine import Engine
 from takeback.server.engine.execute import Executor
 from takeback.server.engine.outcome import Done
+from takeback.server.engine.triggers.settings import TriggerSettings
 from takeback.server.settings import ToolSettings
 from takeback.tools.files import together
 from takeback.tools.files.system import FileSystem
@@ -53,7 +54,9 @@ def plant(folder: Path) -> Path:
 
 
 async def open_engine(folder: Path, portable: bool = False) -> Bench:
-    engine = await Engine.open(settings_for(folder, tools=ToolSettings(), portable_files=portable))
+    engine = await Engine.open(
+        settings_for(folder, tools=ToolSettings(), portable_files=portable, triggers=TriggerSettings.off())
+    )
     engine.core.retry_pauses = ()
     return Bench(engine, folder / "work")
 

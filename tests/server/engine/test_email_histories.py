@@ -14,6 +14,7 @@ from tests.tools.email import maildirs
 from takeback.journal.events import Caller
 from takeback.server.engine.answers import EngineError
 from takeback.server.engine.engine import Engine
+from takeback.server.engine.triggers.settings import TriggerSettings
 from takeback.server.settings import LimitSettings, ToolSettings
 from takeback.tools.email.settings import MailboxSettings
 
@@ -26,6 +27,7 @@ async def open_engine(folder: Path, box: Path, *, portable: bool = False) -> Ben
     settings = settings_for(
         folder,
         tools=ToolSettings(off=("files", "database")),
+        triggers=TriggerSettings.off(),
         limits=LimitSettings(ballast_bytes=4096, step_seconds=20),
         mailboxes={"work": MailboxSettings(path=box, address="me@example.org")},
         portable_files=portable,

@@ -24,6 +24,7 @@ from takeback.journal.views import ActionView
 from takeback.server.engine.answers import EngineError
 from takeback.server.engine.engine import Engine
 from takeback.server.engine.plan import COVERED, IN_PART
+from takeback.server.engine.triggers.settings import TriggerSettings
 from takeback.server.settings import ToolSettings
 
 HISTORIES = int(os.environ.get("TAKEBACK_ENGINE_HISTORIES", "60"))
@@ -41,7 +42,7 @@ def folder() -> Iterator[Path]:
 
 
 async def open_engine(folder: Path, *, portable: bool) -> Bench:
-    settings = settings_for(folder, tools=ToolSettings(), portable_files=portable)
+    settings = settings_for(folder, tools=ToolSettings(), portable_files=portable, triggers=TriggerSettings.off())
     engine = await Engine.open(settings)
     engine.core.retry_pauses = ()
     return Bench(engine, folder / "work")

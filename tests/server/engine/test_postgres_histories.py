@@ -20,6 +20,7 @@ from tests.tools.database.postgres.world import build, difference, dump, stateme
 from takeback.server.engine.answers import EngineError
 from takeback.server.engine.calls import Call
 from takeback.server.engine.engine import Engine
+from takeback.server.engine.triggers.settings import TriggerSettings
 from takeback.server.settings import ToolSettings
 from takeback.tools.database.postgres.connecting import Connections
 from takeback.tools.database.postgres.preparing import prepare
@@ -46,7 +47,10 @@ def world(request: pytest.FixtureRequest) -> Iterator[tuple[Server, str]]:
 
 async def open_bench(folder: Path, running: Server, name: str, **more: Any) -> Bench:
     settings = settings_for(
-        folder, tools=ToolSettings(), databases={"shop": DatabaseSettings(url=running.url(name), **more)}
+        folder,
+        tools=ToolSettings(),
+        triggers=TriggerSettings.off(),
+        databases={"shop": DatabaseSettings(url=running.url(name), **more)},
     )
     engine = await Engine.open(settings)
     engine.core.retry_pauses = ()

@@ -26,6 +26,7 @@ from takeback.journal.views import ActionView
 from takeback.server.engine.answers import EngineError
 from takeback.server.engine.engine import Engine
 from takeback.server.engine.plan import COVERED, IN_PART
+from takeback.server.engine.triggers.settings import TriggerSettings
 from takeback.server.settings import LimitSettings, ToolSettings
 
 FIRST = int(os.environ.get("TAKEBACK_SQL_FIRST", "0"))
@@ -50,7 +51,9 @@ def outside() -> Iterator[Outside]:
 
 async def open_engine(folder: Path) -> Bench:
     limits = LimitSettings(ballast_bytes=4096, step_seconds=20)
-    engine = await Engine.open(settings_for(folder, tools=ToolSettings(), limits=limits))
+    engine = await Engine.open(
+        settings_for(folder, tools=ToolSettings(), limits=limits, triggers=TriggerSettings.off())
+    )
     engine.core.retry_pauses = ()
     return Bench(engine, folder / "work")
 

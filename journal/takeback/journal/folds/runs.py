@@ -42,9 +42,9 @@ def run_changed(event: BaseEvent, position: int, get: Lookup) -> list[Change]:
                 changed(run, position, status=status, ended_at=event.at, outcome=event.outcome, summary=event.summary)
             ]
         case e.RunContained():
-            return [changed(run, position, status=event.level, why=event.reason)]
+            return [_contained(run, event, position)]
         case e.RunReleased():
-            return [changed(run, position, status=_released(run), why=event.reason)]
+            return [changed(run, position, status=_released(run), why=event.reason, alone=False)]
         case e.RunSealed():
             return [
                 changed(run, position, status="sealed", sealed_by=event.rollback_id, before_seal=_unsealed(run)),
@@ -56,6 +56,13 @@ def run_changed(event: BaseEvent, position: int, get: Lookup) -> list[Change]:
             return [changed(run, position, status="open" if event.over else "stalled", why=event.reason)]
         case _:
             return [changed(run, position)]
+
+
+def _contained(run: RunView, event: e.RunContained, position: int) -> Change:
+    """Whoever contains a run twice, at the same moment perhaps, only tightens."""
+    held = run.status in ("contained", "quarantined")
+    level = run.status if run.status == "quarantined" else event.level
+    return changed(run, position, status=level, why=event.reason, alone=event.alone and (run.alone or not held))
 
 
 def _unsealed(run: RunView) -> RunStatus | None:

@@ -12,6 +12,7 @@ from takeback.server.cli import (
     acting,
     calendars,
     care,
+    containing,
     credentials,
     databases,
     drill,
@@ -74,6 +75,7 @@ def _serve(
 looking.register(app)
 acting.register(app)
 settling.register(app)
+containing.register(app)
 care.register(app)
 credentials.register(app)
 databases.register(app)

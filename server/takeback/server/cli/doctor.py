@@ -256,6 +256,9 @@ async def _journal(session: Session, report: Report, engine: Engine) -> None:
                 "takeback serve and takeback rollback look and settle it.",
             )
         )
+    for hold in (await engine.contained(session.caller))[1]:
+        words = f"The {hold.kind} {hold.name} is {hold.level}: {hold.reason}."
+        report.findings.append(Finding("open", words, f"takeback release --{hold.kind} {hold.name}"))
     for run in live:
         if run.status in ("contained", "quarantined", "stalled", "sealed"):
             report.findings.append(

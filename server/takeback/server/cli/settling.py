@@ -1,4 +1,4 @@
-"""Commands of a person who decides: conflicts, resolve, approvals, approve, deny, contain, release."""
+"""Commands of a person who decides: conflicts, resolve, approvals, approve, deny."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ from takeback.server.cli.blocks import line, said
 from takeback.server.cli.codes import ExitCode
 from takeback.server.cli.command import command
 from takeback.server.cli.session import Session
-from takeback.server.engine.answers import ApprovalInfo, EngineError, StartedRun
+from takeback.server.engine.answers import ApprovalInfo, EngineError
 from takeback.server.engine.engine import Engine
 
 ApprovalArgument = Annotated[
     str, typer.Argument(metavar="APPROVAL", help="An approval, by its id or first characters.")
 ]
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run, by its id or first characters.")]
 
 
 async def conflicts(
@@ -127,41 +126,6 @@ async def _asked(session: Session, engine: Engine, given: str) -> ApprovalInfo:
     raise EngineError("not_found", f"There is no approval {given!r}.", "takeback approvals --all lists them.")
 
 
-async def contain(
-    session: Session,
-    run: RunArgument,
-    *,
-    reason: Annotated[str, typer.Option("--reason", help="Why; stands in the journal.")],
-    quarantine: Annotated[bool, typer.Option("--quarantine", help="Let it not even read.")] = False,
-) -> ExitCode:
-    """Let a run and its children read but no longer write."""
-    async with session.engine() as engine:
-        run_id = await session.id(engine, RunView, run)
-        answer = await engine.contain_run(
-            session.caller, run_id, reason, level="quarantined" if quarantine else "contained"
-        )
-    return _told(session, answer)
-
-
-async def release(
-    session: Session,
-    run: RunArgument,
-    *,
-    reason: Annotated[str, typer.Option("--reason", help="Why; stands in the journal.")] = "",
-) -> ExitCode:
-    """Let a contained run go on."""
-    async with session.engine() as engine:
-        answer = await engine.release_run(session.caller, await session.id(engine, RunView, run), reason)
-    return _told(session, answer)
-
-
-def _told(session: Session, answer: StartedRun) -> ExitCode:
-    session.terminal.show(
-        [line(answer.run_id, render.status(answer.status)), *([said(answer.text)] if answer.text else [])], answer
-    )
-    return ExitCode.OK
-
-
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     command(app, "conflicts")(conflicts)
@@ -169,5 +133,3 @@ def register(app: typer.Typer) -> None:
     command(app, "approvals")(approvals)
     command(app, "approve")(approve)
     command(app, "deny")(deny)
-    command(app, "contain")(contain)
-    command(app, "release")(release)

@@ -20,6 +20,7 @@ from takeback.journal.views import ActionView
 from takeback.server.drill.calls import texts
 from takeback.server.drill.world import BESIDE, Part, World, is_beside, is_sqlite, world
 from takeback.server.engine.answers import EngineError
+from takeback.server.engine.triggers.settings import TriggerSettings
 from takeback.server.settings import LimitSettings, PolicySettings, Settings, ToolSettings, WorkspaceSettings
 from takeback.tools.files.drafting import NAME as FILES_SYSTEM
 from takeback.tools.files.system import FileSystem
@@ -80,6 +81,7 @@ class Shape:
             limits=LimitSettings(**{**real.limits.model_dump(), "ballast_bytes": 0}),
             tools=ToolSettings(off=real.tools.off),
             policy=PolicySettings(),
+            triggers=TriggerSettings.off(),  # it works at a machine's pace
             outbox=real.outbox,
             databases={
                 name: its.model_copy(update={"url": f"sqlite:///{sandbox / 'databases' / name}.db"})

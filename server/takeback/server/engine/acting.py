@@ -19,7 +19,6 @@ from takeback.journal.events import (
     ActionIntended,
     ApprovalUsed,
     BaseEvent,
-    TriggerFired,
 )
 from takeback.journal.ids import RunId, new_checkpoint_id
 from takeback.journal.log import JournalBroken, JournalError, Stale
@@ -27,6 +26,7 @@ from takeback.journal.states import Compensation, Effect, State
 from takeback.journal.views import ActionView, RunView
 from takeback.server.engine.answers import CallAnswer, ErrorInfo, FailureReport, UndoInfo
 from takeback.server.engine.core import Core, rfc3339
+from takeback.server.engine.guard import Guard
 from takeback.server.engine.outgoing import belong, moved, release_of
 from takeback.server.engine.policy import Verdict
 from takeback.server.engine.report import failure_report, shown
@@ -46,8 +46,8 @@ COMMIT_RETRIES = (0.05, 0.2)
 class Actor:
     """Acts for one engine."""
 
-    def __init__(self, core: Core, seen: Seen) -> None:
-        self._core, self._seen = core, seen
+    def __init__(self, core: Core, seen: Seen, guard: Guard) -> None:
+        self._core, self._seen, self._guard = core, seen, guard
 
     async def act(self, work: Work, prepared: Prepared, verdict: Verdict) -> CallAnswer:
         await self._intend(work, prepared, verdict)
@@ -66,7 +66,7 @@ class Actor:
             return await self._after_break(work, error)
 
     async def _intend(self, work: Work, prepared: Prepared, verdict: Verdict) -> None:
-        events: list[BaseEvent] = []
+        events: list[BaseEvent] = [*work.fired]
         if work.approval_id is not None:
             events.append(
                 ApprovalUsed(
@@ -100,13 +100,16 @@ class Actor:
                 policy_rule=verdict.rule,
                 approval_id=work.approval_id,
                 locks=work.lock_names(),
+                counts=dict(prepared.counts),
+                tool_schema=self._guard.schema(work.tool),
             )
         )
         try:
-            await self._core.journal.append(events, blobs=prepared.blobs, expect=work.expect)
+            recorded = await self._core.journal.append(events, blobs=prepared.blobs, expect=work.expect)
         except Stale as error:
             raise Again from error
         work.intended = True
+        await self._guard.intended(work, recorded)
 
     async def _commit(self, work: Work, prepared: Prepared) -> Committed:
         for pause in (*COMMIT_RETRIES, None):
@@ -115,7 +118,7 @@ class Actor:
                     committed = await prepared.commit()
             except ToolError as error:
                 # nothing happened; what was only out of reach for a moment is tried again
-                if error.code != Unavailable.code or pause is None:
+                if error.code != Unavailable.code or pause is None or not await self._guard.still_free(work):
                     raise
                 await anyio.sleep(pause)
             else:
@@ -126,22 +129,12 @@ class Actor:
         core = self._core
         checkpoint_id = new_checkpoint_id()
         mismatches = _mismatches(core, prepared.effects, committed.effects)
-        warnings = [*work.warnings, *committed.warnings]
         answer: dict[str, JsonValue] = committed.result.model_dump(mode="json")
-        events: list[BaseEvent] = []
+        events = await self._guard.observed(work, committed.effects, mismatches)
+        warnings = [*work.warnings, *committed.warnings]
         if mismatches:
             warnings.append(
                 f"Right after the act these were no longer as it left them: {', '.join(map(shown, mismatches))}."
-            )
-            events.append(
-                TriggerFired(
-                    run_id=work.run.run_id,
-                    at=core.now(),
-                    trigger="failed_postcondition",
-                    answer="warn",
-                    evidence={"objects": list(mismatches)},
-                    action_id=work.action_id,
-                )
             )
         events.append(
             ActionApplied(
@@ -171,6 +164,7 @@ class Actor:
             recorded = await core.journal.append(events)
         except JournalError as error:
             return self._undurable(work, error, "The change was made, but its outcome could not be written down.")
+        self._guard.concluded(work.run.run_id, recorded)
         self._seen.note_effects(work.call.caller, committed.effects)
         return CallAnswer(
             status="applied" if release_at is None else "held",

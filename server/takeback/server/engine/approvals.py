@@ -27,6 +27,7 @@ from takeback.journal.views import ApprovalView
 from takeback.server.engine.answers import EngineError
 from takeback.server.engine.core import Core
 from takeback.server.engine.graph import PARTIAL
+from takeback.server.engine.holds import check_not_frozen
 from takeback.server.engine.outgoing import new_place
 
 _PRECEDENCE = {"granted": 0, "denied": 1, "requested": 2}
@@ -153,6 +154,8 @@ async def answer(core: Core, caller: Caller, approval_id: str, *, grant: bool, l
             f"Approval {approval.id} is {approval.status} already.",
             "Let the agent repeat its call to be asked anew.",
         )
+    if grant:
+        await check_not_frozen(core, approval)
     kind = ApprovalGranted if grant else ApprovalDenied
     event: BaseEvent = kind(
         run_id=approval.run_id, at=core.now(), approval_id=ApprovalId(approval.id), by=caller.principal, lane=lane

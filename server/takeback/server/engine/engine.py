@@ -7,7 +7,7 @@ owner of what is asked for: foreign and unknown ids give the same answer.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Literal, Self
 
@@ -15,10 +15,11 @@ import anyio
 from pydantic import BaseModel, JsonValue
 
 from takeback.journal.events import Caller, CheckpointNamed, OnFailure, RunMode
+from takeback.journal.guarding import HoldKind
 from takeback.journal.ids import CheckpointId, RollbackId, new_checkpoint_id
 from takeback.journal.log import JournalError
-from takeback.journal.views import ActionView, ApprovalView, OpenItem
-from takeback.server.engine import approvals, queries, runs
+from takeback.journal.views import ActionView, ApprovalView, Hold, OpenItem, RunView
+from takeback.server.engine import approvals, containment, holds, queries, runs
 from takeback.server.engine.answers import (
     ApprovalInfo,
     Brief,
@@ -38,10 +39,12 @@ from takeback.server.engine.answers import (
 )
 from takeback.server.engine.calls import NO_ACTION, NO_RUN, Call, Progress, no_progress
 from takeback.server.engine.care import tend_forever
+from takeback.server.engine.checks.running import Checked
 from takeback.server.engine.conflicts import Choice, Conflicts
 from takeback.server.engine.core import Core
 from takeback.server.engine.desk import Desk
 from takeback.server.engine.garbage import seldom_collected
+from takeback.server.engine.guard import Guard
 from takeback.server.engine.incident import Incident
 from takeback.server.engine.open import Opened, open_core, workspace_name
 from takeback.server.engine.pipeline import Pipeline
@@ -76,8 +79,9 @@ class Engine:
         """For the command line's care commands: journal, objects, systems, settings."""
         self._seen = Seen()
         self._workspace = workspace_name(opened.core.settings)
-        self._pipeline = Pipeline(self.core, self._seen, self._workspace)
         self._rollbacks = Rollbacks(self.core, self._seen)
+        self._guard = Guard(self.core, self._rollbacks)
+        self._pipeline = Pipeline(self.core, self._seen, self._workspace, self._guard)
         self._conflicts = Conflicts(self.core, self._seen)
         self.desk = Desk(self.core)
         """What a person can do to held messages."""
@@ -202,6 +206,7 @@ class Engine:
         tool = self.core.tools.get(call.tool)
         if not isinstance(tool, ReadTool):
             raise EngineError("unknown_tool", f"There is no reading tool {call.tool!r}.", "List the tools.")
+        await holds.check_read(self.core, call.caller, tool)
         arguments = parse(tool, call.arguments)
         context = CallContext(
             run_id=NO_RUN,
@@ -477,7 +482,7 @@ class Engine:
         self, caller: Caller, run_id: str, reason: str, *, level: Literal["contained", "quarantined"] = "contained"
     ) -> StartedRun:
         """Let a run and its children read but no longer write, until a person releases it."""
-        run = await runs.contain(self.core, caller, run_id, reason, level)
+        run = await containment.contain(self.core, caller, run_id, reason, level)
         return StartedRun(
             run_id=run.id,
             status=run.status,
@@ -487,8 +492,29 @@ class Engine:
 
     async def release_run(self, caller: Caller, run_id: str, reason: str = "") -> StartedRun:
         """A person's act: never offered as a tool."""
-        run = await runs.release(self.core, caller, run_id, reason)
+        run = await containment.release(self.core, caller, run_id, reason)
         return StartedRun(run_id=run.id, status=run.status, text=f"Run {run.id} is {run.status} again.")
+
+    async def contain_scope(
+        self, caller: Caller, kind: HoldKind, name: str, reason: str, *, level: containment.Level = "contained"
+    ) -> Hold:
+        """A person lets a tool or family, a system or a principal act no more: never offered as a tool."""
+        return await holds.contain(self.core, caller, kind, name, reason, level)
+
+    async def release_scope(self, caller: Caller, kind: HoldKind, name: str, reason: str = "") -> Hold:
+        """A person's act: never offered as a tool."""
+        return await holds.release(self.core, caller, kind, name, reason)
+
+    async def contained(self, caller: Caller) -> tuple[Sequence[RunView], Sequence[Hold]]:
+        """What must not act now: the caller's runs, and all holds."""
+        found = await self.core.journal.find(RunView, status=containment.HELD)
+        mine = [run for run in found if self.core.may_see(caller, run)]
+        return mine, (await holds.present(self.core)).holds
+
+    async def invariants(self, caller: Caller, places: Iterable[tuple[str, str]] = ()) -> Sequence[Checked]:
+        """Run every configured check; those that are about single objects on these (system, object)."""
+        async with self._busy():
+            return await self._guard.checks.all(caller, places)
 
     async def approvals(self, caller: Caller, *, status: str | None = "requested") -> Sequence[ApprovalInfo]:
         """Questions to a person; those whose time has run out are not among the open ones."""

@@ -13,7 +13,7 @@ from typing import Final
 from takeback.journal.events import Caller, CheckpointNamed
 from takeback.journal.ids import CheckpointId, new_checkpoint_id
 from takeback.journal.views import ActionView, CheckpointView
-from takeback.server.engine import runs
+from takeback.server.engine import containment
 from takeback.server.engine.answers import AnswerModel, Brief, EngineError, RollbackAnswer
 from takeback.server.engine.calls import no_progress
 from takeback.server.engine.core import Core
@@ -44,8 +44,8 @@ class Incident:
         :raises EngineError: unknown or foreign.
         """
         run = await self._core.run(caller, run_id, "decide")
-        if run.status not in runs.HELD:
-            run = await runs.contain(self._core, caller, run_id, reason, "contained")
+        if run.status not in containment.HELD:
+            run = await containment.contain(self._core, caller, run_id, reason, "contained")
         checkpoint_id = new_checkpoint_id()
         event = CheckpointNamed(
             run_id=run.run_id, at=self._core.now(), checkpoint_id=checkpoint_id, label=SECURED, pinned=True
@@ -92,8 +92,8 @@ class Incident:
                 "Name it, such as --scope 'docs/**'; a run that has just done damage does not go on without a bound.",
             )
         run = await self._core.run(caller, run_id, "decide")
-        if run.status in runs.HELD:
-            await runs.release(self._core, caller, run_id, "recovered")
+        if run.status in containment.HELD:
+            await containment.release(self._core, caller, run_id, "recovered")
         return await resume_from(
             self._core,
             self._rollbacks,

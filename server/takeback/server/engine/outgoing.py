@@ -11,6 +11,7 @@ from takeback.journal.events import BaseEvent, MailMoved
 from takeback.journal.ids import ActionId, RunId
 from takeback.journal.states import Effect
 from takeback.server.engine.core import Core
+from takeback.server.engine.triggers.values import recipients_of
 from takeback.tools.contract import Prepared
 from takeback.tools.outbox.port import SYSTEM
 
@@ -28,7 +29,9 @@ def holding(effects: Iterable[Effect]) -> list[Effect]:
 
 
 def said_as_it_is(prepared: Prepared) -> None:
-    """Whoever holds messages is at best compensable, whatever its tool says."""
+    """Whoever holds messages is at best compensable, whatever its tool says; and it is counted whom they are addressed to."""
+    if people := {name for effect in holding(prepared.effects) for name in recipients_of(effect)}:
+        prepared.counts = {**prepared.counts, "recipients": max(len(people), prepared.counts.get("recipients", 0))}
     if prepared.reversibility == "reversible" and holding(prepared.effects):
         prepared.reversibility, prepared.reason, prepared.how = "compensable", prepared.reason or REASON, HOW
 

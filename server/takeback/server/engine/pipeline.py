@@ -19,6 +19,7 @@ from takeback.server.engine.acting import Actor, report_of
 from takeback.server.engine.answers import CallAnswer, EngineError, ErrorInfo, UndoInfo
 from takeback.server.engine.calls import Call
 from takeback.server.engine.core import Core
+from takeback.server.engine.guard import Guard
 from takeback.server.engine.locks import LockTimeout
 from takeback.server.engine.plan import object_key
 from takeback.server.engine.policy import Judged, Verdict
@@ -41,9 +42,9 @@ ATTEMPTS = 6
 class Pipeline:
     """Runs acting calls for one engine."""
 
-    def __init__(self, core: Core, seen: Seen, workspace: str) -> None:
-        self._core, self._seen, self._workspace = core, seen, workspace
-        self._actor = Actor(core, seen)
+    def __init__(self, core: Core, seen: Seen, workspace: str, guard: Guard) -> None:
+        self._core, self._seen, self._workspace, self._guard = core, seen, workspace, guard
+        self._actor = Actor(core, seen, guard)
 
     async def call(self, call: Call) -> CallAnswer:
         """One call, from request to answer. What goes wrong is an answer too."""
@@ -54,7 +55,10 @@ class Pipeline:
                 work = await self._admit(call)
                 run_id = work.run.id
                 try:
-                    return await self._under_locks(work)
+                    answer = await self._guard.settled(work, await self._under_locks(work))
+                    if answer.status == "failed" and answer.report is None:  # taken back by a check of the user's
+                        answer.report = await report_of(self._core, work.run.run_id)
+                    return answer
                 except Again:
                     continue
             raise EngineError("busy", "Other calls kept changing the same run.", "Repeat the call in a moment.")
@@ -105,6 +109,7 @@ class Pipeline:
             warnings=list(admitted.warnings),
             expect={ViewKey("run", run.id): run.version},
         )
+        await self._guard.admit(work)
         if call.step is not None and run.steps and call.step not in run.steps:
             work.warnings.append(f"The step {shown(call.step)!r} is not among the planned steps of the run.")
         return work
@@ -147,6 +152,7 @@ class Pipeline:
             ) from error
         async with prepared:
             outgoing.said_as_it_is(prepared)
+            self._guard.check_held(work, prepared)
             self._check_stale(work, prepared)
             verdict = self._judge(work, prepared)
             if work.call.dry_run or verdict.decision == "shadow":
@@ -157,6 +163,7 @@ class Pipeline:
                 pending = await self._ask(work, prepared, verdict)
                 if pending is not None:
                     return pending
+            await self._guard.before(work, prepared)
             return await shielded(lambda: self._actor.act(work, prepared, verdict))
 
     def _check_stale(self, work: Work, prepared: Prepared) -> None:
@@ -334,7 +341,7 @@ class Pipeline:
                 except JournalError as broken:
                     log.warning("a failed call could not be journaled: %s", broken)
             report = await report_of(self._core, work.run.run_id)
-        return CallAnswer(
+        answer = CallAnswer(
             status=status,
             run_id=run_id,
             action_id=action_id,
@@ -342,6 +349,12 @@ class Pipeline:
             error=ErrorInfo(code=error.code, message=error.message, advice=error.advice),
             report=report,
         )
+        if work is None:
+            return answer
+        answer = await self._guard.settled(work, answer)
+        if work.take_back:  # where the run stands is another thing now
+            answer.report = await report_of(self._core, work.run.run_id)
+        return answer
 
     async def _record_refusal(self, call: Call, action_id: ActionId, run_id: RunId, error: EngineError) -> None:
         """What a contained run (or one beside it) tried: whoever decides about it will want to know."""

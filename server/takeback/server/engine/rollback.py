@@ -32,6 +32,7 @@ from takeback.server.engine.execute import Executor
 from takeback.server.engine.faults import fault, unwritten
 from takeback.server.engine.gather import make_plan, others_on, rollback_view
 from takeback.server.engine.held_acts import catch_up
+from takeback.server.engine.holds import check_entries
 from takeback.server.engine.locks import LockTimeout
 from takeback.server.engine.plan import Plan
 from takeback.server.engine.rollback_answers import answered, planned
@@ -107,6 +108,8 @@ class Rollbacks:
         before = await self._seal(touched, rollback_id)
         try:
             _check_redo(wish, before)
+            if _acts_again(wish):
+                await check_entries(self.core, wish.chosen)
             await self._settle_in_flight(touched)
             wish = await self._renewed(wish, ours=len(before))
             if not wish.chosen:
@@ -364,10 +367,14 @@ def _void(plan: Plan) -> EngineError:
     )
 
 
+def _acts_again(wish: Wish) -> bool:
+    return wish.kind == "redo" and wish.stands_after is not False
+
+
 def _check_redo(wish: Wish, before: dict[RunId, RunStatus]) -> None:
     # to bring back what a run did is to let it act again
     held = [run_id for run_id, status in before.items() if status in ("contained", "quarantined")]
-    if wish.kind == "redo" and wish.stands_after is not False and held:
+    if _acts_again(wish) and held:
         raise EngineError(
             "contained",
             f"Run {held[0]} is {before[held[0]]}, so nothing that was taken back is brought back now.",

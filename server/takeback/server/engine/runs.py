@@ -15,10 +15,8 @@ from takeback.journal.events import (
     BaseEvent,
     Caller,
     OnFailure,
-    RunContained,
     RunFinished,
     RunMode,
-    RunReleased,
     RunStalled,
     RunStarted,
 )
@@ -26,12 +24,10 @@ from takeback.journal.ids import CheckpointId, RunId, new_run_id
 from takeback.journal.log import Stale, ViewKey
 from takeback.journal.views import ActionView, RunView
 from takeback.server.engine.answers import EngineError
+from takeback.server.engine.containment import FIRST_LOOK, check_cohort
 from takeback.server.engine.core import Core
 
 LIVE = ("open", "stalled")
-HELD = ("contained", "quarantined")
-FIRST_LOOK = 50
-Level = Literal["contained", "quarantined"]
 Outcome = Literal["done", "failed", "abandoned"]
 
 
@@ -79,10 +75,10 @@ async def admit(core: Core, caller: Caller, run_id: str | None, *, workspace: st
     if run_id is not None:
         run = await core.run(caller, run_id)
         check_writable(run)
-        await _check_cohort(core, caller, run)
+        await check_cohort(core, caller, run)
         return Admitted(run if run.status != "stalled" else await _move_again(core, caller, run))
     run = await _default_run(core, caller, workspace)
-    await _check_cohort(core, caller, run)
+    await check_cohort(core, caller, run)
     named = [
         other
         for other in await core.journal.find(RunView, status="open", limit=20)
@@ -106,68 +102,6 @@ async def _move_again(core: Core, caller: Caller, run: RunView) -> RunView:
     run = await core.run(caller, run.id)
     check_writable(run)
     return run
-
-
-async def _check_cohort(core: Core, caller: Caller, run: RunView) -> None:
-    # whoever was just contained must not simply go on in a fresh run
-    # nearly always none, and few are quick to read
-    found = await core.journal.find(RunView, status=(*HELD, "sealed"), limit=FIRST_LOOK)
-    if len(found) == FIRST_LOOK:
-        found = await core.journal.find(RunView, status=(*HELD, "sealed"))
-    held = [
-        other
-        for other in found
-        if other.id != run.id
-        and other.owner.principal == caller.principal
-        and (other.status in HELD or other.before_seal in HELD)  # being taken back does not let it go
-    ]
-    if not held:
-        return
-    above = {ancestor.id for ancestor in await _ancestors(core, run)}
-    for other in held:
-        if other.id in above:
-            raise EngineError(
-                "contained",
-                f"Run {other.id}, of which this run is a part, is {_held_as(other)}.",
-                "A person decides with `takeback release` or rolls the run back.",
-            )
-        if other.owner.client != caller.client:
-            continue
-        if await core.journal.find(RunView, run_id=run.run_id, after=await _held_since(core, other), limit=1):
-            raise EngineError(
-                "contained",
-                f"Run {other.id} of the same client is {_held_as(other)}, so runs begun after it may only read.",
-                "A person decides with `takeback release` or rolls the run back.",
-            )
-
-
-def _held_as(run: RunView) -> str:
-    return run.status if run.status in HELD else str(run.before_seal)
-
-
-async def _held_since(core: Core, run: RunView) -> int:
-    """Position of the event by which the run was contained: taking it back or forking it since makes it no later."""
-    since, after = run.version, 0
-    free = True
-    while page := await core.journal.read(run.run_id, after=after, limit=1000):
-        for recorded in page:
-            if isinstance(recorded.event, RunContained) and free:
-                since, free = recorded.position, False
-            elif isinstance(recorded.event, RunReleased):
-                free = True
-        after = page[-1].position
-    return since
-
-
-async def _ancestors(core: Core, run: RunView) -> list[RunView]:
-    found: list[RunView] = []
-    while run.parent_run_id is not None and run.parent_run_id not in {one.run_id for one in found}:
-        parent = await core.journal.get(RunView, run.parent_run_id)
-        if parent is None:
-            break
-        found.append(parent)
-        run = parent
-    return found
 
 
 async def _default_run(core: Core, caller: Caller, workspace: str) -> RunView:
@@ -328,65 +262,3 @@ async def finish(core: Core, caller: Caller, run_id: str, outcome: Outcome, summ
     except Stale as error:
         raise EngineError("changed", f"Run {run.id} changed at the same moment.", "Look at it with get_run.") from error
     return await core.run(caller, run_id)
-
-
-async def contain(core: Core, caller: Caller, run_id: str, reason: str, level: Level) -> RunView:
-    """Let a run and its children read but no longer write. Containing twice may only tighten.
-
-    :raises EngineError: unknown run, or no reason given.
-    """
-    if not reason.strip():
-        raise EngineError("invalid", "Containing a run needs a reason.", "Say what looked wrong.")
-    run = await core.run(caller, run_id, "decide")
-    family = [run, *await _children(core, run)]
-    tightened = [member for member in family if member.status not in ("quarantined", level)]
-    if not tightened:
-        return run
-    try:
-        await core.journal.append(
-            [
-                RunContained(run_id=member.run_id, at=core.now(), level=level, reason=reason, by=caller.principal)
-                for member in tightened
-            ],
-            expect={ViewKey("run", member.id): member.version for member in tightened},
-        )
-    except Stale:  # somebody tightened it more, a rollback began, a fork was made: look again
-        return await contain(core, caller, run_id, reason, level)
-    return await core.run(caller, run_id, "decide")
-
-
-async def release(core: Core, caller: Caller, run_id: str, reason: str) -> RunView:
-    """A person lets a contained run, and its children that were contained with it, go on.
-
-    :raises EngineError: it is not contained.
-    """
-    run = await core.run(caller, run_id, "decide")
-    if run.status not in ("contained", "quarantined"):
-        raise EngineError(
-            "not_contained", f"Run {run.id} is {run.status}, not contained.", "There is nothing to release."
-        )
-    family = [run, *await _children(core, run)]
-    await core.journal.append(
-        [
-            RunReleased(run_id=member.run_id, at=core.now(), by=caller.principal, reason=reason)
-            for member in family
-            # one that was contained for another reason is another decision
-            if member.status in HELD and (member.id == run.id or member.why == run.why)
-        ]
-    )
-    return await core.run(caller, run_id, "decide")
-
-
-async def _children(core: Core, run: RunView) -> list[RunView]:
-    everybody = await core.journal.find(RunView)
-    found: list[RunView] = []
-    parents = {run.run_id}
-    grown = True
-    while grown:
-        grown = False
-        for other in everybody:
-            if other.parent_run_id in parents and other.run_id not in parents:
-                parents.add(other.run_id)
-                found.append(other)
-                grown = True
-    return found

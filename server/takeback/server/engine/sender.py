@@ -31,6 +31,7 @@ from takeback.server.engine import held_acts
 from takeback.server.engine.core import Core
 from takeback.server.engine.corrections import close_items, corrected
 from takeback.server.engine.faults import fault
+from takeback.server.engine.holds import frozen
 from takeback.tools.outbox.acts import is_act
 from takeback.tools.outbox.port import SYSTEM, NotSent, corrector_of
 from takeback.tools.outbox.rows import Row, Status, when
@@ -158,7 +159,7 @@ class Sender:
         run = await self._core.journal.get(RunView, RunId(row.run_id)) if row.run_id else None
         if action is None or run is None or run.status in _FROZEN or action.status != "applied":
             return False
-        return action.stands or bool(row.corrects)
+        return (action.stands or bool(row.corrects)) and not await frozen(self._core, run, action)
 
     async def _is_true(self, row: Row) -> bool:
         """Whether what it says of something else still holds; if not, a person has to look at it."""

@@ -17,6 +17,7 @@ from takeback.journal.ids import RollbackId, RunId
 from takeback.journal.log import JournalBroken
 from takeback.journal.states import ABSENT, Effect
 from takeback.journal.views import ActionView, OpenItem, RollbackView, RunView, StepView
+from takeback.server.engine import holds
 from takeback.server.engine.answers import EngineError
 from takeback.server.engine.core import Core
 from takeback.server.engine.faults import advice_of, fault
@@ -58,10 +59,10 @@ def unsettled(object: str, error: Unsettled) -> EngineError:
     )
 
 
-async def check_not_held(core: Core, run_id: RunId) -> None:
-    """New content is an act, and the run must be one that may act.
+async def check_not_held(core: Core, run_id: RunId, system: str, object: str) -> None:
+    """New content is an act: the run must be one that may act, and the object one that may be changed.
 
-    :raises EngineError: it is contained.
+    :raises EngineError: either is contained.
     """
     run = await core.journal.get(RunView, run_id)
     if run is not None and run.status in ("contained", "quarantined"):
@@ -70,6 +71,9 @@ async def check_not_held(core: Core, run_id: RunId) -> None:
             f"Run {run.id} is {run.status}: {run.why or 'no reason given'}.",
             "A person releases it with `takeback release`; what it did can be taken back without that.",
         )
+    owner = core.nobody.principal if run is None else run.owner.principal
+    there = Effect(system=system, object=object, before=ABSENT, after=ABSENT)
+    holds.check(await holds.present(core), principal=owner, tool=None, effects=[there])
 
 
 # --- swaps ---------------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from takeback.journal.events import Caller, CheckpointNamed
 from takeback.journal.ids import ActionId, CheckpointId, new_checkpoint_id
 from takeback.journal.states import State
 from takeback.journal.views import ActionView, CheckpointView, RunView
-from takeback.server.engine import runs
+from takeback.server.engine import containment
 from takeback.server.engine.answers import AnswerModel, EngineError
 from takeback.server.engine.core import Core
 from takeback.server.engine.resume import present_of
@@ -73,12 +73,12 @@ class Takeover:
         :raises EngineError: unknown or foreign; it is contained or quarantined already; or its objects cannot be looked at.
         """
         run = await self._core.run(caller, run_id, "decide")
-        if run.status in runs.HELD:
+        if run.status in containment.HELD:
             raise EngineError(
                 "contained", f"Run {run.id} is {run.status}: {run.why}.", "Release it first, or leave it as it is."
             )
         words = f"{TAKEN} by {caller.principal}" + (f": {reason}" if reason.strip() else "")
-        run = await runs.contain(self._core, caller, run_id, words, "contained")
+        run = await containment.contain(self._core, caller, run_id, words, "contained")
         for action in await self._core.journal.find(ActionView, run_id=run.run_id, status="intended"):
             # what is in flight is let to its end first: it is the agent's, not the person's
             await settle(self._core, ActionId(action.id), by=caller.principal, wait=IN_FLIGHT_SECONDS)
@@ -113,7 +113,7 @@ class Takeover:
         checkpoint_id = await self._name(
             run, RETURNED, {"returned_by": caller.principal, "note": note, "changed_by_the_person": told}
         )
-        run = await runs.release(self._core, caller, run_id, note or f"{RETURNED} by {caller.principal}")
+        run = await containment.release(self._core, caller, run_id, note or f"{RETURNED} by {caller.principal}")
         names = ", ".join(str(each) for each in told)
         return TakenOver(
             run_id=run.id,
@@ -125,7 +125,7 @@ class Takeover:
         )
 
     async def _taken(self, run: RunView) -> Sequence[_Seen]:
-        if run.status not in runs.HELD or not run.why.startswith(TAKEN):
+        if run.status not in containment.HELD or not run.why.startswith(TAKEN):
             raise EngineError(
                 "not_taken", f"Run {run.id} is {run.status}, not taken over.", "takeback take RUN takes a run over."
             )

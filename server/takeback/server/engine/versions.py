@@ -42,7 +42,9 @@ async def restore_version(
     ):
         raise EngineError("not_found", f"{shown(object)} has no version {version!r}.", "Take one from list_versions.")
     if side == "after":
-        await check_not_held(core, run.run_id)  # what was there before it may be put back, like anything it did
+        await check_not_held(
+            core, run.run_id, effect.system, place
+        )  # what was there before it may be put back, like anything it did
     system = core.systems.get(effect.system)
     if system is None:
         raise EngineError("system_missing", f"The system {effect.system!r} is not configured.", "Configure it again.")

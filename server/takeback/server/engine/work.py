@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import secrets
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from blake3 import blake3
 from pydantic import BaseModel, JsonValue, ValidationError
 
+from takeback.journal.events import BaseEvent
 from takeback.journal.ids import ActionId, ApprovalId
 from takeback.journal.log import ViewKey
 from takeback.journal.redaction import redact
-from takeback.journal.views import ActionView, RunView
+from takeback.journal.views import ActionView, HoldsView, RunView
 from takeback.server.engine.answers import CallAnswer, EngineError
 from takeback.server.engine.calls import Call
 from takeback.server.engine.outgoing import release_of
@@ -44,6 +45,16 @@ class Work:
     targets: tuple[Target, ...] = ()
     approval_id: ApprovalId | None = None
     intended: bool = False
+    held: HoldsView | None = None
+    """What was contained when it was admitted."""
+    judged_at: int = -1
+    """Seq of the run's newest event when triggers looked at it."""
+    fired: list[BaseEvent] = field(default_factory=lambda: list[BaseEvent]())
+    """Warnings of triggers, to be written down with the intent."""
+    take_back: Literal["", "action", "run"] = ""
+    """What has to be taken back once the call is over."""
+    because: str = ""
+    """Why, as a sentence."""
 
     def lock_names(self) -> tuple[str, ...]:
         """What the call holds from preparation to conclusion: its objects, or where it names none, itself.

@@ -20,6 +20,7 @@ from tests.server.engine.bench import Bench, settings_for
 from tests.tools.database.postgres.conftest import Shop
 
 from takeback.server.engine.engine import Engine
+from takeback.server.engine.triggers.settings import TriggerSettings
 from takeback.server.settings import ToolSettings
 from takeback.tools.database.settings import DatabaseSettings
 
@@ -63,7 +64,9 @@ def filled(script: str, values: dict[str, int]) -> str:
 async def engine_on(shop: Shop, folder: Path) -> AsyncGenerator[Bench]:
     """An engine that works on the shop's database."""
     databases = {"shop": DatabaseSettings(url=shop.server.url(shop.name))}
-    engine = await Engine.open(settings_for(folder, tools=ToolSettings(), databases=databases))
+    engine = await Engine.open(
+        settings_for(folder, tools=ToolSettings(), databases=databases, triggers=TriggerSettings.off())
+    )
     try:
         yield Bench(engine, folder / "work")
     finally:

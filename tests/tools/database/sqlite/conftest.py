@@ -13,6 +13,7 @@ from tests.server.engine.bench import Bench, settings_for
 from tests.tools.database.sqlite.outside import Outside
 
 from takeback.server.engine.engine import Engine
+from takeback.server.engine.triggers.settings import TriggerSettings
 from takeback.server.settings import LimitSettings, ToolSettings
 
 
@@ -34,7 +35,9 @@ def folder() -> Iterator[Path]:
 @pytest.fixture
 async def bench(folder: Path) -> AsyncIterator[Bench]:
     limits = LimitSettings(ballast_bytes=4096, step_seconds=20)
-    engine = await Engine.open(settings_for(folder, tools=ToolSettings(), limits=limits))
+    engine = await Engine.open(
+        settings_for(folder, tools=ToolSettings(), limits=limits, triggers=TriggerSettings.off())
+    )
     engine.core.retry_pauses = ()
     yield Bench(engine, folder / "work")
     await engine.close()

@@ -163,7 +163,10 @@ class DeleteEmailTool(_Acting, ReversibleTool[DeleteEmail]):
     async def prepare(self, arguments: DeleteEmail, context: CallContext) -> Prepared:
         self.message_targets(arguments.mailbox, arguments.message_ids)
         name, _ = self.split(arguments.mailbox)
-        return await self.moves(arguments.mailbox, arguments.message_ids, self.settings[name].trash, "Moved")
+        prepared = await self.moves(arguments.mailbox, arguments.message_ids, self.settings[name].trash, "Moved")
+        # whoever counts what a run deletes means this, though nothing is destroyed by it
+        prepared.counts = {"deleted": sum(effect.verb != "unchanged" for effect in prepared.effects)}
+        return prepared
 
 
 class FlagEmailTool(_Acting, ReversibleTool[FlagEmail]):
