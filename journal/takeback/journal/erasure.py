@@ -32,6 +32,8 @@ _BLANKS: Final[dict[str, object]] = {
     "next_step": "",
     "about": "",
     "requested": {},
+    "unseen": "",
+    "how": "",
     "evidence": {},
     "answer": {},
     "argument_digest": "",

@@ -10,6 +10,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, TypeAdapter
 
+from takeback.journal.collecting import CallCollected, CollectionBegun, CollectionEnded
+from takeback.journal.event_base import BaseEvent as BaseEvent
+from takeback.journal.event_base import Caller as Caller
 from takeback.journal.ids import ActionId, ApprovalId, CheckpointId, ConflictId, RollbackId, RunId
 from takeback.journal.states import Compensation, Effect, Frozen, Reversibility, State
 
@@ -18,21 +21,6 @@ OnFailure = Literal["report", "rollback"]
 UndoOutcome = Literal[
     "restored", "merged", "already_undone", "compensated", "conflict", "failed", "irreversible", "skipped"
 ]
-
-
-class Caller(Frozen):
-    """Who asks: the principal (whose runs these are), and the client program through which they ask."""
-
-    principal: str
-    client: str = "unknown"
-    client_version: str = ""
-
-
-class BaseEvent(Frozen):
-    """What all events have."""
-
-    run_id: RunId
-    at: datetime
 
 
 # --- runs ---------------------------------------------------------------------------------------------------------
@@ -186,6 +174,11 @@ class ActionShadowed(BaseEvent):
     reason: str = ""
     summary: str = ""
     step: str | None = None
+    how: str = ""
+    """How it would have been taken back."""
+    policy_rule: str = ""
+    would: str = ""
+    """What the policy would have decided had it been meant: allow, ask, deny; shadow if a rule wants it only shown."""
 
 
 class ActionDenied(BaseEvent):
@@ -448,7 +441,10 @@ Event = Annotated[
     | MailMoved
     | NoticeSent
     | NoticeFailed
-    | Erased,
+    | Erased
+    | CallCollected
+    | CollectionBegun
+    | CollectionEnded,
     Field(discriminator="type"),
 ]
 

@@ -12,7 +12,7 @@ from typing import Final, cast
 
 from takeback.journal import events as e
 from takeback.journal.events import BaseEvent, Recorded
-from takeback.journal.folds import actions, approvals, runs, undo
+from takeback.journal.folds import actions, approvals, collected, runs, undo
 from takeback.journal.folds.parts import (
     KINDS,
     LIVE,
@@ -94,6 +94,9 @@ _HANDLERS: Final[dict[type[BaseEvent], _Handler]] = cast(
         e.RollbackFinished: undo.finished,
         e.ConflictOpened: undo.opened,
         e.ConflictResolved: undo.resolved,
+        e.CallCollected: collected.collected,
+        e.CollectionBegun: collected.begun,
+        e.CollectionEnded: collected.ended,
     },
 )
 """Events that are missing here (triggers, mail, notices, erasures) are read as events only; no view tells of them."""
