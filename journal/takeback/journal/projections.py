@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, cast
 
+from takeback.journal import collecting as c
 from takeback.journal import events as e
 from takeback.journal.events import BaseEvent, Recorded
 from takeback.journal.folds import actions, approvals, collected, runs, undo
@@ -94,9 +95,9 @@ _HANDLERS: Final[dict[type[BaseEvent], _Handler]] = cast(
         e.RollbackFinished: undo.finished,
         e.ConflictOpened: undo.opened,
         e.ConflictResolved: undo.resolved,
-        e.CallCollected: collected.collected,
-        e.CollectionBegun: collected.begun,
-        e.CollectionEnded: collected.ended,
+        c.CallCollected: collected.collected,
+        c.CollectionBegun: collected.begun,
+        c.CollectionEnded: collected.ended,
     },
 )
 """Events that are missing here (triggers, mail, notices, erasures) are read as events only; no view tells of them."""

@@ -284,6 +284,10 @@ class StartedRun(AnswerModel):
     checkpoint_id: str | None = None
     report: FailureReport | None = None
     text: str = ""
+    made: list[str] = Field(default=[], description="What a planned or staged run has carried out by this.")
+    approval_id: str | None = Field(default=None, description="What a person has to approve before it is carried out.")
+    question: str | None = Field(default=None, description="What the person is asked.")
+    error: ErrorInfo | None = None
 
 
 class NamedCheckpoint(AnswerModel):

@@ -51,12 +51,12 @@ def target_digest(effects: Sequence[Effect], counts: Mapping[str, int]) -> str:
 
     What will stand there is not part of it: the same call may give another result a moment later (`now()`).
     """
-    parts = sorted(f"{effect.system}\0{_bound(effect)}" for effect in effects)
+    parts = sorted(f"{effect.system}\0{bound(effect)}" for effect in effects)
     parts += [f"{what}\0{count}" for what, count in sorted(counts.items())]
     return "blake3:" + blake3("\0\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _bound(effect: Effect) -> str:
+def bound(effect: Effect) -> str:
     """What of an effect has to be the same when the call is repeated. Counters move on with each preparation, and keys of new
     rows with them; the rows that one action touched are named by an image that also holds what they became."""
     before, after = effect.before, effect.after

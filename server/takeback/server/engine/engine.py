@@ -15,7 +15,7 @@ import anyio
 from pydantic import BaseModel, JsonValue
 
 from takeback.journal.events import Caller, CheckpointNamed, OnFailure, RunMode
-from takeback.journal.ids import CheckpointId, RollbackId, new_checkpoint_id
+from takeback.journal.ids import ActionId, CheckpointId, RollbackId, new_checkpoint_id
 from takeback.journal.log import JournalError
 from takeback.journal.views import ActionView, ApprovalView, OpenItem
 from takeback.server.engine import approvals, queries, runs
@@ -38,9 +38,11 @@ from takeback.server.engine.answers import (
 )
 from takeback.server.engine.calls import NO_ACTION, NO_RUN, Call, Progress, no_progress
 from takeback.server.engine.care import tend_forever
+from takeback.server.engine.carrying import Carrier
 from takeback.server.engine.conflicts import Choice, Conflicts
 from takeback.server.engine.core import Core
 from takeback.server.engine.desk import Desk
+from takeback.server.engine.finishing import end_collecting, made_of, only_thrown_away, thrown_away
 from takeback.server.engine.garbage import seldom_collected
 from takeback.server.engine.open import Opened, open_core, workspace_name
 from takeback.server.engine.pipeline import Pipeline
@@ -74,6 +76,7 @@ class Engine:
         self._workspace = workspace_name(opened.core.settings)
         self._pipeline = Pipeline(self.core, self._seen, self._workspace)
         self._rollbacks = Rollbacks(self.core, self._seen)
+        self._carrier = Carrier(self.core, self._pipeline, self._taken_back)
         self._conflicts = Conflicts(self.core, self._seen)
         self.desk = Desk(self.core)
         """What a person can do to held messages."""
@@ -111,6 +114,8 @@ class Engine:
         for answer in await self._rollbacks.resume_unfinished():
             log.warning("rollback %s was finished: %s", answer.rollback_id, answer.status)
         await self._conflicts.finish_unfinished()
+        for run_id in await self._carrier.resume_unfinished():
+            log.warning("run %s, whose process had died over it, was carried out to its end", run_id)
         await runs.tidy(self.core)
 
     async def tend(self) -> None:
@@ -251,11 +256,20 @@ class Engine:
         *,
         status: Literal["done", "failed", "abandoned"] = "done",
         summary: str = "",
+        progress: Progress = no_progress,
     ) -> StartedRun:
         """End a run. If it failed and was started with `on_failure="rollback"`, it is taken back at once.
 
+        What a planned or staged run has collected is carried out first, or thrown away if it did not end as done; if that waits
+        for a person, or stops on the way, the run goes on and the answer says why.
+
         :raises EngineError: unknown or foreign, or it has ended already.
         """
+        early, outcome = await end_collecting(self.core, self._carrier, caller, run_id, status, summary, progress)
+        if any(answer.status == "held" for answer in outcome.made):
+            self.held()
+        if early is not None:
+            return early
         run = await runs.finish(self.core, caller, run_id, status, summary)
         text = f"Run {run.id} is {run.status}."
         if status == "failed" and run.on_failure == "rollback":
@@ -265,7 +279,8 @@ class Engine:
             except EngineError as error:
                 text += f" {error.message}"
             run = await self.core.run(caller, run_id)
-        return StartedRun(run_id=run.id, status=run.status, report=await self._report(caller, run_id), text=text)
+        report = await self._report(caller, run_id)
+        return StartedRun(run_id=run.id, status=run.status, report=report, text=text, made=made_of(outcome))
 
     async def _report(self, caller: Caller, run_id: str) -> FailureReport:
         run = await self.core.run(caller, run_id)
@@ -368,6 +383,10 @@ class Engine:
         :raises EngineError: nothing to take back, contradictory wishes, a digest that does not fit.
         """
         async with self._taking_back():
+            parts = (to_checkpoint, actions, last, since)
+            count, run = await thrown_away(self.core, self._carrier, caller, run_id, parts, dry_run=dry_run)
+            if count and run is not None and not await self.core.journal.find(ActionView, run_id=run.run_id, limit=1):
+                return only_thrown_away(count, run, dry_run=dry_run)
             wish = await wish_for_rollback(
                 self.core,
                 caller,
@@ -381,6 +400,13 @@ class Engine:
             return await self._rollbacks.carry_out(
                 caller, wish, dry_run=dry_run, plan_digest=plan_digest, progress=progress
             )
+
+    async def _taken_back(self, caller: Caller, actions: Sequence[ActionId]) -> RollbackAnswer:
+        """What had been made of a stage that cannot be published whole."""
+        wish = await wish_for_rollback(self.core, caller, actions=actions)
+        return await self._rollbacks.carry_out(
+            caller, wish, dry_run=False, plan_digest=None, progress=no_progress
+        )  # fmt: skip
 
     async def redo(
         self,

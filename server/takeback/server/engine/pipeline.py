@@ -6,12 +6,15 @@ The first four are here, the others in `acting.py`. Leaving before *commit* leav
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from fnmatch import fnmatch
+from typing import TypeVar
 
 import anyio
 
 from takeback.checkpoints.objects import ObjectError, QuotaExceeded
-from takeback.journal.events import ActionDenied, ActionFailed, ActionShadowed
+from takeback.journal.events import ActionDenied, ActionFailed, ActionShadowed, RunMode
 from takeback.journal.ids import ActionId, ApprovalId, RunId, new_action_id
 from takeback.journal.log import JournalError, ViewKey
 from takeback.journal.states import Effect
@@ -19,6 +22,7 @@ from takeback.server.engine import approvals, keys, outgoing, runs
 from takeback.server.engine.acting import Actor, report_of
 from takeback.server.engine.answers import CallAnswer, EngineError, ErrorInfo, UndoInfo
 from takeback.server.engine.calls import Call
+from takeback.server.engine.collecting import Collector, check_carried
 from takeback.server.engine.core import Core
 from takeback.server.engine.locks import LockTimeout
 from takeback.server.engine.plan import object_key
@@ -33,6 +37,8 @@ from takeback.tools.system import TargetError
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 LOCK_SECONDS = 60.0
 ATTEMPTS = 6
 
@@ -43,6 +49,7 @@ class Pipeline:
     def __init__(self, core: Core, seen: Seen, workspace: str) -> None:
         self._core, self._seen, self._workspace = core, seen, workspace
         self._actor = Actor(core, seen)
+        self._collector = Collector(core)
 
     async def call(self, call: Call) -> CallAnswer:
         """One call, from request to answer. What goes wrong is an answer too."""
@@ -108,6 +115,16 @@ class Pipeline:
             work.warnings.append(f"The step {shown(call.step)!r} is not among the planned steps of the run.")
         return work
 
+    async def look(self, call: Call, at: Callable[[Work, Prepared, Verdict, list[str]], Awaitable[T]]) -> T:
+        """Prepare and judge a call under its locks, let it be looked at with its previews, and drop it. Nothing is journaled.
+
+        :raises EngineError, ToolError, TargetError, TimeoutError, LockTimeout: it cannot be prepared.
+        """
+        work = await self._admit(call)
+        async with self._locks(work), await self._ready(work) as prepared:
+            outgoing.said_as_it_is(prepared)
+            return await at(work, prepared, self._judge(work, prepared), await self._previews(prepared))
+
     async def _under_locks(self, work: Work) -> CallAnswer:
         call, core = work.call, self._core
         if call.idempotency_key is not None and not call.dry_run:
@@ -115,6 +132,12 @@ class Pipeline:
             if check.recorded is not None:
                 return replayed(check.recorded, work.warnings)
             work.expect[check.view] = check.version
+        async with self._locks(work):
+            return await self._prepare(work)
+
+    @asynccontextmanager
+    async def _locks(self, work: Work) -> AsyncGenerator[None, None]:
+        core = self._core
         with anyio.fail_after(work.tool.timeout):
             work.targets = work.context.targets = tuple(await work.tool.targets(work.arguments, work.context))
         exclusive = set(work.lock_names())
@@ -125,29 +148,45 @@ class Pipeline:
             for above in core.systems[target.system].ancestors(target.object)
         }
         async with core.locks.hold(exclusive, shared - exclusive, timeout=LOCK_SECONDS):
-            return await self._prepare(work)
+            yield
 
     # -- 3 prepare, 4 judge -----------------------------------------------------------------------------------------------
 
-    async def _prepare(self, work: Work) -> CallAnswer:
+    async def _ready(self, work: Work) -> Prepared:
         try:
             with anyio.fail_after(work.tool.timeout):
-                prepared = await adapt.prepare(work.tool, work.arguments, work.context)
+                return await adapt.prepare(work.tool, work.arguments, work.context)
         except TimeoutError as error:
             raise EngineError(
                 "timeout",
                 f"{work.tool.name} was not ready within {work.tool.timeout:g} s.",
                 "Nothing has changed; try less at once.",
             ) from error
+
+    async def _prepare(self, work: Work) -> CallAnswer:
+        carried, collects = work.call.carried, self._collector.collects(work)
+        if collects and (repeated := await self._collector.admit(work)) is not None:
+            return repeated
+        try:
+            prepared = await self._ready(work)
+        except (ToolError, TargetError) as error:
+            unseen = await self._collector.unseen(work, error) if collects else None
+            if unseen is None:
+                raise
+            return unseen
         async with prepared:
             outgoing.said_as_it_is(prepared)
             self._check_stale(work, prepared)
             verdict = self._judge(work, prepared)
             if work.call.dry_run or verdict.decision == "shadow":
-                return await self._shadow(work, prepared)
+                return await self._shadow(work, prepared, verdict)
             if verdict.decision == "deny":
                 return await self._deny(work, verdict)
-            if verdict.decision == "ask":
+            if collects:
+                return await self._collector.collect(work, prepared, verdict, await self._previews(prepared))
+            if carried is not None:
+                check_carried(carried, prepared, verdict)
+            elif verdict.decision == "ask":
                 pending = await self._ask(work, prepared, verdict)
                 if pending is not None:
                     return pending
@@ -179,7 +218,7 @@ class Pipeline:
     def _shown(self, effect: Effect) -> str:
         return shown(self._core.display(effect.system, effect.object))
 
-    def _judge(self, work: Work, prepared: Prepared) -> Verdict:
+    def _judge(self, work: Work, prepared: Prepared, *, mode: RunMode | None = None) -> Verdict:
         run = work.run
         for effect in prepared.effects:
             if run.scope and not any(_in_scope(effect.object, scope) for scope in run.scope):
@@ -189,7 +228,7 @@ class Pipeline:
                 tool=work.tool.name,
                 known=True,
                 caller=work.call.caller,
-                mode=run.mode,
+                mode=mode or run.mode,
                 scope=run.scope,
                 effects=prepared.effects,
                 reversibility=prepared.reversibility,
@@ -206,7 +245,9 @@ class Pipeline:
             for preview in await prepared.preview()
         ]
 
-    async def _shadow(self, work: Work, prepared: Prepared) -> CallAnswer:
+    async def _shadow(self, work: Work, prepared: Prepared, verdict: Verdict) -> CallAnswer:
+        if work.run.mode == "shadow":
+            verdict = self._judge(work, prepared, mode="act")
         previews = await self._previews(prepared)
         summary = "Nothing was done. It would: " + (
             "; ".join(text.split("\n")[0] for text in previews) or "change nothing"
@@ -224,6 +265,9 @@ class Pipeline:
                     reason=prepared.reason,
                     summary=summary,
                     step=work.call.step,
+                    how=prepared.how,
+                    policy_rule=verdict.rule,
+                    would=verdict.decision,
                 )
             ]
         )

@@ -276,14 +276,10 @@ async def start(
     """Open a run of its own.
 
     :param along: events to be written in the same transaction (of other runs).
-    :raises EngineError: an empty goal, a parent that is not the caller's, a mode that is not offered.
+    :raises EngineError: an empty goal, or a parent that is not the caller's.
     """
     if not goal.strip():
         raise EngineError("invalid", "A run needs a goal.", "Say in one sentence what the task is.")
-    if mode not in ("act", "shadow"):
-        raise EngineError(
-            "not_offered", f"Runs in mode {mode!r} are not offered by this version.", 'Use mode "act" or "shadow".'
-        )
     if parent_run_id is not None:
         await core.run(caller, parent_run_id)
     run_id = run_id or new_run_id()

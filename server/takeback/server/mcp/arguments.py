@@ -69,7 +69,9 @@ class StartRun(Arguments):
     parent_run_id: str | None = Field(default=None, description="Run that this is a part of.")
     on_failure: OnFailure = Field(default="report", description="rollback: take all back if the run fails.")
     mode: RunMode = Field(
-        default="act", description="shadow: only show what each call would do. plan and staged are refused."
+        default="act",
+        description="shadow: only show what calls would do; plan: done at finish_run, in order, once a person agrees; "
+        "staged: published at finish_run, all or nothing.",
     )
 
 

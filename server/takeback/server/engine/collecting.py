@@ -1,0 +1,264 @@
+"""Calls of planned and staged runs: prepared, judged, shown, and put down instead of made.
+
+Nothing of such a call is visible to anybody, so a later call is looked at as if the earlier ones had not been made. Where it
+touches the same objects, that is said; where it cannot be looked at at all because of that (a file that an earlier call will
+create), it is put down unseen, and said to be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from takeback.journal.collecting import CallCollected
+from takeback.journal.events import RunMode
+from takeback.journal.ids import ActionId
+from takeback.journal.states import Effect
+from takeback.journal.views import CollectedCall
+from takeback.server.engine import approvals, outgoing
+from takeback.server.engine.answers import CallAnswer, EngineError, UndoInfo
+from takeback.server.engine.calls import Carried
+from takeback.server.engine.core import Core
+from takeback.server.engine.policy import Verdict
+from takeback.server.engine.report import sentence
+from takeback.server.engine.work import Work, journaled
+from takeback.tools.contract import Prepared
+
+COLLECTING: Final[frozenset[RunMode]] = frozenset({"plan", "staged"})
+"""Modes of runs whose calls are put down for later."""
+MOST_CALLS: Final = 50
+"""A person has to be able to read what they consent to."""
+
+Place = tuple[str, str]
+"""System and object."""
+
+
+class Collector:
+    """Puts calls down for one engine."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def collects(self, work: Work) -> bool:
+        """Whether this call is put down instead of made."""
+        return work.run.mode in COLLECTING and work.call.carried is None and not work.call.dry_run
+
+    async def admit(self, work: Work) -> CallAnswer | None:
+        """The answer that a call with the same idempotency key got; `None`: put it down.
+
+        :raises EngineError: the key has other arguments, or the run takes no more calls for now.
+        """
+        found = await self._collected(work)
+        if any(call.status == "begun" for call in found):
+            raise EngineError(
+                "carrying_out", f"Run {work.run.id} is being carried out.", "Look at it with get_run when that is over."
+            )
+        key = work.call.idempotency_key
+        for call in found:
+            if key is not None and (call.tool, call.idempotency_key) == (work.tool.name, key):
+                if call.argument_digest != work.argument_digest:
+                    raise EngineError(
+                        "key_reused",
+                        f"The idempotency key {key!r} was used with other arguments.",
+                        "Use a new key for a new act, or repeat the call exactly.",
+                    )
+                return answered(work, call, [], [*work.warnings, "It was put down before, and not once more."])
+        if len(found) >= MOST_CALLS:
+            raise EngineError(
+                "too_many_calls",
+                f"Run {work.run.id} has {len(found)} calls put down already; a person could not read more.",
+                "Have them carried out with finish_run, then go on in another run.",
+            )
+        return None
+
+    async def collect(self, work: Work, prepared: Prepared, verdict: Verdict, previews: list[str]) -> CallAnswer:
+        """Put down a call that was prepared.
+
+        :raises EngineError: a staged run cannot take it.
+        """
+        if work.run.mode == "staged" and (why := no_stage(prepared)):
+            raise EngineError(
+                "not_staged",
+                f"{work.tool.name} cannot be staged: {why}",
+                "Make it in a run of its own, after this one.",
+            )
+        related = builds_on(self._core, await self._collected(work), places(prepared.effects))
+        warnings = [*work.warnings, *([prepared.reason] if prepared.reason else []), *_said_of(related)]
+        if work.run.mode == "staged":
+            warnings.append("What reads see is the world without it, until the run is finished.")
+        event = await self._event(work, related, verdict, prepared, summary_of(previews))
+        return await self._put_down(work, event, previews, warnings)
+
+    async def unseen(self, work: Work, error: Exception) -> CallAnswer | None:
+        """Put down a call that cannot be prepared yet, because earlier ones have not been made; `None`: that is not why."""
+        related = builds_on(self._core, await self._collected(work), [(t.system, t.object) for t in work.targets])
+        if not related:
+            return None
+        event = await self._event(work, related, None, None, f"{work.tool.title}: cannot be shown beforehand")
+        event = event.model_copy(update={"unseen": sentence(str(error))})
+        why = (
+            f"It cannot be shown what this will do ({event.unseen.rstrip('.')}): it builds on what the run has not done yet. "
+            "It is made only if policy allows what it then turns out to do."
+        )
+        return await self._put_down(work, event, [], [*work.warnings, why])
+
+    async def _put_down(self, work: Work, event: CallCollected, previews: list[str], warnings: list[str]) -> CallAnswer:
+        data = work.arguments.model_dump_json().encode()
+        name, blobs = await stored(self._core, data)
+        await self._core.journal.append(
+            [event.model_copy(update={"arguments": name})], blobs=blobs, expect=dict(work.expect)
+        )
+        call = await self._core.journal.get(CollectedCall, event.action_id)
+        assert call is not None, "a call is put down once that is durable"
+        return answered(work, call, previews, warnings)
+
+    async def _event(
+        self,
+        work: Work,
+        related: Sequence[CollectedCall],
+        verdict: Verdict | None,
+        prepared: Prepared | None,
+        summary: str,
+    ) -> CallCollected:
+        return CallCollected(
+            run_id=work.run.run_id,
+            at=self._core.now(),
+            action_id=work.action_id,
+            tool=work.tool.name,
+            tool_version=work.tool.version,
+            caller=work.call.caller,
+            step=work.call.step,
+            idempotency_key=work.call.idempotency_key,
+            requested=journaled(work.call.arguments),
+            arguments="",
+            argument_digest=work.argument_digest,
+            summary=summary,
+            builds_on=tuple(ActionId(call.id) for call in related),
+            policy_rule=verdict.rule if verdict else "",
+            decision=verdict.decision if verdict else "",
+            **(_seen(prepared) if prepared else {}),
+        )
+
+    async def _collected(self, work: Work) -> Sequence[CollectedCall]:
+        return await self._core.journal.find(
+            CollectedCall, run_id=work.run.run_id, status=("collected", "begun"), oldest_first=True
+        )
+
+
+async def stored(core: Core, data: bytes) -> tuple[str, dict[str, bytes]]:
+    """Keep the arguments of a call: their name, and what has to be written with the event that names them."""
+    from takeback.checkpoints.objects import SMALL
+
+    if len(data) <= SMALL:
+        name, blobs = core.objects.small(data)
+        return name, dict(blobs)
+    return await core.objects.put(data), {}
+
+
+def _seen(prepared: Prepared) -> dict[str, object]:
+    return {
+        "effects": prepared.effects,
+        "reversibility": prepared.reversibility,
+        "reason": prepared.reason,
+        "how": prepared.how,
+        "counts": dict(prepared.counts),
+        "bound": approvals.target_digest(prepared.effects, prepared.counts),
+    }
+
+
+def shown_anew(
+    call: CollectedCall, prepared: Prepared, verdict: Verdict, previews: list[str], at: object
+) -> CallCollected:
+    """The same call, as it would be by now."""
+    kept = {name: getattr(call, name) for name in CallCollected.model_fields if hasattr(call, name)}
+    return CallCollected.model_validate(
+        kept
+        | _seen(prepared)
+        | {
+            "action_id": call.id,
+            "at": at,
+            "summary": summary_of(previews),
+            "policy_rule": verdict.rule,
+            "decision": verdict.decision,
+            "unseen": "",
+        }
+    )
+
+
+def answered(work: Work, call: CollectedCall, previews: list[str], warnings: list[str]) -> CallAnswer:
+    """What is said of a call that was put down."""
+    staged = work.run.mode == "staged"
+    words = "Staged, and not visible yet: " if staged else "Nothing was done; planned: "
+    return CallAnswer(
+        status="staged" if staged else "shadowed",
+        run_id=work.run.id,
+        action_id=call.id,
+        reversibility=None if call.unseen else call.reversibility,
+        undo=UndoInfo(how="finish_run with status abandoned throws it away; once made, it is taken back like any act."),
+        summary=words + call.summary,
+        preview=previews or None,
+        warnings=warnings,
+    )
+
+
+def summary_of(previews: Iterable[str]) -> str:
+    """The first lines of previews, as one."""
+    titles = [text.split("\n")[0] for text in previews]
+    more = f"; and {len(titles) - 20} more" if len(titles) > 20 else ""
+    return ("; ".join(titles[:20]) + more) or "change nothing"
+
+
+def no_stage(prepared: Prepared) -> str:
+    """Why a call cannot be one of several that are made all or not at all; empty if it can."""
+    if prepared.reversibility == "reversible" or outgoing.has_window(prepared.effects):
+        return ""
+    return prepared.reason or "it could not be put back exactly if a later one failed."
+
+
+def _said_of(related: Sequence[CollectedCall]) -> list[str]:
+    if not related:
+        return []
+    return [f"It was looked at as if the {len(related)} earlier of this run that touch the same had not been called."]
+
+
+# -- what belongs together -----------------------------------------------------------------------------------------------
+
+
+def places(effects: Iterable[Effect]) -> list[Place]:
+    """Where effects are."""
+    return [(effect.system, effect.object) for effect in effects]
+
+
+def touching(core: Core, one: Place, other: Place) -> bool:
+    """Whether what is done at one place can make a difference at the other."""
+    if one[0] != other[0]:
+        return False
+    system = core.systems.get(one[0])
+    a, b = one[1], other[1]
+    if a == b or a.startswith(b.rstrip("/") + "/") or b.startswith(a.rstrip("/") + "/"):
+        return True
+    return system is not None and system.locked_as(a) == system.locked_as(b)
+
+
+def builds_on(core: Core, earlier: Iterable[CollectedCall], here: Sequence[Place]) -> list[CollectedCall]:
+    """Those of the earlier calls that touch one of these places, or were not seen themselves (then nobody knows)."""
+    return [
+        call
+        for call in earlier
+        if call.unseen or any(touching(core, place, there) for place in here for there in places(call.effects))
+    ]
+
+
+def check_carried(carried: Carried, prepared: Prepared, verdict: Verdict) -> None:
+    """Whether a collected call, prepared once more to be made, is what it was collected as.
+
+    :raises EngineError: it is not, or a person would have to see it first.
+    """
+    if why := carried.fits(prepared.effects, prepared.counts, prepared.reversibility):
+        raise EngineError("differs", why, "Look at what is there now, and plan the rest anew.")
+    if verdict.decision == "ask" and not (carried.shown and carried.approval_id):
+        raise EngineError(
+            "not_seen",
+            f"A person has to be asked about this first, and has not seen it ({verdict.reason or prepared.reason}).",
+            "Plan the rest anew: now it can be shown.",
+        )
