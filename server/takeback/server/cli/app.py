@@ -16,6 +16,7 @@ from takeback.server.cli import (
     databases,
     install,
     looking,
+    modes,
     outbox,
     policy,
     settling,
@@ -71,6 +72,7 @@ def _serve(
 looking.register(app)
 acting.register(app)
 settling.register(app)
+modes.register(app)
 care.register(app)
 credentials.register(app)
 databases.register(app)

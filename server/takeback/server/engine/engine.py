@@ -33,6 +33,7 @@ from takeback.server.engine.answers import (
     RollbackAnswer,
     RunDetail,
     RunPage,
+    ShadowLog,
     StartedRun,
     VersionPage,
 )
@@ -53,6 +54,7 @@ from takeback.server.engine.rollback import Rollbacks, wish_for_redo
 from takeback.server.engine.seen import Seen
 from takeback.server.engine.select import wish_for_rollback
 from takeback.server.engine.settle import settle_all
+from takeback.server.engine.shadows import shadow_log
 from takeback.server.engine.told import rollback_told
 from takeback.server.engine.versions import restore_version
 from takeback.server.engine.work import parse, where
@@ -342,10 +344,14 @@ class Engine:
         )
 
     async def get_run(
-        self, caller: Caller, run_id: str, *, view: Literal["summary", "report", "diff", "journal"] = "summary"
+        self, caller: Caller, run_id: str, *, view: queries.RunViewName = "summary"
     ) -> RunDetail:
         """One run, seen in one way."""
         return await queries.get_run(self.core, caller, run_id, view=view)
+
+    async def shadow_log(self, caller: Caller, *, run_id: str | None = None) -> ShadowLog:
+        """What was only shown, and how it would have been taken back."""
+        return await shadow_log(self.core, caller, run_id=run_id)
 
     async def list_checkpoints(
         self, caller: Caller, *, run_id: str | None = None, limit: int = 50, cursor: str | None = None

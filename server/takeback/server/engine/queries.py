@@ -34,6 +34,7 @@ from takeback.server.engine.core import Core, rfc3339
 from takeback.server.engine.listings import list_checkpoints, list_versions
 from takeback.server.engine.pages import Visible, began, check_limit, cursor_of, place_of, runs_newest_first, time_of
 from takeback.server.engine.report import failure_report, sentence, shown, shown_lines
+from takeback.server.engine.shadows import shadow_log
 from takeback.tools.system import TargetError
 
 ACTIONS_SHOWN = 500
@@ -52,7 +53,7 @@ __all__ = [
     "run_summary",
 ]
 
-RunViewName = Literal["summary", "report", "diff", "journal"]
+RunViewName = Literal["summary", "report", "diff", "journal", "shadow"]
 
 
 # --- from views to answers --------------------------------------------------------------------------------------------
@@ -197,7 +198,7 @@ async def get_run(core: Core, caller: Caller, run_id: str, *, view: RunViewName 
     """One run: always its summary, and what the view adds.
 
     :param view: `summary`: the actions; `report`: what became of it, in words; `diff`: what its standing actions changed;
-        `journal`: its events.
+        `journal`: its events; `shadow`: what was only shown.
     :raises EngineError: unknown or foreign.
     """
     run = await core.run(caller, run_id)
@@ -223,6 +224,8 @@ async def get_run(core: Core, caller: Caller, run_id: str, *, view: RunViewName 
             detail.diff = await _diff(core, actions)
         case "journal":
             detail.journal = await _journal(core, run.run_id)
+        case "shadow":
+            detail.shadow = await shadow_log(core, caller, run_id=run_id)
     return detail
 
 

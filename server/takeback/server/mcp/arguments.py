@@ -37,8 +37,9 @@ class GetRun(Arguments):
     """`get_run`."""
 
     run_id: RunArg
-    view: Literal["summary", "report", "diff", "journal"] = Field(
-        default="summary", description="report: done, preserved, failed, remaining; diff: changes; journal: events."
+    view: Literal["summary", "report", "diff", "journal", "shadow"] = Field(
+        default="summary",
+        description="report: done, preserved, failed, remaining; diff: changes; journal: events; shadow: what was only shown.",
     )
 
 

@@ -24,7 +24,7 @@ from takeback.server.engine.answers import (
 )
 
 _SAID_ONLY_IF_THERE: Final = frozenset(
-    {"release_at", "approval_id", "question", "preview", "error", "report", "run_status", "diff", "journal"}
+    {"release_at", "approval_id", "question", "preview", "error", "report", "run_status", "diff", "journal", "shadow"}
 )
 """Fields that are left out of the structured answer while they are null; all others are always there."""
 
