@@ -18,6 +18,7 @@ import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
+from takeback.server.engine.approval_settings import ApprovalSettings
 from takeback.tools.calendar.settings import CalendarSettings
 from takeback.tools.calendar.settings import check_names as check_calendar_names
 from takeback.tools.database.settings import DatabaseSettings, check_names
@@ -135,6 +136,10 @@ class OutboxSection(Section, OutboxSettings):
     """`[outbox]`: how long messages wait before they leave the machine."""
 
 
+class ApprovalSection(Section, ApprovalSettings):
+    """`[approvals]`: how often a person may be asked."""
+
+
 class Settings(BaseModel):
     """Everything that can be set. `Settings.load` reads it."""
 
@@ -146,6 +151,7 @@ class Settings(BaseModel):
     http: HttpSettings = HttpSettings()
     policy: PolicySettings = PolicySettings()
     outbox: OutboxSection = OutboxSection()
+    approvals: ApprovalSection = ApprovalSection()
     databases: dict[str, DatabaseSettings] = Field(
         default_factory=dict, description="Per name, a database: its url, and how it is used ([databases.NAME])."
     )

@@ -91,7 +91,9 @@ async def test_what_changed_between_consent_and_carrying_out_voids_the_consent(b
     await bench.engine.approve(ALICE, str(first.approval_id), lane="test")
     bench.memory.edit("a", "somebody else's")
     second = await finish(bench, run)
-    assert second.error is not None and second.error.code == "pending_approval" and second.approval_id != first.approval_id
+    assert (
+        second.error is not None and second.error.code == "pending_approval" and second.approval_id != first.approval_id
+    )
     assert bench.memory.get("a") == "somebody else's"
 
 
@@ -147,7 +149,9 @@ async def test_steps_on_the_same_objects_are_made_one_upon_the_other(files: Benc
     assert sorted(path.name for path in files.work.iterdir()) == ["a.txt"]
 
 
-async def test_an_unseen_step_that_turns_out_to_need_a_person_is_not_made(open_bench: OpenBench, tmp_path: Path) -> None:
+async def test_an_unseen_step_that_turns_out_to_need_a_person_is_not_made(
+    open_bench: OpenBench, tmp_path: Path
+) -> None:
     """Consent covers what was seen, not what hides behind a step that could not be shown."""
     rule = "{id: careful, when: {tools: [edit_file]}, then: ask}"
     bench = await open_bench(**written(tmp_path, rule))

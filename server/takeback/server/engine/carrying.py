@@ -30,7 +30,7 @@ from takeback.server.engine.answers import CallAnswer, EngineError, RollbackAnsw
 from takeback.server.engine.calls import Call, Carried, Progress, no_progress
 from takeback.server.engine.collecting import Place, shown_anew
 from takeback.server.engine.core import Core
-from takeback.server.engine.fitting import fits_to
+from takeback.server.engine.fitting import fits_to, left_by
 from takeback.server.engine.locks import Locks, LockTimeout
 from takeback.server.engine.pipeline import Pipeline
 from takeback.server.engine.policy import Verdict
@@ -255,7 +255,7 @@ class Carrier:
                 outcome.refused = EngineError("taken_back", f"Step {number} was taken back while the rest waited.", "")
                 break
             if action is not None:  # not so if its idempotency key had been used before
-                left.update({(effect.system, effect.object): effect.after for effect in action.effects})
+                left.update(left_by(action.effects))
             await progress(number, len(calls), call.summary)
         await self._end(run, calls, outcome)
         return outcome

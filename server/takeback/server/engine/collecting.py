@@ -225,8 +225,8 @@ def _said_of(related: Sequence[CollectedCall]) -> list[str]:
 
 
 def places(effects: Iterable[Effect]) -> list[Place]:
-    """Where effects are."""
-    return [(effect.system, effect.object) for effect in effects]
+    """Where effects are that somebody can look at."""
+    return [(effect.system, effect.object) for effect in effects if effect.before.kind != "opaque"]
 
 
 def touching(core: Core, one: Place, other: Place) -> bool:

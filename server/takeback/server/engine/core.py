@@ -79,6 +79,9 @@ class Core:
     asking: anyio.Lock = field(default_factory=anyio.Lock)
     """Held while it is decided whether a person has to be asked."""
 
+    flooded: dict[RunId, datetime] = field(default_factory=lambda: dict[RunId, datetime]())
+    """When each run last asked too much, and that was said."""
+
     nobody: ClassVar[Caller] = Caller(principal="unknown")
 
     async def record(

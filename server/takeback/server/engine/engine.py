@@ -343,9 +343,7 @@ class Engine:
             self.core, caller, status=status, touched=touched, since=since, limit=limit, cursor=cursor
         )
 
-    async def get_run(
-        self, caller: Caller, run_id: str, *, view: queries.RunViewName = "summary"
-    ) -> RunDetail:
+    async def get_run(self, caller: Caller, run_id: str, *, view: queries.RunViewName = "summary") -> RunDetail:
         """One run, seen in one way."""
         return await queries.get_run(self.core, caller, run_id, view=view)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from takeback.journal.states import Effect, Reversibility, State
 from takeback.journal.views import CollectedCall
@@ -11,7 +11,7 @@ from takeback.server.engine import approvals, outgoing
 from takeback.server.engine.calls import Fits
 from takeback.server.engine.collecting import Place
 from takeback.server.engine.report import shown
-from takeback.server.engine.seen import FOLDERS
+from takeback.server.engine.seen import FOLDERS, NOT_HELD
 
 _RANK: Mapping[Reversibility, int] = {"reversible": 0, "compensable": 1, "irreversible": 2}
 
@@ -56,6 +56,15 @@ def fits_to(
         return ""
 
     return fits
+
+
+def left_by(effects: Iterable[Effect]) -> dict[Place, State]:
+    """What these left behind, where somebody can look at it."""
+    return {
+        (effect.system, effect.object): effect.after
+        for effect in effects
+        if NOT_HELD.isdisjoint((effect.before.kind, effect.after.kind))
+    }
 
 
 def _as_left(now: State, left: State) -> bool:

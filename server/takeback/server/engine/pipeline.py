@@ -348,7 +348,7 @@ class Pipeline:
 
     async def _failed(self, call: Call, work: Work | None, run_id: str, error: EngineError) -> CallAnswer:
         """Answer a failure before or without an effect; it is journaled if there is a run to journal it in."""
-        status = "denied" if error.code in ("contained", "denied") else "failed"
+        status = "denied" if error.code in ("contained", "denied", "too_many_questions") else "failed"
         report, action_id = None, work.action_id if work else None
         if work is None and error.code == "contained" and call.run_id is not None:
             action_id = new_action_id()

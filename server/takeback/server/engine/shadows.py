@@ -85,7 +85,9 @@ def _rollback(calls: Sequence[ShadowedCall]) -> str:
     """In a sentence or two: what taking all of it back would have come to."""
     meant = [call for call in calls if call.would != "deny"]
     seen = [call for call in meant if not call.unseen]
-    counts = {kind: sum(call.reversibility == kind for call in seen) for kind in ("reversible", "compensable", "irreversible")}
+    counts = {
+        kind: sum(call.reversibility == kind for call in seen) for kind in ("reversible", "compensable", "irreversible")
+    }
     words = [f"{counts['reversible']} of {len(meant)} could have been put back exactly"]
     if counts["compensable"]:
         words.append(f"{counts['compensable']} only made up for")
