@@ -24,6 +24,7 @@ from takeback.server.engine.answers import CallAnswer, EngineError, ErrorInfo, U
 from takeback.server.engine.calls import Call
 from takeback.server.engine.collecting import Collector, check_carried
 from takeback.server.engine.core import Core
+from takeback.server.engine.labels import labels_of
 from takeback.server.engine.locks import LockTimeout
 from takeback.server.engine.plan import object_key
 from takeback.server.engine.policy import Judged, Verdict
@@ -231,6 +232,7 @@ class Pipeline:
                 mode=mode or run.mode,
                 scope=run.scope,
                 effects=prepared.effects,
+                labels=tuple(labels_of(self._core.settings, effect) for effect in prepared.effects),
                 reversibility=prepared.reversibility,
                 reason=prepared.reason,
                 counts=prepared.counts,
