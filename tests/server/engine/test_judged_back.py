@@ -106,3 +106,23 @@ async def test_rules_know_a_database_by_its_labels(open_bench: OpenBench, tmp_pa
     first = await bench.call("execute_sql", run, database="one", **insert)
     assert first.status == ("denied" if env == "production" else "applied"), first.error
     await bench.done("execute_sql", run, database="two", **insert)
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments"),
+    [
+        ("send_email", {"to": ["bob@example.org"], "subject": "Hi", "body": "Hello"}),
+        ("draft_email", {"to": ["bob@example.org"], "subject": "Hi", "body": "Hello"}),
+    ],
+)
+async def test_a_rule_that_asks_about_mail_asks_once(
+    open_bench: OpenBench, tmp_path: Path, tool: str, arguments: dict[str, Any]
+) -> None:
+    """The name of a new message is drawn at each call; the consent is to what goes to whom."""
+    bench = await open_bench(**rules(tmp_path, "{id: ask, when: {tools: ['*_email']}, then: ask}"))
+    run = await bench.start()
+    pending = await bench.call(tool, run, **arguments)
+    await bench.engine.approve(ALICE, str(pending.approval_id), lane="test")
+    done = await bench.call(tool, run, **arguments)
+    assert done.status in ("applied", "held"), done.error
+    assert (await bench.call(tool, run, **arguments)).status == "pending_approval"

@@ -104,6 +104,13 @@ class Family(ABC):
         :raises TargetError: a system cannot be opened.
         """
 
+    def stage(self) -> Sequence[AnyTool]:
+        """The family's tools over a view of their own: their acts are seen by their reads, and by nobody else.
+
+        None, where that cannot be had: then a staged run does not see what it has staged there.
+        """
+        return ()
+
     async def close(self) -> None:
         """Let go of everything."""
 
@@ -181,6 +188,10 @@ class Registry:
         self.families = tuple(families)
         self.systems, self.tools = MappingProxyType(systems), MappingProxyType(tools)
         self.carriers = MappingProxyType(carriers)
+
+    def stage(self) -> Mapping[str, AnyTool]:
+        """A new view for a run that stages: the tools that can show it, by name."""
+        return {tool.name: tool for family in self.families for tool in family.stage()}
 
     @classmethod
     async def open(

@@ -6,11 +6,13 @@ there now, and an expiry. Nothing that a model can call can approve.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 from blake3 import blake3
+from pydantic import JsonValue
 
 from takeback.journal.events import (
     ApprovalDenied,
@@ -68,8 +70,14 @@ def bound(effect: Effect) -> str:
     before, after = effect.before, effect.after
     if before.kind == "sequence":
         return f"{effect.object}\0counter"
-    if before.absent and after.kind == "row":
-        return f"{effect.object.rpartition('/')[0]}\0new row"
+    if before.absent and after.kind in ("row", "message"):
+        return f"{effect.object.rpartition('/')[0]}\0new {after.kind}"
+    if (
+        before.absent and after.kind == "held"
+    ):  # its name is drawn anew each time; whom it goes to is what is consented to
+        message = after.ref.get("message")
+        told = {name: message.get(name) for name in ("carrier", "recipients")} if isinstance(message, dict) else {}
+        return f"new message\0{json.dumps(told, sort_keys=True)}"
     if before.kind == PARTIAL:
         return f"{effect.object}\0{before.content or before.digest}"
     return f"{effect.object}\0{before.digest}"
@@ -102,7 +110,7 @@ async def _spare(core: Core, wanted: Wanted) -> None:
     who, count = ("this run", own) if own >= limits.run_per_minute else ("your runs", len(recent))
     if core.flooded.get(wanted.run_id, since) <= since:
         core.flooded[wanted.run_id] = core.now()
-        evidence = {"questions": count, "seconds": WINDOW.seconds, "tool": wanted.tool}
+        evidence: dict[str, JsonValue] = {"questions": count, "seconds": WINDOW.seconds, "tool": wanted.tool}
         await core.journal.append(
             [
                 TriggerFired(

@@ -20,7 +20,7 @@ from takeback.server.engine.answers import CallAnswer, EngineError, UndoInfo
 from takeback.server.engine.calls import Carried
 from takeback.server.engine.core import Core
 from takeback.server.engine.policy import Verdict
-from takeback.server.engine.report import sentence
+from takeback.server.engine.stages import InView
 from takeback.server.engine.work import Work, journaled
 from takeback.tools.contract import Prepared
 
@@ -71,38 +71,38 @@ class Collector:
             )
         return None
 
-    async def collect(self, work: Work, prepared: Prepared, verdict: Verdict, previews: list[str]) -> CallAnswer:
-        """Put down a call that was prepared.
+    async def builds(self, work: Work) -> bool:
+        """Whether a call that cannot be prepared may only have to wait for what the run has put down before."""
+        here = [(target.system, target.object) for target in work.targets]
+        return bool(builds_on(self._core, await self._collected(work), here))
 
+    async def put_down(
+        self,
+        work: Work,
+        prepared: Prepared | None,
+        unseen: str,
+        verdict: Verdict | None,
+        previews: list[str],
+        shown_in: InView | None,
+    ) -> CallAnswer:
+        """Put a call down.
+
+        :param prepared: on what is really there; `None` if that cannot be done yet, and `unseen` says why.
+        :param shown_in: as it was prepared on what the run has staged, where that can be seen.
         :raises EngineError: a staged run cannot take it.
         """
-        if work.run.mode == "staged" and (why := no_stage(prepared)):
+        staged = work.run.mode == "staged"
+        if staged and prepared is not None and (why := no_stage(prepared)):
             raise EngineError(
                 "not_staged",
                 f"{work.tool.name} cannot be staged: {why}",
                 "Make it in a run of its own, after this one.",
             )
-        related = builds_on(self._core, await self._collected(work), places(prepared.effects))
-        warnings = [*work.warnings, *([prepared.reason] if prepared.reason else []), *_said_of(related)]
-        if work.run.mode == "staged":
-            warnings.append("What reads see is the world without it, until the run is finished.")
-        event = await self._event(work, related, verdict, prepared, summary_of(previews))
-        return await self._put_down(work, event, previews, warnings)
-
-    async def unseen(self, work: Work, error: Exception) -> CallAnswer | None:
-        """Put down a call that cannot be prepared yet, because earlier ones have not been made; `None`: that is not why."""
-        related = builds_on(self._core, await self._collected(work), [(t.system, t.object) for t in work.targets])
-        if not related:
-            return None
-        event = await self._event(work, related, None, None, f"{work.tool.title}: cannot be shown beforehand")
-        event = event.model_copy(update={"unseen": sentence(str(error))})
-        why = (
-            f"It cannot be shown what this will do ({event.unseen.rstrip('.')}): it builds on what the run has not done yet. "
-            "It is made only if policy allows what it then turns out to do."
-        )
-        return await self._put_down(work, event, [], [*work.warnings, why])
-
-    async def _put_down(self, work: Work, event: CallCollected, previews: list[str], warnings: list[str]) -> CallAnswer:
+        here = places(prepared.effects) if prepared is not None else [(t.system, t.object) for t in work.targets]
+        related = builds_on(self._core, await self._collected(work), here)
+        summary = summary_of(previews) if previews else f"{work.tool.title}: cannot be shown beforehand"
+        event = await self._event(work, related, verdict, prepared, summary)
+        event = event.model_copy(update={"unseen": unseen})
         data = work.arguments.model_dump_json().encode()
         name, blobs = await stored(self._core, data)
         await self._core.journal.append(
@@ -110,7 +110,14 @@ class Collector:
         )
         call = await self._core.journal.get(CollectedCall, event.action_id)
         assert call is not None, "a call is put down once that is durable"
-        return answered(work, call, previews, warnings)
+        warnings = [*work.warnings, *([prepared.reason] if prepared is not None and prepared.reason else [])]
+        warnings += _said_of(related, unseen, staged=staged, shown=shown_in is not None)
+        answer = answered(work, call, previews, warnings)
+        if shown_in is None:
+            return answer
+        committed = await shown_in.made(call.id)
+        result = committed.result.model_dump(mode="json")
+        return answer.model_copy(update={"result": result, "digest": committed.digest})
 
     async def _event(
         self,
@@ -136,8 +143,7 @@ class Collector:
             builds_on=tuple(ActionId(call.id) for call in related),
             policy_rule=verdict.rule if verdict else "",
             decision=verdict.decision if verdict else "",
-            **(_seen(prepared) if prepared else {}),
-        )
+        ).model_copy(update=_seen(prepared) if prepared is not None else {})
 
     async def _collected(self, work: Work) -> Sequence[CollectedCall]:
         return await self._core.journal.find(
@@ -215,10 +221,27 @@ def no_stage(prepared: Prepared) -> str:
     return prepared.reason or "it could not be put back exactly if a later one failed."
 
 
-def _said_of(related: Sequence[CollectedCall]) -> list[str]:
-    if not related:
-        return []
-    return [f"It was looked at as if the {len(related)} earlier of this run that touch the same had not been called."]
+def _said_of(related: Sequence[CollectedCall], unseen: str, *, staged: bool, shown: bool) -> list[str]:
+    """What whoever called should know of how a call was looked at."""
+    if shown:
+        return ["Nobody else sees it before finish_run; you do, if you pass this run_id to the reading tools too."]
+    said = ["What reads see is the world without it, until finish_run."] if staged else []
+    if unseen:
+        said.append(
+            f"It cannot be shown what this will do ({unseen.rstrip('.')}): it builds on what the run has not done yet. "
+            "It is made only if policy allows what it then turns out to do."
+        )
+    elif related:
+        said.append(
+            f"It was looked at as if the {len(related)} earlier of this run that touch the same had not been called."
+        )
+    return said
+
+
+def strictest(verdicts: Iterable[Verdict]) -> Verdict | None:
+    """The one that stands in the way most; `None` of none."""
+    order = ("deny", "shadow", "ask", "allow")
+    return min(verdicts, key=lambda verdict: order.index(verdict.decision), default=None)
 
 
 # -- what belongs together -----------------------------------------------------------------------------------------------

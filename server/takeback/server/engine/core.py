@@ -72,6 +72,8 @@ class Core:
     """On runs: apart from those on objects, which are taken while a run's is held (two names may share a stripe)."""
     policy: Policy
     ballast: Ballast
+    stage: Callable[[], Mapping[str, AnyTool]] = field(default=dict[str, AnyTool])
+    """A new view for a run that stages: tools that show it what it has staged, by name."""
     now: Callable[[], datetime] = field(default=utc_now)
     retry_pauses: tuple[float, ...] = (1.0, 4.0, 15.0)
     """Seconds between attempts of an undo step that is out of reach for a moment."""

@@ -202,6 +202,9 @@ class Engine:
         if not isinstance(tool, ReadTool):
             raise EngineError("unknown_tool", f"There is no reading tool {call.tool!r}.", "List the tools.")
         arguments = parse(tool, call.arguments)
+        staged = await self._pipeline.stages.read(call, arguments)
+        if staged is not None:
+            return staged.model_dump(mode="json")
         context = CallContext(
             run_id=NO_RUN,
             action_id=NO_ACTION,

@@ -128,5 +128,6 @@ async def open_core(settings: Settings, *, policy: Policy | None = None) -> Open
         run_locks=Locks(data / "locks" / "runs"),
         policy=policy,
         ballast=ballast,
+        stage=registry.stage,
     )
     return Opened(core, journal, registry, outbox)

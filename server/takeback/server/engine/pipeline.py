@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from fnmatch import fnmatch
 from typing import TypeVar
 
@@ -22,15 +22,16 @@ from takeback.server.engine import approvals, keys, outgoing, runs
 from takeback.server.engine.acting import Actor, report_of
 from takeback.server.engine.answers import CallAnswer, EngineError, ErrorInfo, UndoInfo
 from takeback.server.engine.calls import Call
-from takeback.server.engine.collecting import Collector, check_carried
+from takeback.server.engine.collecting import Collector, check_carried, strictest
 from takeback.server.engine.core import Core
 from takeback.server.engine.labels import labels_of
 from takeback.server.engine.locks import LockTimeout
 from takeback.server.engine.plan import object_key
 from takeback.server.engine.policy import Judged, Verdict
-from takeback.server.engine.report import shown
+from takeback.server.engine.report import sentence, shown
 from takeback.server.engine.seen import Seen
 from takeback.server.engine.shield import shielded
+from takeback.server.engine.stages import Stages
 from takeback.server.engine.work import Again, Work, digest_of, journaled, parse, replayed, where
 from takeback.tools import adapt
 from takeback.tools.contract import CallContext, Prepared, ReadTool, ToolError
@@ -51,6 +52,7 @@ class Pipeline:
         self._core, self._seen, self._workspace = core, seen, workspace
         self._actor = Actor(core, seen)
         self._collector = Collector(core)
+        self.stages = Stages(core)
 
     async def call(self, call: Call) -> CallAnswer:
         """One call, from request to answer. What goes wrong is an answer too."""
@@ -166,25 +168,16 @@ class Pipeline:
 
     async def _prepare(self, work: Work) -> CallAnswer:
         carried, collects = work.call.carried, self._collector.collects(work)
-        if collects and (repeated := await self._collector.admit(work)) is not None:
-            return repeated
-        try:
-            prepared = await self._ready(work)
-        except (ToolError, TargetError) as error:
-            unseen = await self._collector.unseen(work, error) if collects else None
-            if unseen is None:
-                raise
-            return unseen
-        async with prepared:
+        if collects:
+            return await self._collect(work)
+        async with await self._ready(work) as prepared:
             outgoing.said_as_it_is(prepared)
-            self._check_stale(work, prepared)
+            self._check_stale(work, prepared, self._seen)
             verdict = self._judge(work, prepared)
             if work.call.dry_run or verdict.decision == "shadow":
                 return await self._shadow(work, prepared, verdict)
             if verdict.decision == "deny":
                 return await self._deny(work, verdict)
-            if collects:
-                return await self._collector.collect(work, prepared, verdict, await self._previews(prepared))
             if carried is not None:
                 check_carried(carried, prepared, verdict)
             elif verdict.decision == "ask":
@@ -193,7 +186,38 @@ class Pipeline:
                     return pending
             return await shielded(lambda: self._actor.act(work, prepared, verdict))
 
-    def _check_stale(self, work: Work, prepared: Prepared) -> None:
+    async def _collect(self, work: Work) -> CallAnswer:
+        """Put a call of a planned or staged run down, instead of making it."""
+        if (repeated := await self._collector.admit(work)) is not None:
+            return repeated
+        async with self.stages.prepared(work) as shown_in, AsyncExitStack() as stack:
+            found: list[Verdict] = []
+            if shown_in is not None:
+                self._check_stale(work, shown_in.prepared, shown_in.view.seen)
+                found.append(self._judge(work, shown_in.prepared))
+            prepared: Prepared | None = None
+            why = ""
+            try:
+                real = prepared = await stack.enter_async_context(await self._ready(work))
+            except (ToolError, TargetError) as error:
+                if not await self._collector.builds(work):
+                    raise
+                why = sentence(str(error))
+            else:
+                outgoing.said_as_it_is(real)
+                if shown_in is None:
+                    self._check_stale(work, real, self._seen)
+                found.append(self._judge(work, real))
+            verdict = strictest(found)
+            if verdict is not None and verdict.decision == "deny":
+                return await self._deny(work, verdict)
+            if verdict is not None and verdict.decision == "shadow" and prepared is not None:
+                return await self._shadow(work, prepared, verdict)
+            seen_best = shown_in.prepared if shown_in is not None else prepared
+            previews = await self._previews(seen_best) if seen_best is not None else []
+            return await self._collector.put_down(work, prepared, why, verdict, previews, shown_in)
+
+    def _check_stale(self, work: Work, prepared: Prepared, seen: Seen) -> None:
         expected = {(target.system, target.object): target.expected_digest for target in work.targets}
         for effect in prepared.effects:
             if effect.before.kind == "opaque":
@@ -207,7 +231,7 @@ class Pipeline:
                     f"{self._shown(effect)} is not the content that expected_digest names.",
                     "Read it again, then decide again.",
                 )
-            last = self._seen.last(work.call.caller, *place)
+            last = seen.last(work.call.caller, *place)
             # where nothing stands, nothing unseen can be overwritten (and there is nothing to read again)
             if wanted is None and last is not None and last != digest and not effect.before.absent:
                 raise EngineError(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, time
 from fnmatch import fnmatchcase
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
@@ -22,6 +22,7 @@ from takeback.server.engine.policy import Decision, DefaultPolicy, Judged, Verdi
 Pattern = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 """`*` stands for any characters, folders' `/` among them, `?` for one, `[…]` for one of these. Case counts."""
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+NO_LABELS: Final[Mapping[str, str]] = {}
 _DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
@@ -129,7 +130,7 @@ class When(_Part):
             and _named(effect.object, self.objects)
             and (not self.verbs or effect.verb in self.verbs)
             and all(fnmatchcase(own.get(name, ""), pattern) for name, pattern in self.labels.items())
-            for effect, own in zip(effects, labels or [{}] * len(effects), strict=True)
+            for effect, own in zip(effects, labels or [NO_LABELS] * len(effects), strict=True)
         ]
         return bool(met) and (all(met) if all_effects else any(met))
 
