@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-import pytest
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
 from tests.server.engine.bench import ALICE, Bench, OpenBench
 from tests.server.engine.many import actions
+from tests.server.engine.reaper import Died, Reaper, interpose
 from tests.server.engine.test_crashes import until_untouched
+from tests.server.engine.test_file_crashes import folder, open_engine, plant
+from tests.tools.files_system.signature import signature
 
-from takeback.journal.events import RunMode
 from takeback.journal.views import ApprovalView, CollectedCall, OpenItem, RunView
+
+__all__ = ["folder"]  # a fixture
 
 AFTER = {"a": "1"}
 BEFORE = {"b": "old"}
 
 
-@pytest.mark.parametrize("mode", ["plan", "staged"])
-async def test_the_world_is_before_or_after_and_what_was_begun_is_completed(
-    open_bench: OpenBench, mode: RunMode
-) -> None:
+async def test_a_plan_is_carried_out_to_its_end_whenever_the_process_dies(open_bench: OpenBench) -> None:
     async def prepare(bench: Bench) -> str:
         bench.memory.edit("b", "old")
-        run = await bench.start(mode=mode)
+        run = await bench.start(mode="plan")
         await bench.call("set_value", run, key="a", value="1")
         await bench.call("delete_value", run, key="b")
-        if mode == "plan":
-            pending = await bench.engine.finish_run(ALICE, run)
-            await bench.engine.approve(ALICE, str(pending.approval_id), lane="test")
+        pending = await bench.engine.finish_run(ALICE, run)
+        await bench.engine.approve(ALICE, str(pending.approval_id), lane="test")
         return run
 
     async def carry_out(bench: Bench, run: str) -> None:
@@ -38,19 +41,54 @@ async def test_the_world_is_before_or_after_and_what_was_begun_is_completed(
         assert bench.memory.texts() in (BEFORE, AFTER), "nothing in between is left"
         if bench.memory.texts() == BEFORE:
             assert view.status == "open" and not await actions(bench, run)
+        if view.status == "open":  # before it had begun, or between its last act and the end of the run
             done = await bench.engine.finish_run(ALICE, run)
             assert done.error is None, "the consent had not been spent"
-        elif view.status == "open":  # it died between the last act and the end of the run
-            done = await bench.engine.finish_run(ALICE, run)
         assert bench.memory.texts() == AFTER
         made = [action.tool for action in await actions(bench, run) if action.stands]
         assert made == ["set_value", "delete_value"], "each once"
         assert not await journal.find(CollectedCall, status=("collected", "begun"))
-        if mode == "plan":
-            assert {approval.status for approval in await journal.find(ApprovalView, run_id=view.run_id)} == {"used"}
+        assert {approval.status for approval in await journal.find(ApprovalView, run_id=view.run_id)} == {"used"}
         assert (await bench.back(run_id=run)).status == "complete" and bench.memory.texts() == BEFORE
 
     assert await until_untouched(open_bench, prepare, carry_out, check) >= 16
+
+
+async def test_staged_files_are_all_there_or_none_of_them_whenever_the_process_dies(folder: Path) -> None:
+    for n in range(1, 200):
+        place = folder / str(n)
+        place.mkdir()
+        plant(place / "work")
+        before = signature(place / "work", folder_times=False)
+        first = await open_engine(place, False)
+        run = await first.start(mode="staged")
+        await first.call("write_file", run, path="x/y.txt", content="new")
+        await first.call("edit_file", run, path="x/y.txt", edits=[{"old_text": "new", "new_text": "newer"}])
+        await first.call("move_file", run, source="d", destination="e")
+        reaper = Reaper(n)
+        interpose(first.engine.core, reaper)
+        with suppress(Died):
+            await first.engine.finish_run(ALICE, run)
+        second = await open_engine(place, False)
+        try:
+            work = place / "work"
+            if signature(work, folder_times=False) == before:
+                assert (await second.engine.finish_run(ALICE, run)).error is None, n
+            assert (work / "x" / "y.txt").read_text() == "newer" and not (work / "d").exists(), n
+            assert (work / "e" / "sub" / "g").exists(), n
+            assert not await second.engine.core.journal.find(CollectedCall, status=("collected", "begun")), n
+            assert (await second.back(run_id=run)).status == "complete", n
+            assert signature(work, folder_times=False) == before, n
+            assert (await second.engine.core.journal.verify()).sound
+        finally:
+            await second.engine.close()
+            reaper.dead = False
+            await first.engine.close()
+        shutil.rmtree(place)
+        if reaper.count < n:
+            assert n > 16
+            return
+    raise AssertionError("the scenario never ran through")
 
 
 async def test_a_stage_that_cannot_be_published_whole_is_not_there_whenever_the_process_dies(

@@ -184,6 +184,20 @@ async def test_a_plan_can_be_thrown_away_by_ending_the_run_or_taking_it_back(ben
     assert await collected(bench, run) == ["thrown_away", "thrown_away"] and bench.memory.texts() == {}
 
 
+async def test_going_back_to_a_checkpoint_throws_away_what_was_planned_after_it(bench: Bench) -> None:
+    run = await bench.start(mode="plan")
+    await bench.call("set_value", run, key="a", value="1")
+    checkpoint = (await bench.engine.create_checkpoint(ALICE, run, "so far")).checkpoint_id
+    await bench.call("set_value", run, key="b", value="1")
+    await bench.call("delete_value", run, key="nothing there")
+    assert (await bench.back(to_checkpoint=checkpoint)).status == "complete"
+    assert await collected(bench, run) == ["collected", "thrown_away"]
+    detail = await bench.engine.get_run(ALICE, run)
+    assert [row["status"] for row in detail.actions if row["tool"] == "set_value"] == ["collected"]
+    with pytest.raises(Exception, match="nothing to take back"):
+        await bench.back(to_checkpoint=checkpoint)
+
+
 async def test_a_refused_plan_is_not_carried_out(bench: Bench) -> None:
     run = await bench.start(mode="plan")
     await bench.call("set_value", run, key="a", value="1")

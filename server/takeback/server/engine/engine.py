@@ -43,7 +43,7 @@ from takeback.server.engine.carrying import Carrier
 from takeback.server.engine.conflicts import Choice, Conflicts
 from takeback.server.engine.core import Core
 from takeback.server.engine.desk import Desk
-from takeback.server.engine.finishing import end_collecting, made_of, only_thrown_away, thrown_away
+from takeback.server.engine.finishing import end_collecting, made_of, throwing_away
 from takeback.server.engine.garbage import seldom_collected
 from takeback.server.engine.open import Opened, open_core, workspace_name
 from takeback.server.engine.pipeline import Pipeline
@@ -390,22 +390,31 @@ class Engine:
         :raises EngineError: nothing to take back, contradictory wishes, a digest that does not fit.
         """
         async with self._taking_back():
-            parts = (to_checkpoint, actions, last, since)
-            count, run = await thrown_away(self.core, self._carrier, caller, run_id, parts, dry_run=dry_run)
-            if count and run is not None and not await self.core.journal.find(ActionView, run_id=run.run_id, limit=1):
-                return only_thrown_away(count, run, dry_run=dry_run)
-            wish = await wish_for_rollback(
+
+            async def roll_back() -> RollbackAnswer:
+                wish = await wish_for_rollback(
+                    self.core,
+                    caller,
+                    run_id=run_id,
+                    to_checkpoint=to_checkpoint,
+                    actions=actions,
+                    last=last,
+                    since=since,
+                    cascade=cascade,
+                )
+                return await self._rollbacks.carry_out(
+                    caller, wish, dry_run=dry_run, plan_digest=plan_digest, progress=progress
+                )
+
+            return await throwing_away(
                 self.core,
+                self._carrier,
                 caller,
-                run_id=run_id,
-                to_checkpoint=to_checkpoint,
-                actions=actions,
-                last=last,
-                since=since,
-                cascade=cascade,
-            )
-            return await self._rollbacks.carry_out(
-                caller, wish, dry_run=dry_run, plan_digest=plan_digest, progress=progress
+                run_id,
+                to_checkpoint,
+                (actions, last, since),
+                roll_back,
+                dry_run=dry_run,
             )
 
     async def _taken_back(self, caller: Caller, actions: Sequence[ActionId]) -> RollbackAnswer:

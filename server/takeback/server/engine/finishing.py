@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from takeback.journal.events import Caller
 from takeback.journal.views import RunView
-from takeback.server.engine.answers import ErrorInfo, RollbackAnswer, StartedRun
+from takeback.server.engine.answers import EngineError, ErrorInfo, RollbackAnswer, StartedRun
 from takeback.server.engine.calls import Progress
 from takeback.server.engine.carrying import Carrier, Outcome
 from takeback.server.engine.collecting import COLLECTING
 from takeback.server.engine.core import Core
 from takeback.server.engine.runs import Outcome as Wanted
+from takeback.server.engine.select import checkpoint_of
 
 
 async def end_collecting(
@@ -58,30 +59,62 @@ def made_of(outcome: Outcome) -> list[str]:
     return [answer.summary or str(answer.action_id) for answer in outcome.made]
 
 
-async def thrown_away(
-    core: Core, carrier: Carrier, caller: Caller, run_id: str | None, chosen: Sequence[object], *, dry_run: bool
-) -> tuple[int, RunView | None]:
-    """Taking a whole run back throws away what it has collected; how many calls that were (in a dry run: would be).
+async def throwing_away(
+    core: Core,
+    carrier: Carrier,
+    caller: Caller,
+    run_id: str | None,
+    to_checkpoint: str | None,
+    parts: Sequence[object],
+    roll_back: Callable[[], Awaitable[RollbackAnswer]],
+    *,
+    dry_run: bool,
+) -> RollbackAnswer:
+    """Roll back; where that is about all of a run, or what came after a checkpoint, what was collected goes as well.
 
-    :param chosen: whatever narrows the wish down to a part of the run: then nothing is thrown away.
+    :param parts: whatever else narrows the wish down: then what was collected stays.
+    :raises EngineError: as the rollback does; that there is nothing to take back only if nothing was collected either.
     """
-    if run_id is None or any(chosen):
-        return 0, None
-    run = await core.run(caller, run_id)
-    if run.mode not in COLLECTING:
-        return 0, None
-    if dry_run:
-        return len(await carrier.collected(run.run_id)), run
-    return await carrier.throw_away(run, why="the run was taken back"), run
-
-
-def only_thrown_away(count: int, run: RunView, *, dry_run: bool) -> RollbackAnswer:
-    """The answer where nothing else had been done."""
+    answer: RollbackAnswer | None = None
+    nothing: EngineError | None = None
+    try:
+        answer = await roll_back()
+    except EngineError as error:
+        if error.code != "nothing":
+            raise
+        nothing = error
+    count, run = 0, None
+    if not any(parts) and (answer is None or dry_run or answer.status in ("complete", "partial")):
+        count, run = await _throw_away(core, carrier, caller, run_id, to_checkpoint, dry_run=dry_run)
+    if run is None or not count:
+        if answer is None:
+            raise nothing or EngineError("nothing", "There is nothing to take back.", "Look at the run with get_run.")
+        return answer
     were = f"{count} collected {'call' if count == 1 else 'calls'}"
-    report = f"{were} would be thrown away" if dry_run else f"{were} {'was' if count == 1 else 'were'} thrown away"
+    told = f"{were} would be thrown away" if dry_run else f"{were} {'was' if count == 1 else 'were'} thrown away"
+    if answer is not None:
+        return answer.model_copy(update={"report": "\n".join(filter(None, (answer.report, f"{told}.")))})
     return RollbackAnswer(
         status="planned" if dry_run else "complete",
         run_id=run.id,
         run_status=run.status,
-        report=f"{report}. Nothing of {'it' if count == 1 else 'them'} had been done.",
+        report=f"{told}. Nothing of {'it' if count == 1 else 'them'} had been done.",
     )
+
+
+async def _throw_away(
+    core: Core, carrier: Carrier, caller: Caller, run_id: str | None, to_checkpoint: str | None, *, dry_run: bool
+) -> tuple[int, RunView | None]:
+    after = 0
+    if to_checkpoint is not None:
+        checkpoint, run = await checkpoint_of(core, caller, to_checkpoint)
+        after = checkpoint.position
+    elif run_id is not None:
+        run = await core.run(caller, run_id)
+    else:
+        return 0, None
+    if run.mode not in COLLECTING:
+        return 0, None
+    if dry_run:
+        return sum(call.position > after for call in await carrier.collected(run.run_id)), run
+    return await carrier.throw_away(run, after=after, why="the run was taken back"), run

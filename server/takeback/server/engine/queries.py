@@ -17,6 +17,7 @@ from takeback.journal.states import Effect
 from takeback.journal.views import (
     ActionView,
     ApprovalView,
+    CollectedCall,
     OpenItem,
     RollbackView,
     RunStatus,
@@ -34,7 +35,7 @@ from takeback.server.engine.core import Core, rfc3339
 from takeback.server.engine.listings import list_checkpoints, list_versions
 from takeback.server.engine.pages import Visible, began, check_limit, cursor_of, place_of, runs_newest_first, time_of
 from takeback.server.engine.report import failure_report, sentence, shown, shown_lines
-from takeback.server.engine.shadows import shadow_log
+from takeback.server.engine.shadows import WAITING, call_row, shadow_log
 from takeback.tools.system import TargetError
 
 ACTIONS_SHOWN = 500
@@ -218,6 +219,8 @@ async def get_run(core: Core, caller: Caller, run_id: str, *, view: RunViewName 
     match view:
         case "summary":
             detail.actions = [_action_row(action) for action in actions[-ACTIONS_SHOWN:]]
+            for call in await core.journal.find(CollectedCall, run_id=run.run_id, status=WAITING, oldest_first=True):
+                detail.actions.append(call_row(core, call))
         case "report":
             detail.report = failure_report(run, actions, items, core.now())
         case "diff":

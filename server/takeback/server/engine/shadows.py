@@ -7,6 +7,7 @@ collected and not made. Of nothing in it anything was done.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from takeback.journal.events import Caller
 from takeback.journal.views import ActionView, CollectedCall
@@ -16,6 +17,7 @@ from takeback.server.engine.pages import Visible
 from takeback.server.engine.report import shown
 
 CALLS_SHOWN = 500
+WAITING = ("collected", "begun")
 NOT_MADE = ("collected", "begun", "stopped", "thrown_away")
 
 
@@ -75,6 +77,20 @@ def _of_call(core: Core, call: CollectedCall) -> ShadowedCall:
         how=call.how,
         unseen=bool(call.unseen),
     )
+
+
+def call_row(core: Core, call: CollectedCall) -> dict[str, Any]:
+    """A call that waits, beside the actions of its run."""
+    told = {"step": call.step, "summary": call.summary, "reason": call.unseen or call.reason}
+    return {
+        "action_id": call.id,
+        "at": rfc3339(call.at),
+        "tool": call.tool,
+        "status": call.status,
+        "objects": _objects(core, call),
+        "reversibility": call.reversibility,
+        "stands": False,
+    } | {name: value for name, value in told.items() if value}
 
 
 def _objects(core: Core, of: ActionView | CollectedCall) -> list[str]:
