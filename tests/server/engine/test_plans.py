@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.server.engine.bench import ALICE, BOB, Bench, OpenBench
 from tests.server.engine.many import actions, status
+from tests.server.engine.reaper import Died, Reaper, interpose
 from tests.server.engine.test_policy import written
 
 from takeback.journal.events import RunMode
@@ -196,6 +197,32 @@ async def test_going_back_to_a_checkpoint_throws_away_what_was_planned_after_it(
     assert [row["status"] for row in detail.actions if row["tool"] == "set_value"] == ["collected"]
     with pytest.raises(Exception, match="nothing to take back"):
         await bench.back(to_checkpoint=checkpoint)
+
+
+async def test_a_plan_for_another_version_of_a_tool_is_not_carried_out(bench: Bench) -> None:
+    run = await bench.start(mode="plan")
+    await bench.call("set_value", run, key="a", value="1")
+    tool: Any = bench.engine.core.tools["set_value"]
+    tool.version = "2"
+    refused = await finish(bench, run)
+    assert refused.error is not None and refused.error.code == "differs" and bench.memory.texts() == {}
+
+
+async def test_what_a_dead_process_had_begun_can_be_taken_back_before_it_is_completed(open_bench: OpenBench) -> None:
+    bench = await open_bench()
+    run = await bench.start(mode="plan")
+    for key in ("a", "b"):
+        await bench.call("set_value", run, key=key, value="1")
+    pending = await finish(bench, run)
+    await bench.engine.approve(ALICE, str(pending.approval_id), lane="test")
+    reaper = Reaper(7)  # in the middle
+    interpose(bench.engine.core, reaper)
+    with pytest.raises(Died):
+        await finish(bench, run)
+    later = await open_bench(recover=False)
+    assert await collected(later, run) == ["begun", "begun"] and later.memory.texts() == {"a": "1"}
+    assert (await later.back(run_id=run)).status == "complete" and later.memory.texts() == {}
+    assert await collected(later, run) == ["thrown_away", "thrown_away"]
 
 
 async def test_a_refused_plan_is_not_carried_out(bench: Bench) -> None:

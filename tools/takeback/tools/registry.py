@@ -104,6 +104,9 @@ class Family(ABC):
         :raises TargetError: a system cannot be opened.
         """
 
+    stages: ClassVar[bool] = False
+    """Whether `stage` gives something."""
+
     def stage(self) -> Sequence[AnyTool]:
         """The family's tools over a view of their own: their acts are seen by their reads, and by nobody else.
 
@@ -188,6 +191,11 @@ class Registry:
         self.families = tuple(families)
         self.systems, self.tools = MappingProxyType(systems), MappingProxyType(tools)
         self.carriers = MappingProxyType(carriers)
+
+    @property
+    def staging(self) -> frozenset[str]:
+        """Names of the tools that `stage` gives."""
+        return frozenset(tool.name for family in self.families if family.stages for tool in family.tools)
 
     def stage(self) -> Mapping[str, AnyTool]:
         """A new view for a run that stages: the tools that can show it, by name."""

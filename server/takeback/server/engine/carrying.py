@@ -104,6 +104,8 @@ class Carrier:
                 return Outcome(refused=EngineError("denied", "A person refused this.", advice))
             if approval.status != "granted":
                 return Outcome(pending=approval)
+        run = await self._core.run(caller, run.id)  # looking may have set it in motion again
+        runs.check_writable(run)
         await self._begin(caller, run, calls, approval, summary)
         return await shielded(lambda: self._make(run, calls, progress, approval))
 
@@ -117,17 +119,13 @@ class Carrier:
     async def throw_away(self, run: RunView, *, after: int = 0, why: str = "") -> int:
         """Forget what the run has collected after this position; how many calls that were.
 
+        Also what a process had begun to carry out when it died: what was made of that are actions, and taken back as such.
+
         :raises EngineError: it is being carried out.
         """
         try:
             async with self._locks.hold([run.id], timeout=LOCK_SECONDS):
                 calls = [call for call in await self.collected(run.run_id) if call.position > after]
-                if any(call.status == "begun" for call in calls):
-                    raise EngineError(
-                        "carrying_out",
-                        f"Run {run.id} was being carried out when its process died.",
-                        "Call finish_run to have it completed; then it can be taken back.",
-                    )
                 if calls:
                     await self._core.record([_ended(self._core, run, calls, "thrown_away", why)])
                 return len(calls)

@@ -74,6 +74,8 @@ class Core:
     ballast: Ballast
     stage: Callable[[], Mapping[str, AnyTool]] = field(default=dict[str, AnyTool])
     """A new view for a run that stages: tools that show it what it has staged, by name."""
+    staging: frozenset[str] = frozenset()
+    """Names of those tools."""
     now: Callable[[], datetime] = field(default=utc_now)
     retry_pauses: tuple[float, ...] = (1.0, 4.0, 15.0)
     """Seconds between attempts of an undo step that is out of reach for a moment."""

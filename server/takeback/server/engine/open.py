@@ -129,5 +129,6 @@ async def open_core(settings: Settings, *, policy: Policy | None = None) -> Open
         policy=policy,
         ballast=ballast,
         stage=registry.stage,
+        staging=registry.staging,
     )
     return Opened(core, journal, registry, outbox)

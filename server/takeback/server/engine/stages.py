@@ -114,7 +114,7 @@ class Stages:
 
         :raises ToolError, TargetError: it cannot be done on what the run has staged.
         """
-        if work.run.mode != "staged" or work.tool.name not in self._core.stage():
+        if work.run.mode != "staged" or work.tool.name not in self._core.staging:
             yield None
             return
         async with self.view(work.run) as view:
@@ -130,7 +130,7 @@ class Stages:
         if call.run_id is None:
             return None
         run = await self._core.run(call.caller, call.run_id)
-        if run.mode != "staged" or call.tool not in self._core.stage():
+        if run.mode != "staged" or call.tool not in self._core.staging:
             return None
         async with self.view(run) as view:
             tool = view.tools[call.tool]

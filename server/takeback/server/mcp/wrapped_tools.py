@@ -57,7 +57,7 @@ def _acting(engine: Engine, tool: AnyTool) -> SurfaceTool:
 
 
 def _reading(engine: Engine, tool: AnyTool) -> SurfaceTool:
-    shows = tool.name in engine.core.stage()
+    shows = tool.name in engine.core.staging
 
     async def read(arguments: dict[str, Any], context: AnyContext) -> Reply:
         own: Mapping[str, JsonValue] = arguments

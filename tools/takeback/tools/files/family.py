@@ -41,6 +41,7 @@ class FilesFamily(Family):
     """Files and folders of the workspace."""
 
     name = "files"
+    stages = True
 
     def __init__(self, system: FileSystem, *, read_bytes: int) -> None:
         """
