@@ -13,6 +13,7 @@ from tests.server.engine.test_policy import written
 
 from takeback.journal.events import RunMode
 from takeback.journal.views import ActionView, ApprovalView, CollectedCall
+from takeback.server.engine import collecting
 from takeback.server.engine.answers import StartedRun
 from takeback.server.settings import ToolSettings
 
@@ -223,6 +224,27 @@ async def test_what_a_dead_process_had_begun_can_be_taken_back_before_it_is_comp
     assert await collected(later, run) == ["begun", "begun"] and later.memory.texts() == {"a": "1"}
     assert (await later.back(run_id=run)).status == "complete" and later.memory.texts() == {}
     assert await collected(later, run) == ["thrown_away", "thrown_away"]
+
+
+async def test_no_call_slips_into_a_plan_that_is_being_carried_out(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collecting, "WAIT_SECONDS", 0.01)
+    run = await bench.start(mode="plan")
+    await bench.call("set_value", run, key="a", value="1")
+    pending = await finish(bench, run)
+    await bench.engine.approve(ALICE, str(pending.approval_id), lane="test")
+    swap = bench.memory.swap
+    meanwhile: list[Any] = []
+
+    async def slipping(effects: Any) -> Any:
+        meanwhile.append(await bench.call("set_value", run, key="b", value="1"))
+        return await swap(effects)
+
+    bench.memory.swap = slipping  # type: ignore[method-assign] -- another call at the worst moment
+    assert (await finish(bench, run)).status == "finished"
+    assert [answer.status for answer in meanwhile] == ["failed"] and bench.memory.texts() == {"a": "1"}
+    assert await collected(bench, run) == ["carried_out"]
 
 
 async def test_a_refused_plan_is_not_carried_out(bench: Bench) -> None:

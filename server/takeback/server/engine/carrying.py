@@ -31,7 +31,7 @@ from takeback.server.engine.calls import Call, Carried, Progress, no_progress
 from takeback.server.engine.collecting import Place, shown_anew
 from takeback.server.engine.core import Core
 from takeback.server.engine.fitting import fits_to, left_by
-from takeback.server.engine.locks import Locks, LockTimeout
+from takeback.server.engine.locks import LockTimeout
 from takeback.server.engine.pipeline import Pipeline
 from takeback.server.engine.policy import Verdict
 from takeback.server.engine.report import sentence
@@ -65,8 +65,6 @@ class Carrier:
 
     def __init__(self, core: Core, pipeline: Pipeline, take_back: TakeBack) -> None:
         self._core, self._pipeline, self._take_back = core, pipeline, take_back
-        # of its own: while these are held, locks on runs and on objects are taken
-        self._locks = Locks(core.settings.data / "locks" / "collections")
 
     # -- one request ----------------------------------------------------------------------------------------------------
 
@@ -79,7 +77,7 @@ class Carrier:
         """
         runs.check_writable(run)
         try:
-            async with self._locks.hold([run.id], timeout=LOCK_SECONDS):
+            async with self._core.collections.hold([run.id], timeout=LOCK_SECONDS):
                 return await self._alone(caller, run, summary, progress)
         except LockTimeout as error:
             raise EngineError(
@@ -124,7 +122,7 @@ class Carrier:
         :raises EngineError: it is being carried out.
         """
         try:
-            async with self._locks.hold([run.id], timeout=LOCK_SECONDS):
+            async with self._core.collections.hold([run.id], timeout=LOCK_SECONDS):
                 calls = [call for call in await self.collected(run.run_id) if call.position > after]
                 if calls:
                     await self._core.record([_ended(self._core, run, calls, "thrown_away", why)])
@@ -141,7 +139,7 @@ class Carrier:
             if run is None or run.status not in runs.LIVE:
                 continue  # contained: it goes on when a person has released it
             try:
-                async with self._locks.hold([run_id], timeout=0):
+                async with self._core.collections.hold([run_id], timeout=0):
                     calls = await self.collected(run_id)
                     outcome = await self._make(run, calls, no_progress) if calls else None
                 if outcome is not None and outcome.refused is None:

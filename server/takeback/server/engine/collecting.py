@@ -7,7 +7,8 @@ create), it is put down unseen, and said to be.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from typing import Final
 
 from takeback.journal.collecting import CallCollected
@@ -26,6 +27,7 @@ from takeback.tools.contract import Prepared
 
 COLLECTING: Final[frozenset[RunMode]] = frozenset({"plan", "staged"})
 """Modes of runs whose calls are put down for later."""
+WAIT_SECONDS = 20.0
 MOST_CALLS: Final = 50
 """A person has to be able to read what they consent to."""
 
@@ -42,6 +44,12 @@ class Collector:
     def collects(self, work: Work) -> bool:
         """Whether this call is put down instead of made."""
         return work.run.mode in COLLECTING and work.call.carried is None and not work.call.dry_run
+
+    @asynccontextmanager
+    async def alone(self, work: Work) -> AsyncGenerator[None, None]:
+        """While a call is put down, nobody begins to carry the run's calls out, and the other way round."""
+        async with self._core.collections.hold([work.run.id], timeout=WAIT_SECONDS):
+            yield
 
     async def admit(self, work: Work) -> CallAnswer | None:
         """The answer that a call with the same idempotency key got; `None`: put it down.

@@ -70,6 +70,8 @@ class Core:
     """On objects."""
     run_locks: Locks
     """On runs: apart from those on objects, which are taken while a run's is held (two names may share a stripe)."""
+    collections: Locks
+    """On what runs have collected, by run: apart again, because both others are taken while one is held."""
     policy: Policy
     ballast: Ballast
     stage: Callable[[], Mapping[str, AnyTool]] = field(default=dict[str, AnyTool])

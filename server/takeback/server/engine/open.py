@@ -126,6 +126,7 @@ async def open_core(settings: Settings, *, policy: Policy | None = None) -> Open
         tools=registry.tools,
         locks=Locks(data / "locks" / "objects"),
         run_locks=Locks(data / "locks" / "runs"),
+        collections=Locks(data / "locks" / "collections"),
         policy=policy,
         ballast=ballast,
         stage=registry.stage,

@@ -63,7 +63,10 @@ class Pipeline:
                 work = await self._admit(call)
                 run_id = work.run.id
                 try:
-                    return await self._under_locks(work)
+                    if not self._collector.collects(work):
+                        return await self._under_locks(work)
+                    async with self._collector.alone(work):
+                        return await self._under_locks(work)
                 except Again:
                     continue
             raise EngineError("busy", "Other calls kept changing the same run.", "Repeat the call in a moment.")
