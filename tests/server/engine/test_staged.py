@@ -50,6 +50,8 @@ async def test_a_run_reads_lists_and_searches_what_it_has_staged_and_nobody_else
     await staged(files, run, "move_file", source="d", destination="e")
     await staged(files, run, "edit_file", path="e/f", edits=[{"old_text": "one", "new_text": "two"}])
     await staged(files, run, "copy_file", source="e/sub", destination="copied")
+    dry = await files.call("delete_file", run, path="copied/g", dry_run=True)
+    assert dry.status == "shadowed" and "delete copied/g" in dry.summary
     await staged(files, run, "delete_file", path="b.txt")
     assert (await read(files, "read_file", run, path="new/x.txt"))["content"] == "edited\n"
     assert (await read(files, "read_file", run, path="e/f"))["content"] == "two d/f\n"

@@ -17,7 +17,6 @@ from takeback.checkpoints.objects import ObjectError, QuotaExceeded
 from takeback.journal.events import ActionDenied, ActionFailed, ActionShadowed, RunMode
 from takeback.journal.ids import ActionId, ApprovalId, RunId, new_action_id
 from takeback.journal.log import JournalError, ViewKey
-from takeback.journal.states import Effect
 from takeback.server.engine import approvals, keys, outgoing, runs
 from takeback.server.engine.acting import Actor, report_of
 from takeback.server.engine.answers import CallAnswer, EngineError, ErrorInfo, UndoInfo
@@ -32,6 +31,7 @@ from takeback.server.engine.report import sentence, shown
 from takeback.server.engine.seen import Seen
 from takeback.server.engine.shield import shielded
 from takeback.server.engine.stages import Stages
+from takeback.server.engine.staleness import check_stale
 from takeback.server.engine.work import Again, Work, digest_of, journaled, parse, replayed, where
 from takeback.tools import adapt
 from takeback.tools.contract import CallContext, Prepared, ReadTool, ToolError
@@ -173,9 +173,13 @@ class Pipeline:
         carried, collects = work.call.carried, self._collector.collects(work)
         if collects:
             return await self._collect(work)
+        if work.call.dry_run and work.run.mode == "staged":
+            async with self.stages.prepared(work) as shown_in:
+                if shown_in is not None:
+                    return await self._shadow(work, shown_in.prepared, self._judge(work, shown_in.prepared))
         async with await self._ready(work) as prepared:
             outgoing.said_as_it_is(prepared)
-            self._check_stale(work, prepared, self._seen)
+            check_stale(self._core, work, prepared, self._seen)
             verdict = self._judge(work, prepared)
             if work.call.dry_run or verdict.decision == "shadow":
                 return await self._shadow(work, prepared, verdict)
@@ -196,7 +200,7 @@ class Pipeline:
         async with self.stages.prepared(work) as shown_in, AsyncExitStack() as stack:
             found: list[Verdict] = []
             if shown_in is not None:
-                self._check_stale(work, shown_in.prepared, shown_in.view.seen)
+                check_stale(self._core, work, shown_in.prepared, shown_in.view.seen)
                 found.append(self._judge(work, shown_in.prepared))
             prepared: Prepared | None = None
             why = ""
@@ -209,7 +213,7 @@ class Pipeline:
             else:
                 outgoing.said_as_it_is(real)
                 if shown_in is None:
-                    self._check_stale(work, real, self._seen)
+                    check_stale(self._core, work, real, self._seen)
                 found.append(self._judge(work, real))
             verdict = strictest(found)
             if verdict is not None and verdict.decision == "deny":
@@ -219,32 +223,6 @@ class Pipeline:
             seen_best = shown_in.prepared if shown_in is not None else prepared
             previews = await self._previews(seen_best) if seen_best is not None else []
             return await self._collector.put_down(work, prepared, why, verdict, previews, shown_in)
-
-    def _check_stale(self, work: Work, prepared: Prepared, seen: Seen) -> None:
-        expected = {(target.system, target.object): target.expected_digest for target in work.targets}
-        for effect in prepared.effects:
-            if effect.before.kind == "opaque":
-                continue
-            place = (effect.system, effect.object)
-            digest = effect.before.content or effect.before.digest
-            wanted = expected.get(place)
-            if wanted is not None and wanted != digest:
-                raise EngineError(
-                    "stale_read",
-                    f"{self._shown(effect)} is not the content that expected_digest names.",
-                    "Read it again, then decide again.",
-                )
-            last = seen.last(work.call.caller, *place)
-            # where nothing stands, nothing unseen can be overwritten (and there is nothing to read again)
-            if wanted is None and last is not None and last != digest and not effect.before.absent:
-                raise EngineError(
-                    "stale_read",
-                    f"{self._shown(effect)} was changed by somebody else since you last read it.",
-                    "Read it again, so that their change is not overwritten unseen.",
-                )
-
-    def _shown(self, effect: Effect) -> str:
-        return shown(self._core.display(effect.system, effect.object))
 
     def _judge(self, work: Work, prepared: Prepared, *, mode: RunMode | None = None) -> Verdict:
         run = work.run
