@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 from mcp import Client, MCPError
 from mcp_types import ElicitResult, InputRequiredResult
-from tests.server.mcp.eras import Connect, data, words
+from tests.server.mcp.eras import Connect, Era, data, words
 from tests.server.mcp.test_approvals import CALL, ME, NO, YES, Person, announced
 
 from takeback.journal.events import TriggerFired
 from takeback.server.engine.answers import EngineError
 from takeback.server.engine.calls import Call
 from takeback.server.engine.engine import Engine
+from takeback.server.mcp.app import build_server
 from takeback.server.mcp.approval_lanes import QUESTION
 from takeback.server.settings import PolicySettings, Settings
 
@@ -194,6 +195,15 @@ class TestExpired:
                 await engine.approve(ME, approval, lane="test")
             assert await pending(client) != approval
         assert announced(engine) == []
+
+    async def test_an_expired_state_carries_no_answer(self, engine: Engine, settings: Settings, era: Era) -> None:
+        limits = settings.limits.model_copy(update={"approval_seconds": 0.000001})
+        server = build_server(engine, settings.model_copy(update={"limits": limits}))
+        async with Client(server, elicitation_callback=Person()) as client:
+            state = (await ask(client)).request_state
+            with pytest.raises(MCPError, match="requestState"):
+                await say(client, state)
+        assert announced(engine) == [] and await statuses(engine) == ["requested"]
 
     async def test_nor_is_a_consent_that_is_used_too_late(self, connect: Connect, engine: Engine) -> None:
         async with connect() as client:
