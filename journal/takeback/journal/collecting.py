@@ -36,6 +36,8 @@ class CallCollected(BaseEvent):
     arguments: str
     """Name in the object store of the arguments as they are: what will be carried out."""
     argument_digest: str
+    targets: tuple[str, ...] = ()
+    """What the call is about, as `system:object`; with the effects, what later calls may build on."""
     effects: tuple[Effect, ...] = ()
     """As they were prepared; none if nothing could be prepared."""
     reversibility: Reversibility = "reversible"
@@ -43,7 +45,7 @@ class CallCollected(BaseEvent):
     how: str = ""
     summary: str = ""
     unseen: str = ""
-    """Why it could not be shown what it will do; empty if it was."""
+    """Why it could not be shown (for certain) what it will do; empty if it was."""
     builds_on: tuple[ActionId, ...] = ()
     """Earlier calls of the collection that touch the same objects."""
     counts: dict[str, int] = {}

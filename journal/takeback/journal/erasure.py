@@ -33,6 +33,7 @@ _BLANKS: Final[dict[str, object]] = {
     "about": "",
     "requested": {},
     "unseen": "",
+    "targets": (),
     "how": "",
     "evidence": {},
     "answer": {},

@@ -192,6 +192,7 @@ class CollectedCall(View):
     requested: dict[str, JsonValue] = {}
     arguments: str
     argument_digest: str
+    targets: tuple[str, ...] = ()
     effects: tuple[Effect, ...] = ()
     reversibility: Reversibility = "reversible"
     reason: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,7 @@ async def test_a_step_that_builds_on_an_earlier_one_is_said_to_be_unseen(files: 
     await files.call("write_file", run, path="new/a.txt", content="one\n")
     edit = {"path": "new/a.txt", "edits": [{"old_text": "one", "new_text": "two"}]}
     answer = await files.call("edit_file", run, **edit)
-    assert answer.status == "shadowed" and any("cannot be shown" in warning for warning in answer.warnings)
+    assert answer.status == "shadowed" and any("for certain" in warning for warning in answer.warnings)
     pending = await finish(files, run)
     assert "cannot be shown beforehand" in str(pending.question) and '"new_text": "two"' in str(pending.question)
     await files.engine.approve(ALICE, str(pending.approval_id), lane="test")
@@ -166,6 +167,35 @@ async def test_an_unseen_step_that_turns_out_to_need_a_person_is_not_made(
     await bench.call("edit_file", run, path="a.txt", edits=[{"old_text": "one", "new_text": "two"}])
     assert (await agreed(bench, run)).error is None, "now it could be shown"
     assert (bench.work / "a.txt").read_text() == "two"
+
+
+@pytest.mark.parametrize("mode", ["plan", "staged"])
+async def test_statements_that_build_on_one_another_are_said_to_be_uncertain_and_made_in_their_order(
+    files: Bench, mode: RunMode
+) -> None:
+    with sqlite3.connect(files.work / "app.db") as connection:
+        connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, v)")
+    connection.close()
+    run = await files.start(mode=mode)
+    for number, sql in enumerate(
+        (
+            "INSERT INTO t (v) VALUES ('new')",
+            "UPDATE t SET v = 'newer' WHERE v = 'new'",
+            "CREATE TABLE u (a)",
+            "INSERT INTO u VALUES (1)",
+        )
+    ):
+        answer = await files.call("execute_sql", run, database="app.db", sql=sql)
+        assert answer.error is None, answer.error
+        assert any("for certain" in text for text in answer.warnings) == (number > 0)
+    assert (await files.call("write_file", run, path="b.txt", content="x")).reversibility == "reversible"
+    done = await agreed(files, run) if mode == "plan" else await finish(files, run)
+    assert done.error is None and len(done.made) == 5, done.error
+    connection = sqlite3.connect(files.work / "app.db")
+    assert connection.execute("SELECT v FROM t").fetchall() == [("newer",)]
+    assert connection.execute("SELECT a FROM u").fetchall() == [(1,)]
+    connection.close()
+    assert (await files.back(run_id=run)).status == "complete"
 
 
 async def test_a_call_that_fails_for_its_own_reasons_is_no_step(files: Bench) -> None:

@@ -343,7 +343,7 @@ class Carrier:
 def _question(caller: Caller, run: RunView, calls: Sequence[CollectedCall]) -> approvals.Wanted:
     lines = [f"{'Publish' if run.mode == 'staged' else 'Carry out'} {len(calls)} steps, in this order:"]
     for number, call in enumerate(calls, start=1):
-        worst = "cannot be shown beforehand" if call.unseen else call.reversibility
+        worst = f"not certain: {call.unseen}" if call.unseen else call.reversibility
         lines.append(f"{number}. {call.summary} ({worst}{f': {call.reason}' if call.reason else ''})")
         if call.unseen:
             lines.append(f"   {sentence(json.dumps(call.requested, ensure_ascii=False))}")

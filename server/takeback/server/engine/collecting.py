@@ -20,10 +20,12 @@ from takeback.server.engine import approvals, outgoing
 from takeback.server.engine.answers import CallAnswer, EngineError, UndoInfo
 from takeback.server.engine.calls import Carried
 from takeback.server.engine.core import Core
+from takeback.server.engine.plan import object_key
 from takeback.server.engine.policy import Verdict
 from takeback.server.engine.stages import InView
 from takeback.server.engine.work import Work, journaled
 from takeback.tools.contract import Prepared
+from takeback.tools.system import TargetSystem
 
 COLLECTING: Final[frozenset[RunMode]] = frozenset({"plan", "staged"})
 """Modes of runs whose calls are put down for later."""
@@ -106,8 +108,11 @@ class Collector:
                 f"{work.tool.name} cannot be staged: {why}",
                 "Make it in a run of its own, after this one.",
             )
-        here = places(prepared.effects) if prepared is not None else [(t.system, t.object) for t in work.targets]
+        here = [(target.system, target.object) for target in work.targets]
+        here += places(prepared.effects) if prepared is not None else []
         related = builds_on(self._core, await self._collected(work), here)
+        if prepared is not None and any(as_a_whole(self._core, call) for call in related):
+            unseen = "what it will find depends on what earlier steps do to the same database"
         summary = summary_of(previews) if previews else f"{work.tool.title}: cannot be shown beforehand"
         event = await self._event(work, related, verdict, prepared, summary)
         event = event.model_copy(update={"unseen": unseen})
@@ -147,6 +152,7 @@ class Collector:
             requested=journaled(work.call.arguments),
             arguments="",
             argument_digest=work.argument_digest,
+            targets=tuple(object_key(target.system, target.object) for target in work.targets),
             summary=summary,
             builds_on=tuple(ActionId(call.id) for call in related),
             policy_rule=verdict.rule if verdict else "",
@@ -194,7 +200,7 @@ def shown_anew(
             "summary": summary_of(previews),
             "policy_rule": verdict.rule,
             "decision": verdict.decision,
-            "unseen": "",
+            "unseen": call.unseen if call.bound else "",  # what was prepared all the same is as uncertain as it was
         }
     )
 
@@ -236,7 +242,7 @@ def _said_of(related: Sequence[CollectedCall], unseen: str, *, staged: bool, sho
     said = ["What reads see is the world without it, until finish_run."] if staged else []
     if unseen:
         said.append(
-            f"It cannot be shown what this will do ({unseen.rstrip('.')}): it builds on what the run has not done yet. "
+            f"It cannot be shown for certain what this will do ({unseen.rstrip('.')}): it builds on what was not done yet. "
             "It is made only if policy allows what it then turns out to do."
         )
     elif related:
@@ -272,12 +278,25 @@ def touching(core: Core, one: Place, other: Place) -> bool:
 
 
 def builds_on(core: Core, earlier: Iterable[CollectedCall], here: Sequence[Place]) -> list[CollectedCall]:
-    """Those of the earlier calls that touch one of these places, or were not seen themselves (then nobody knows)."""
+    """Those of the earlier calls that touch one of these places, or of which nobody knows what they touch."""
     return [
         call
         for call in earlier
-        if call.unseen or any(touching(core, place, there) for place in here for there in places(call.effects))
+        if (call.unseen and not call.targets)
+        or any(touching(core, place, there) for place in here for there in touched_by(call))
     ]
+
+
+def touched_by(call: CollectedCall) -> list[Place]:
+    """Where a call that was put down may make a difference."""
+    named = [(system, object) for system, _, object in (target.partition(":") for target in call.targets)]
+    return list(dict.fromkeys([*named, *places(call.effects)]))
+
+
+def as_a_whole(core: Core, call: CollectedCall) -> bool:
+    """Whether a call works on something as a whole (a database), so that what a later one finds there cannot be known."""
+    systems = [core.systems.get(name) for name, _ in touched_by(call)]
+    return any(each is not None and type(each).locked_as is not TargetSystem.locked_as for each in systems)
 
 
 def check_carried(carried: Carried, prepared: Prepared, verdict: Verdict) -> None:
