@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from tests.server.engine.many import actions, status
 from tests.server.engine.reaper import Died, Reaper, interpose
 from tests.server.engine.test_policy import written
 
+from takeback.checkpoints.retention import collect
+from takeback.checkpoints.store import FileObjectStore
 from takeback.journal.events import RunMode
 from takeback.journal.views import ActionView, ApprovalView, CollectedCall
 from takeback.server.engine import collecting
@@ -275,6 +278,19 @@ async def test_no_call_slips_into_a_plan_that_is_being_carried_out(
     assert (await finish(bench, run)).status == "finished"
     assert [answer.status for answer in meanwhile] == ["failed"] and bench.memory.texts() == {"a": "1"}
     assert await collected(bench, run) == ["carried_out"]
+
+
+async def test_what_a_plan_will_be_made_from_is_not_collected_as_garbage(bench: Bench) -> None:
+    run = await bench.start(mode="plan")
+    large = "x" * 100_000
+    await bench.call("set_value", run, key="a", value="small")
+    await bench.call("set_value", run, key="b", value=large)
+    core = bench.engine.core
+    assert isinstance(core.objects, FileObjectStore)
+    later = core.now() + timedelta(days=365)
+    await collect(core.journal, core.objects, now=later, keep_days=0, grace_seconds=-60)
+    assert (await agreed(bench, run)).error is None
+    assert bench.memory.texts() == {"a": "small", "b": large}
 
 
 async def test_a_refused_plan_is_not_carried_out(bench: Bench) -> None:
