@@ -19,6 +19,7 @@ from takeback.journal.events import RunMode
 from takeback.journal.views import ActionView, ApprovalView, CollectedCall
 from takeback.server.engine import collecting
 from takeback.server.engine.answers import StartedRun
+from takeback.server.engine.runs import tidy
 from takeback.server.settings import ToolSettings
 
 
@@ -291,6 +292,21 @@ async def test_what_a_plan_will_be_made_from_is_not_collected_as_garbage(bench: 
     await collect(core.journal, core.objects, now=later, keep_days=0, grace_seconds=-60)
     assert (await agreed(bench, run)).error is None
     assert bench.memory.texts() == {"a": "small", "b": large}
+
+
+async def test_a_plan_that_nobody_touches_for_a_day_stalls_and_is_not_lost(bench: Bench) -> None:
+    run = await bench.start(mode="plan")
+    core = bench.engine.core
+    real = core.now
+    core.now = lambda: real() + timedelta(hours=20)
+    await bench.call("set_value", run, key="a", value="1")
+    core.now = lambda: real() + timedelta(hours=30)
+    await tidy(core)
+    assert await status(bench, run) == "open", "it was used ten hours ago"
+    core.now = lambda: real() + timedelta(hours=50)
+    await tidy(core)
+    assert await status(bench, run) == "stalled" and await collected(bench, run) == ["collected"]
+    assert (await agreed(bench, run)).status == "finished" and bench.memory.texts() == {"a": "1"}
 
 
 async def test_a_refused_plan_is_not_carried_out(bench: Bench) -> None:
