@@ -65,6 +65,7 @@ FIELDS = {
     "answer": st.dictionaries(st.text(max_size=3), JSON, max_size=2),
     "requested": st.dictionaries(st.text(max_size=3), JSON, max_size=2),
     "evidence": st.dictionaries(st.text(max_size=3), JSON, max_size=2),
+    "calls": st.lists(IDS["action_id"], max_size=2).map(tuple),
     "compensation": st.just(Compensation(strategy="restore", how="put it back")),
 }
 

@@ -170,6 +170,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         tools={},
         locks=Locks(tmp_path / "locks"),
         run_locks=Locks(tmp_path / "locks" / "runs"),
+        collections=Locks(tmp_path / "locks" / "collections"),
         ballast=Ballast(tmp_path / "ballast", 0),
         policy=DefaultPolicy(),
     )

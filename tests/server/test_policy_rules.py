@@ -170,7 +170,7 @@ def test_no_newline_in_a_name_leads_past_a_pattern() -> None:
         {"then": "deny", "when": {"more_than": {"objects": -1}}},
         {"then": "deny", "when": {"hours": {"zone": "Mars/Olympus"}}},
         {"then": "deny", "when": {"hours": {"zone": "../etc/passwd"}}},
-        {"then": "ask", "when": {"compensation": True}},
+        {"then": "shadow", "when": {"compensation": True}},
         {"then": "deny", "id": "default.reversible"},
         {"then": "deny", "id": "Has Spaces"},
         {},

@@ -27,7 +27,7 @@ from takeback.journal.events import Recorded
 from takeback.journal.ids import RunId
 from takeback.journal.log import Journal
 from takeback.journal.states import Effect, State
-from takeback.journal.views import ActionView, CheckpointView, OpenItem, RollbackView, RunView
+from takeback.journal.views import ActionView, CheckpointView, CollectedCall, OpenItem, RollbackView, RunView
 
 Progress = Callable[[float, float | None, str], Awaitable[None]]
 """Told how far it is: done, total, words."""
@@ -117,6 +117,9 @@ async def live_states(journal: Journal, *, now: datetime, keep_days: float) -> L
             _mark(live, rollback)
     for item in items:
         _mark(live, item)
+    for call in await journal.find(CollectedCall, status=("collected", "begun")):
+        if call.run_id in kept:
+            _mark_text(live, call.model_dump_json(), call.id)  # its arguments, for when it is carried out
     return live
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, TypeAdapter
 
+from takeback.journal.collecting import CallCollected, CollectionBegun, CollectionEnded
 from takeback.journal.event_base import BaseEvent as BaseEvent
 from takeback.journal.event_base import Caller as Caller
 from takeback.journal.guarding import ScopeContained as ScopeContained
@@ -181,6 +182,11 @@ class ActionShadowed(BaseEvent):
     reason: str = ""
     summary: str = ""
     step: str | None = None
+    how: str = ""
+    """How it would have been taken back."""
+    policy_rule: str = ""
+    would: str = ""
+    """What the policy would have decided had it been meant: allow, ask, deny; shadow if a rule wants it only shown."""
 
 
 class ActionDenied(BaseEvent):
@@ -455,7 +461,10 @@ Event = Annotated[
     | RunAccessed
     | Erased
     | ScopeContained
-    | ScopeReleased,
+    | ScopeReleased
+    | CallCollected
+    | CollectionBegun
+    | CollectionEnded,
     Field(discriminator="type"),
 ]
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, cast
 
+from takeback.journal import collecting as c
 from takeback.journal import events as e
 from takeback.journal.events import BaseEvent, Recorded
-from takeback.journal.folds import actions, approvals, holds, runs, undo
+from takeback.journal.folds import actions, approvals, collected, holds, runs, undo
 from takeback.journal.folds.parts import (
     KINDS,
     LIVE,
@@ -96,6 +97,9 @@ _HANDLERS: Final[dict[type[BaseEvent], _Handler]] = cast(
         e.ConflictResolved: undo.resolved,
         e.ScopeContained: holds.held,
         e.ScopeReleased: holds.held,
+        c.CallCollected: collected.collected,
+        c.CollectionBegun: collected.begun,
+        c.CollectionEnded: collected.ended,
     },
 )
 """Events that are missing here (triggers, mail, notices, erasures) are read as events only; no view tells of them."""

@@ -6,6 +6,7 @@ journal keeps what the system hands over and gives it back unchanged.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Final, Literal, TypeVar
 
@@ -119,3 +120,11 @@ class Compensation(Frozen):
     """One sentence for people: "put the earlier content back from the trash"."""
     allowed_until: str | None = None
     """RFC 3339, UTC; `None` means as long as retention keeps the images."""
+
+
+STRATEGIES: Final[Mapping[Reversibility, Literal["restore", "compensate", "none"]]] = {
+    "reversible": "restore",
+    "compensable": "compensate",
+    "irreversible": "none",
+}
+"""How an act is taken back, by how well it can be."""

@@ -91,6 +91,8 @@ class ActionView(View):
     stands: bool = False
     taken_back_by: RollbackId | None = None
     undo_outcome: UndoOutcome | None = None
+    would: str = ""
+    """Of a shadowed call: what the policy would have decided (`ActionShadowed.would`)."""
 
 
 class CheckpointView(View):
@@ -178,6 +180,40 @@ class OpenItem(View):
     resolved_at: datetime | None = None
 
 
+class CollectedCall(View):
+    """A call that was put down for later, in a run whose calls are planned or staged."""
+
+    position: int
+    status: Literal["collected", "begun", "carried_out", "stopped", "taken_back", "thrown_away"]
+    """`begun`: it is being carried out with the others, or was when the process died."""
+    at: datetime
+    tool: str
+    tool_version: str
+    caller: Caller
+    step: str | None = None
+    idempotency_key: str | None = None
+    requested: dict[str, JsonValue] = {}
+    arguments: str
+    argument_digest: str
+    targets: tuple[str, ...] = ()
+    effects: tuple[Effect, ...] = ()
+    reversibility: Reversibility = "reversible"
+    reason: str = ""
+    how: str = ""
+    summary: str = ""
+    unseen: str = ""
+    builds_on: tuple[ActionId, ...] = ()
+    counts: dict[str, int] = {}
+    bound: str = ""
+    policy_rule: str = ""
+    decision: str = ""
+    approval_id: ApprovalId | None = None
+    begun_by: Caller | None = None
+    to_finish_with: str = ""
+    """Summary with which the run ends once all is carried out."""
+    why: str = ""
+
+
 class KeyView(View):
     """An idempotency key. `id` is `key_id(run, tool, key)`."""
 
@@ -219,7 +255,9 @@ def key_id(run_id: RunId, tool: str, key: str) -> str:
     return f"{run_id}/{tool}/{key}"
 
 
-AnyView = RunView | ActionView | CheckpointView | ApprovalView | RollbackView | OpenItem | KeyView | HoldsView
+AnyView = (
+    RunView | ActionView | CheckpointView | ApprovalView | RollbackView | OpenItem | KeyView | HoldsView | CollectedCall
+)
 
 VIEWS: dict[str, type[AnyView]] = {
     "run": RunView,
@@ -230,5 +268,6 @@ VIEWS: dict[str, type[AnyView]] = {
     "open_item": OpenItem,
     "key": KeyView,
     "holds": HoldsView,
+    "collected": CollectedCall,
 }
 """Name of each kind of view, as stored."""

@@ -18,6 +18,7 @@ import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
+from takeback.server.engine.approval_settings import ApprovalSettings
 from takeback.server.engine.checks.settings import CheckSettings
 from takeback.server.engine.checks.settings import check_names as check_check_names
 from takeback.server.engine.triggers.settings import TriggerSettings
@@ -148,6 +149,10 @@ class WebSection(Section, WebSettings):
     """`[web]`: the local page."""
 
 
+class ApprovalSection(Section, ApprovalSettings):
+    """`[approvals]`: how often a person may be asked."""
+
+
 class Settings(BaseModel):
     """Everything that can be set. `Settings.load` reads it."""
 
@@ -161,6 +166,7 @@ class Settings(BaseModel):
     roles: RolesSection = RolesSection()
     outbox: OutboxSection = OutboxSection()
     web: WebSection = WebSection()
+    approvals: ApprovalSection = ApprovalSection()
     databases: dict[str, DatabaseSettings] = Field(
         default_factory=dict, description="Per name, a database: its url, and how it is used ([databases.NAME])."
     )

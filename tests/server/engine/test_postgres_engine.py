@@ -141,6 +141,17 @@ async def test_a_dry_run_shows_rows_and_does_nothing(shop: Shop) -> None:
     assert difference(before, shop.dump()) == ""
 
 
+async def test_a_run_in_shadow_mode_changes_nothing_but_the_counters_that_it_names(shop: Shop) -> None:
+    bench = await shop.bench()
+    run = await bench.start(mode="shadow")
+    before = shop.dump()
+    answer = await sql(bench, run, "insert into audit (what) select 'x' from generate_series(1, 3)")
+    assert answer.status == "shadowed", answer.error
+    assert any("audit_id_seq" in text for text in answer.preview), answer.preview
+    changed = difference(before, shop.dump())
+    assert all("audit_id_seq" in line for line in changed.splitlines() if line), changed
+
+
 async def test_what_cannot_be_taken_back_waits_for_a_person_and_consent_lasts_until_it_is_used(shop: Shop) -> None:
     bench = await shop.bench()
     run = await bench.start()

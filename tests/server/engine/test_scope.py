@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tests.server.engine.bench import Bench, OpenBench
 
+from takeback.server.engine.triggers.settings import TriggerSettings
 from takeback.server.settings import ToolSettings
 from takeback.tools.email.settings import MailboxSettings
 
@@ -22,7 +23,7 @@ async def bench(open_bench: OpenBench, tmp_path: Path) -> Bench:
     with sqlite3.connect(tmp_path / "shop.db") as db:
         db.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, total INTEGER)")
     db.close()
-    bench = await open_bench(tools=ToolSettings(), mailboxes={"work": box})
+    bench = await open_bench(tools=ToolSettings(), mailboxes={"work": box}, triggers=TriggerSettings.off())
     (tmp_path / "shop.db").rename(bench.work / "shop.db")
     return bench
 

@@ -11,6 +11,20 @@ from tests.server.mcp.eras import Connect, data, words
 IDS = ("run_id", "action_id", "checkpoint_id")
 
 
+async def test_a_staged_run_reads_its_own_files_and_publishes_them_at_its_end(
+    connect: Connect, workspace: Path
+) -> None:
+    async with connect() as client:
+        run = data(await client.call_tool("start_run", {"goal": "stage", "mode": "staged"}))["run_id"]
+        staged = await client.call_tool("write_file", {"path": "new.txt", "content": "staged", "run_id": run})
+        assert data(staged)["status"] == "staged" and not staged.is_error
+        assert data(await client.call_tool("read_file", {"path": "new.txt", "run_id": run}))["content"] == "staged"
+        assert (await client.call_tool("read_file", {"path": "new.txt"})).is_error
+        done = await client.call_tool("finish_run", {"run_id": run})
+        assert data(done)["status"] == "finished" and data(done)["made"], words(done)
+    assert (workspace / "new.txt").read_text() == "staged"
+
+
 async def test_an_act_answers_what_was_done_and_how_to_take_it_back(connect: Connect, workspace: Path) -> None:
     async with connect() as client:
         result = await client.call_tool("write_file", {"path": "new.txt", "content": "hello"})

@@ -62,12 +62,12 @@ def test_optional_arguments_are_plainly_typed() -> None:
 
 def test_an_argument_of_a_common_name_is_refused_when_the_server_starts() -> None:
     with pytest.raises(ValueError, match="declares run_id"):
-        input_schema(Clashing, acting=True)
+        input_schema(Clashing, common=COMMON)
 
 
 def test_common_arguments_are_the_same_everywhere_and_never_changed() -> None:
     before = str(COMMON)
-    first, second = input_schema(Taken, acting=True), input_schema(Taken, acting=True)
+    first, second = input_schema(Taken, common=COMMON), input_schema(Taken, common=COMMON)
     assert first == second
     assert str(COMMON) == before
 

@@ -106,6 +106,16 @@ class Family(ABC):
         :raises TargetError: a system cannot be opened.
         """
 
+    stages: ClassVar[bool] = False
+    """Whether `stage` gives something."""
+
+    def stage(self) -> Sequence[AnyTool]:
+        """The family's tools over a view of their own: their acts are seen by their reads, and by nobody else.
+
+        None, where that cannot be had: then a staged run does not see what it has staged there.
+        """
+        return ()
+
     async def close(self) -> None:
         """Let go of everything."""
 
@@ -185,6 +195,15 @@ class Registry:
         self.systems, self.tools = MappingProxyType(systems), MappingProxyType(tools)
         self.carriers = MappingProxyType(carriers)
         self.correctors = {each.name: each for family in families for each in family.correctors}
+
+    @property
+    def staging(self) -> frozenset[str]:
+        """Names of the tools that `stage` gives."""
+        return frozenset(tool.name for family in self.families if family.stages for tool in family.tools)
+
+    def stage(self) -> Mapping[str, AnyTool]:
+        """A new view for a run that stages: the tools that can show it, by name."""
+        return {tool.name: tool for family in self.families for tool in family.stage()}
 
     @classmethod
     async def open(

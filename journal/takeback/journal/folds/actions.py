@@ -8,7 +8,7 @@ from takeback.journal import events as e
 from takeback.journal.events import BaseEvent
 from takeback.journal.folds.parts import Change, Lookup, changed, known
 from takeback.journal.ids import ActionId
-from takeback.journal.states import trusted
+from takeback.journal.states import STRATEGIES, Compensation, trusted
 from takeback.journal.views import ActionView, CheckpointView, KeyView, key_id
 
 
@@ -151,6 +151,9 @@ def shadowed(event: e.ActionShadowed, position: int, get: Lookup) -> list[Change
             reversibility=event.reversibility,
             reason=event.reason,
             summary=event.summary,
+            policy_rule=event.policy_rule,
+            would=event.would,
+            compensation=Compensation(strategy=STRATEGIES[event.reversibility], how=event.how) if event.how else None,
         )
     ]
 

@@ -52,6 +52,8 @@ LIVE: Final = frozenset(
         "requested",
         "granted",
         "running",
+        "collected",
+        "begun",
     ]
 )
 """Statuses from which something still has to happen: few at any time, so they have an index of their own."""

@@ -19,6 +19,7 @@ from takeback.server.cli import (
     incident,
     install,
     looking,
+    modes,
     outbox,
     policy,
     settling,
@@ -76,6 +77,7 @@ looking.register(app)
 acting.register(app)
 settling.register(app)
 containing.register(app)
+modes.register(app)
 care.register(app)
 credentials.register(app)
 databases.register(app)

@@ -62,7 +62,10 @@ async def explain(
     principal: Annotated[str | None, typer.Option("--principal", help="Who asks.")] = None,
     client: Annotated[str | None, typer.Option("--client", help="Through which program.")] = None,
     scope: Annotated[list[str] | None, typer.Option("--scope", help="Scope of the run; repeatable.")] = None,
-    compensation: Annotated[bool, typer.Option("--compensation", help="It makes up for an earlier act.")] = False,
+    label: Annotated[
+        list[str] | None, typer.Option("--label", help="Label of where that is, such as env=production; repeatable.")
+    ] = None,
+    compensation: Annotated[bool, typer.Option("--compensation", help="It takes an earlier act back.")] = False,
     file: File = None,
 ) -> ExitCode:
     """Say which rule meets a call, and what it decides."""
@@ -74,6 +77,7 @@ async def explain(
         update={key: value for key, value in (("principal", principal), ("client", client)) if value is not None}
     )
     counts = {key: value for key, value in (("rows", rows), ("recipients", recipients)) if value is not None}
+    labels = {name: value for name, _, value in (each.partition("=") for each in label or ())}
     call = Judged(
         tool=tool,
         known=True,
@@ -81,6 +85,7 @@ async def explain(
         mode=mode,
         scope=tuple(scope or ()),
         effects=tuple(_effect(system, each, verb, size) for each in object or ()),
+        labels=(labels,) * len(object or ()),
         reversibility=reversibility,
         reason="",
         counts=counts,
@@ -109,6 +114,7 @@ async def test(
 ) -> ExitCode:
     """Judge past calls again: what would this policy have decided otherwise?"""
     from takeback.journal.ids import RunId
+    from takeback.server.engine.labels import labels_of
     from takeback.server.engine.replaying import replay
 
     policy = _policy(session, file)
@@ -122,7 +128,7 @@ async def test(
         }
         latest = await core.journal.find(ActionView, run_id=chosen, limit=limit)
         actions = [action for action in reversed(latest) if action.run_id in mine]
-        judged = replay(policy, actions, mine)
+        judged = replay(policy, actions, mine, lambda effect: labels_of(core.settings, effect))
         differing = [each for each in judged if each.differs]
         rows = tuple(
             (

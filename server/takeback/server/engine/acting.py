@@ -22,7 +22,7 @@ from takeback.journal.events import (
 )
 from takeback.journal.ids import RunId, new_checkpoint_id
 from takeback.journal.log import JournalBroken, JournalError, Stale
-from takeback.journal.states import Compensation, Effect, State
+from takeback.journal.states import STRATEGIES, Compensation, Effect, State
 from takeback.journal.views import ActionView, RunView
 from takeback.server.engine.answers import CallAnswer, ErrorInfo, FailureReport, UndoInfo
 from takeback.server.engine.core import Core, rfc3339
@@ -73,7 +73,7 @@ class Actor:
                     run_id=work.run.run_id, at=self._core.now(), approval_id=work.approval_id, used_by=work.action_id
                 )
             )
-        strategies = {"reversible": "restore", "compensable": "compensate", "irreversible": "none"}
+        carried = work.call.carried
         events.append(
             ActionIntended(
                 run_id=work.run.run_id,
@@ -89,16 +89,15 @@ class Actor:
                 reversibility=prepared.reversibility,
                 reason=prepared.reason,
                 memo=prepared.memo,
-                compensation=Compensation.model_validate(
-                    {
-                        "strategy": strategies[prepared.reversibility],
-                        "how": prepared.how,
-                        "allowed_until": self._until(prepared),
-                    }
+                compensation=Compensation(
+                    strategy=STRATEGIES[prepared.reversibility],
+                    how=prepared.how,
+                    allowed_until=self._until(prepared),
                 ),
                 idempotency_key=work.call.idempotency_key,
                 policy_rule=verdict.rule,
-                approval_id=work.approval_id,
+                parent_action_id=None if carried is None else carried.call_id,
+                approval_id=work.approval_id if carried is None else carried.approval_id,
                 locks=work.lock_names(),
                 counts=dict(prepared.counts),
                 tool_schema=self._guard.schema(work.tool),

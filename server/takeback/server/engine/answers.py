@@ -260,6 +260,32 @@ class Brief(AnswerModel):
     text: str = ""
 
 
+class ShadowedCall(AnswerModel):
+    """A call that was shown and not made."""
+
+    action_id: str
+    run_id: str
+    at: str
+    tool: str
+    step: str | None = None
+    status: str = Field(description="shadowed; of a planned or staged call: collected, begun, stopped, thrown_away.")
+    summary: str = Field(description="What would have happened.")
+    objects: list[str] = []
+    reversibility: str
+    reason: str = ""
+    would: str = Field(default="", description="What the policy would have decided: allow, ask, deny.")
+    rule: str = ""
+    how: str = Field(default="", description="How it would have been taken back.")
+    unseen: bool = Field(default=False, description="It could not be shown, because it builds on what was not done.")
+
+
+class ShadowLog(AnswerModel):
+    """What would have happened, oldest first."""
+
+    calls: list[ShadowedCall]
+    rollback: str = Field(default="", description="What taking all of it back would have come to.")
+
+
 class RunDetail(AnswerModel):
     """`get_run`: the run, and one view of it."""
 
@@ -271,6 +297,7 @@ class RunDetail(AnswerModel):
     actions: list[dict[str, Any]] = []
     diff: str | None = None
     journal: list[dict[str, Any]] | None = None
+    shadow: ShadowLog | None = None
     rollbacks: list[str] = []
     open_items: list[OpenItemAnswer] = []
     pending_approvals: list[str] = []
@@ -284,6 +311,10 @@ class StartedRun(AnswerModel):
     checkpoint_id: str | None = None
     report: FailureReport | None = None
     text: str = ""
+    made: list[str] = Field(default=[], description="What a planned or staged run has carried out by this.")
+    approval_id: str | None = Field(default=None, description="What a person has to approve before it is carried out.")
+    question: str | None = Field(default=None, description="What the person is asked.")
+    error: ErrorInfo | None = None
 
 
 class NamedCheckpoint(AnswerModel):

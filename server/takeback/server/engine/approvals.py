@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from blake3 import blake3
+from pydantic import JsonValue
 
 from takeback.journal.events import (
     ApprovalDenied,
@@ -19,16 +20,22 @@ from takeback.journal.events import (
     ApprovalRequested,
     BaseEvent,
     Caller,
+    TriggerFired,
 )
 from takeback.journal.ids import ApprovalId, RunId, new_approval_id
 from takeback.journal.log import Stale, ViewKey
 from takeback.journal.states import Effect
-from takeback.journal.views import ApprovalView
+from takeback.journal.views import ApprovalView, RunView
 from takeback.server.engine.answers import EngineError
+from takeback.server.engine.containment import HELD
 from takeback.server.engine.core import Core
 from takeback.server.engine.graph import PARTIAL
 from takeback.server.engine.holds import check_not_frozen
 from takeback.server.engine.outgoing import new_place
+
+WINDOW = timedelta(minutes=1)
+AMONG = 200
+"""So many questions of other people may lie between one's own within a minute, and all of one's own are still counted."""
 
 _PRECEDENCE = {"granted": 0, "denied": 1, "requested": 2}
 """A question may be open twice (two processes asked at once); what a person has said counts first."""
@@ -53,12 +60,12 @@ def target_digest(effects: Sequence[Effect], counts: Mapping[str, int]) -> str:
 
     What will stand there is not part of it: the same call may give another result a moment later (`now()`).
     """
-    parts = sorted(f"{effect.system}\0{_bound(effect)}" for effect in effects)
+    parts = sorted(f"{effect.system}\0{bound(effect)}" for effect in effects)
     parts += [f"{what}\0{count}" for what, count in sorted(counts.items())]
     return "blake3:" + blake3("\0\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _bound(effect: Effect) -> str:
+def bound(effect: Effect) -> str:
     """What of an effect has to be the same when the call is repeated. Counters move on with each preparation, and keys of new
     rows with them; the rows that one action touched are named by an image that also holds what they became."""
     before, after = effect.before, effect.after
@@ -80,7 +87,40 @@ async def find_or_ask(core: Core, wanted: Wanted) -> ApprovalView:
     The caller acts only on status `granted`, and spends it in the transaction of the intent.
     """
     async with core.asking:  # the same call made four times at once is one question
-        return await _find(core, wanted) or await _ask(core, wanted)
+        found = await _find(core, wanted)
+        if found is None:
+            await _spare(core, wanted)
+            found = await _ask(core, wanted)
+        return found
+
+
+async def _spare(core: Core, wanted: Wanted) -> None:
+    """Nobody reads the fiftieth question: over the limit there are no more of them.
+
+    :raises EngineError: `too_many_questions`.
+    """
+    limits, since = core.settings.approvals, core.now() - WINDOW
+    newest = await core.journal.find(ApprovalView, limit=limits.person_per_minute + limits.run_per_minute + AMONG)
+    recent = [each for each in newest if each.requested_at > since and each.caller.principal == wanted.caller.principal]
+    own = sum(each.run_id == wanted.run_id for each in recent)
+    if own < limits.run_per_minute and len(recent) < limits.person_per_minute:
+        return
+    who, count = ("this run", own) if own >= limits.run_per_minute else ("your runs", len(recent))
+    if core.flooded.get(wanted.run_id, since) <= since:
+        core.flooded[wanted.run_id] = core.now()
+        evidence: dict[str, JsonValue] = {"questions": count, "seconds": WINDOW.seconds, "tool": wanted.tool}
+        await core.journal.append(
+            [
+                TriggerFired(
+                    run_id=wanted.run_id, at=core.now(), trigger="question_flood", answer="warn", evidence=evidence
+                )
+            ]
+        )
+    raise EngineError(
+        "too_many_questions",
+        f"A person was asked {count} times within a minute for {who}; they are not asked once more.",
+        'Start a run with mode "plan": one question then covers all of it. Or wait a minute.',
+    )
 
 
 async def _find(core: Core, wanted: Wanted) -> ApprovalView | None:
@@ -138,7 +178,7 @@ async def _expire(core: Core, approval: ApprovalView, why: str) -> None:
 async def answer(core: Core, caller: Caller, approval_id: str, *, grant: bool, lane: str) -> ApprovalView:
     """Record what a person said.
 
-    :raises EngineError: unknown or foreign, expired, or answered already.
+    :raises EngineError: unknown or foreign, expired, answered already, or (consent) its run is contained.
     """
     approval = await core.journal.get(ApprovalView, approval_id)
     if approval is None or not await core.allows(caller, approval.caller.principal, approval.run_id, "approve"):
@@ -148,6 +188,13 @@ async def answer(core: Core, caller: Caller, approval_id: str, *, grant: bool, l
     if approval.status == "requested" and approval.expires_at <= core.now():
         await _expire(core, approval, "time")
         approval = await core.journal.get(ApprovalView, approval_id) or approval
+    run = await core.journal.get(RunView, approval.run_id)
+    if grant and run is not None and run.status in HELD:
+        raise EngineError(
+            "contained",
+            f"Run {run.id} is {run.status}, so its questions are frozen.",
+            f"Release it first with `takeback release {run.id}`, or refuse with `takeback deny`.",
+        )
     if approval.status != "requested":
         raise EngineError(
             "not_open",

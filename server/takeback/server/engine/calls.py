@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Final
@@ -10,7 +10,8 @@ from typing import Final
 from pydantic import JsonValue
 
 from takeback.journal.events import Caller
-from takeback.journal.ids import ActionId, RollbackId, RunId, new_rollback_id
+from takeback.journal.ids import ActionId, ApprovalId, RollbackId, RunId, new_rollback_id
+from takeback.journal.states import Effect, Reversibility
 
 NO_RUN, NO_ACTION = RunId(""), ActionId("")
 """What a reading call belongs to: reads are not journaled."""
@@ -27,6 +28,22 @@ async def no_progress(done: float, total: float | None, words: str) -> None:
     """Tell nobody."""
 
 
+Fits = Callable[[Sequence[Effect], Mapping[str, int], Reversibility], str]
+"""Says how what a call would do now differs from what it was collected as; empty if it does not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """A collected call is what is made: nothing that comes through a door can be this."""
+
+    call_id: ActionId
+    fits: Fits
+    approval_id: ApprovalId | None = None
+    """The consent to the whole collection, already spent."""
+    shown: bool = True
+    """Whether a person saw what it will do; then what the policy asks about has been asked."""
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One request for a wrapped tool."""
@@ -40,3 +57,4 @@ class Call:
     idempotency_key: str | None = None
     dry_run: bool = False
     progress: Progress = field(default=no_progress)
+    carried: Carried | None = None

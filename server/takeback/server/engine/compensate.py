@@ -14,7 +14,6 @@ from takeback.server.engine.corrections import close_items
 from takeback.server.engine.ledger import Ledger
 from takeback.server.engine.outcome import Done
 from takeback.server.engine.plan import PlanStep
-from takeback.server.engine.policy import Judged
 from takeback.server.engine.shield import shielded
 from takeback.server.engine.swaps import GaveUp, swap
 from takeback.tools import adapt
@@ -26,27 +25,10 @@ log = logging.getLogger(__name__)
 
 
 async def compensate(core: Core, ledger: Ledger, index: int, step: PlanStep, action: ActionView | None) -> Done:
-    """Have the tool make up for the action, as far as policy allows it. The caller holds its locks, and concludes."""
+    """Have the tool make up for the action. The caller holds its locks, has asked policy, and concludes."""
     tool = core.tools.get(step.tool)
     if action is None or tool is None:
         return ledger.open(step, "failed", f"the tool {step.tool} is not installed any more")
-    verdict = core.policy.judge(
-        Judged(
-            tool=step.tool,
-            known=True,
-            caller=action.caller or core.nobody,
-            mode="act",
-            scope=(),
-            effects=action.effects,
-            reversibility="compensable",
-            reason="",
-            at=core.now(),
-            compensation=True,
-        )
-    )
-    if verdict.decision != "allow":
-        why = f"policy rule {verdict.rule} does not allow it: {verdict.reason}"
-        return ledger.open(step, "failed", why, "denied")
     if isinstance(tool, ReversibleTool):
         return await _put_back(core, ledger, index, step, action)
     for attempt, pause in enumerate((*core.retry_pauses, None), start=1):

@@ -71,8 +71,14 @@ class Core:
     """On objects."""
     run_locks: Locks
     """On runs: apart from those on objects, which are taken while a run's is held (two names may share a stripe)."""
+    collections: Locks
+    """On what runs have collected, by run: apart again, because both others are taken while one is held."""
     policy: Policy
     ballast: Ballast
+    stage: Callable[[], Mapping[str, AnyTool]] = field(default=dict[str, AnyTool])
+    """A new view for a run that stages: tools that show it what it has staged, by name."""
+    staging: frozenset[str] = frozenset()
+    """Names of those tools."""
     now: Callable[[], datetime] = field(default=utc_now)
     retry_pauses: tuple[float, ...] = (1.0, 4.0, 15.0)
     """Seconds between attempts of an undo step that is out of reach for a moment."""
@@ -84,6 +90,9 @@ class Core:
 
     asking: anyio.Lock = field(default_factory=anyio.Lock)
     """Held while it is decided whether a person has to be asked."""
+
+    flooded: dict[RunId, datetime] = field(default_factory=lambda: dict[RunId, datetime]())
+    """When each run last asked too much, and that was said."""
 
     nobody: ClassVar[Caller] = Caller(principal="unknown")
 

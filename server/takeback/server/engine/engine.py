@@ -16,7 +16,7 @@ from pydantic import BaseModel, JsonValue
 
 from takeback.journal.events import Caller, CheckpointNamed, OnFailure, RunMode
 from takeback.journal.guarding import HoldKind
-from takeback.journal.ids import CheckpointId, RollbackId, new_checkpoint_id
+from takeback.journal.ids import ActionId, CheckpointId, RollbackId, new_checkpoint_id
 from takeback.journal.log import JournalError
 from takeback.journal.views import ActionView, ApprovalView, Hold, OpenItem, RunView
 from takeback.server.engine import approvals, containment, holds, queries, runs
@@ -34,15 +34,18 @@ from takeback.server.engine.answers import (
     RollbackAnswer,
     RunDetail,
     RunPage,
+    ShadowLog,
     StartedRun,
     VersionPage,
 )
 from takeback.server.engine.calls import NO_ACTION, NO_RUN, Call, Progress, no_progress
 from takeback.server.engine.care import tend_forever
+from takeback.server.engine.carrying import Carrier
 from takeback.server.engine.checks.running import Checked
 from takeback.server.engine.conflicts import Choice, Conflicts
 from takeback.server.engine.core import Core
 from takeback.server.engine.desk import Desk
+from takeback.server.engine.finishing import end_collecting, made_of, throwing_away
 from takeback.server.engine.garbage import seldom_collected
 from takeback.server.engine.guard import Guard
 from takeback.server.engine.incident import Incident
@@ -56,6 +59,7 @@ from takeback.server.engine.scope import resolved
 from takeback.server.engine.seen import Seen
 from takeback.server.engine.select import wish_for_rollback
 from takeback.server.engine.settle import settle_all
+from takeback.server.engine.shadows import shadow_log
 from takeback.server.engine.takeover import Takeover
 from takeback.server.engine.told import rollback_told
 from takeback.server.engine.versions import restore_version
@@ -82,6 +86,7 @@ class Engine:
         self._rollbacks = Rollbacks(self.core, self._seen)
         self._guard = Guard(self.core, self._rollbacks)
         self._pipeline = Pipeline(self.core, self._seen, self._workspace, self._guard)
+        self._carrier = Carrier(self.core, self._pipeline, self._taken_back)
         self._conflicts = Conflicts(self.core, self._seen)
         self.desk = Desk(self.core)
         """What a person can do to held messages."""
@@ -123,6 +128,8 @@ class Engine:
         for answer in await self._rollbacks.resume_unfinished():
             log.warning("rollback %s was finished: %s", answer.rollback_id, answer.status)
         await self._conflicts.finish_unfinished()
+        for run_id in await self._carrier.resume_unfinished():
+            log.warning("run %s, whose process had died over it, was carried out to its end", run_id)
         await runs.tidy(self.core)
 
     async def tend(self) -> None:
@@ -208,6 +215,9 @@ class Engine:
             raise EngineError("unknown_tool", f"There is no reading tool {call.tool!r}.", "List the tools.")
         await holds.check_read(self.core, call.caller, tool)
         arguments = parse(tool, call.arguments)
+        staged = await self._pipeline.stages.read(call, arguments)
+        if staged is not None:
+            return staged.model_dump(mode="json")
         context = CallContext(
             run_id=NO_RUN,
             action_id=NO_ACTION,
@@ -264,11 +274,20 @@ class Engine:
         *,
         status: Literal["done", "failed", "abandoned"] = "done",
         summary: str = "",
+        progress: Progress = no_progress,
     ) -> StartedRun:
         """End a run. If it failed and was started with `on_failure="rollback"`, it is taken back at once.
 
+        What a planned or staged run has collected is carried out first, or thrown away if it did not end as done; if that waits
+        for a person, or stops on the way, the run goes on and the answer says why.
+
         :raises EngineError: unknown or foreign, or it has ended already.
         """
+        early, outcome = await end_collecting(self.core, self._carrier, caller, run_id, status, summary, progress)
+        if any(answer.status == "held" for answer in outcome.made):
+            self.held()
+        if early is not None:
+            return early
         run = await runs.finish(self.core, caller, run_id, status, summary)
         text = f"Run {run.id} is {run.status}."
         if status == "failed" and run.on_failure == "rollback":
@@ -278,7 +297,8 @@ class Engine:
             except EngineError as error:
                 text += f" {error.message}"
             run = await self.core.run(caller, run_id)
-        return StartedRun(run_id=run.id, status=run.status, report=await self._report(caller, run_id), text=text)
+        report = await self._report(caller, run_id)
+        return StartedRun(run_id=run.id, status=run.status, report=report, text=text, made=made_of(outcome))
 
     async def _report(self, caller: Caller, run_id: str) -> FailureReport:
         run = await self.core.run(caller, run_id, "look")
@@ -339,11 +359,13 @@ class Engine:
             self.core, caller, status=status, touched=touched, since=since, limit=limit, cursor=cursor
         )
 
-    async def get_run(
-        self, caller: Caller, run_id: str, *, view: Literal["summary", "report", "diff", "journal"] = "summary"
-    ) -> RunDetail:
+    async def get_run(self, caller: Caller, run_id: str, *, view: queries.RunViewName = "summary") -> RunDetail:
         """One run, seen in one way."""
         return await queries.get_run(self.core, caller, run_id, view=view)
+
+    async def shadow_log(self, caller: Caller, *, run_id: str | None = None) -> ShadowLog:
+        """What was only shown, and how it would have been taken back."""
+        return await shadow_log(self.core, caller, run_id=run_id)
 
     async def list_checkpoints(
         self, caller: Caller, *, run_id: str | None = None, limit: int = 50, cursor: str | None = None
@@ -381,19 +403,39 @@ class Engine:
         :raises EngineError: nothing to take back, contradictory wishes, a digest that does not fit.
         """
         async with self._taking_back():
-            wish = await wish_for_rollback(
+
+            async def roll_back() -> RollbackAnswer:
+                wish = await wish_for_rollback(
+                    self.core,
+                    caller,
+                    run_id=run_id,
+                    to_checkpoint=to_checkpoint,
+                    actions=actions,
+                    last=last,
+                    since=since,
+                    cascade=cascade,
+                )
+                return await self._rollbacks.carry_out(
+                    caller, wish, dry_run=dry_run, plan_digest=plan_digest, progress=progress
+                )
+
+            return await throwing_away(
                 self.core,
+                self._carrier,
                 caller,
-                run_id=run_id,
-                to_checkpoint=to_checkpoint,
-                actions=actions,
-                last=last,
-                since=since,
-                cascade=cascade,
+                run_id,
+                to_checkpoint,
+                (actions, last, since),
+                roll_back,
+                dry_run=dry_run,
             )
-            return await self._rollbacks.carry_out(
-                caller, wish, dry_run=dry_run, plan_digest=plan_digest, progress=progress
-            )
+
+    async def _taken_back(self, caller: Caller, actions: Sequence[ActionId]) -> RollbackAnswer:
+        """What had been made of a stage that cannot be published whole."""
+        wish = await wish_for_rollback(self.core, caller, actions=actions)
+        return await self._rollbacks.carry_out(
+            caller, wish, dry_run=False, plan_digest=None, progress=no_progress
+        )  # fmt: skip
 
     async def redo(
         self,

@@ -24,6 +24,7 @@ from takeback.server.engine.compensate import compensate
 from takeback.server.engine.core import Core
 from takeback.server.engine.faults import fault
 from takeback.server.engine.held_acts import left
+from takeback.server.engine.judging_back import judge_back, stands_in_the_way
 from takeback.server.engine.ledger import Ledger
 from takeback.server.engine.locks import LockTimeout
 from takeback.server.engine.order import Order
@@ -123,6 +124,7 @@ class Executor:
             and system.side_by_side
             and all(effect.system == name for effect in step.effects)
             and self._failed.isdisjoint(step.after_steps)
+            and judge_back(self._core, step).decision == "allow"
         )
 
     async def _together(self, order: Order, batch: list[int]) -> None:
@@ -234,6 +236,8 @@ class Executor:
         held = {*exclusive, *(action.locks if action is not None else ())}
         try:
             async with core.locks.hold(held, shared, timeout=core.settings.limits.step_seconds):
+                if index not in self._begun and (why := await stands_in_the_way(core, self._id, step)):
+                    return await ledger.conclude(index, ledger.open(step, "failed", why, "denied"))
                 if compensated:
                     done = await compensate(core, ledger, index, step, action)
                 else:

@@ -100,7 +100,9 @@ class Guard:
         )
         tally = await self._tally(work.run.run_id)
         work.judged_at = tally.seq
-        found = detect.before(self._settings, tally, attempt, consented=work.approval_id is not None)
+        carried = work.call.carried
+        consented = work.approval_id is not None or (carried is not None and carried.approval_id is not None)
+        found = detect.before(self._settings, tally, attempt, consented=consented)
         for firing in found:
             if firing.answer == "warn":
                 work.warnings.append(_warning(firing))
@@ -277,7 +279,7 @@ class Guard:
         run = await self._core.journal.get(RunView, work.run.run_id)
         if run is None:
             return []
-        level, alone = _LEVELS[worst.answer], worst.answer == "read_only"
+        level, alone = _LEVELS[worst.answer], worst.answer == "read_only" and not run.default
         members = await containment.tightening(self._core, run, level, alone=alone)
         reason, by = f"{worst.trigger}: {worst.why}", f"trigger:{worst.trigger}"
         return containment.contained(self._core, members, reason, level, by=by, alone=alone)

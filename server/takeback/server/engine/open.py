@@ -126,8 +126,11 @@ async def open_core(settings: Settings, *, policy: Policy | None = None) -> Open
         tools=registry.tools,
         locks=Locks(data / "locks" / "objects"),
         run_locks=Locks(data / "locks" / "runs"),
+        collections=Locks(data / "locks" / "collections"),
         policy=policy,
         ballast=ballast,
+        stage=registry.stage,
+        staging=registry.staging,
     )
     outbox.carriers = {**registry.carriers, **carriers_of(core)}
     outbox.correctors = registry.correctors

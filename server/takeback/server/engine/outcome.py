@@ -95,6 +95,11 @@ def _culprit(step: PlanStep, present: Sequence[State]) -> int:
 def _next_step(outcome: UndoOutcome, kind: str) -> str:
     if kind == "in_doubt":
         return NEXT_IN_DOUBT
+    if kind == "denied":
+        return (
+            "If it is to go back all the same, consent to it (`takeback approvals`) or change the rule, then roll back "
+            "again; else close this with resolve_conflict (theirs)."
+        )
     match outcome:
         case "conflict":
             return "Compare the three versions, then call resolve_conflict with theirs, ours, content or beside."

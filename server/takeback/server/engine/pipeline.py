@@ -6,27 +6,33 @@ The first four are here, the others in `acting.py`. Leaving before *commit* leav
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TypeVar
 
 import anyio
 
 from takeback.checkpoints.objects import ObjectError, QuotaExceeded
-from takeback.journal.events import ActionDenied, ActionFailed, ActionShadowed
+from takeback.journal.events import ActionDenied, ActionFailed, ActionShadowed, RunMode
 from takeback.journal.ids import ActionId, ApprovalId, RunId, new_action_id
 from takeback.journal.log import JournalError, ViewKey
-from takeback.journal.states import Effect
 from takeback.server.engine import approvals, keys, outgoing, runs
 from takeback.server.engine.acting import Actor, report_of
 from takeback.server.engine.answers import CallAnswer, EngineError, ErrorInfo, UndoInfo
 from takeback.server.engine.calls import Call
+from takeback.server.engine.collecting import Collector, check_carried, strictest
 from takeback.server.engine.core import Core
 from takeback.server.engine.guard import Guard
+from takeback.server.engine.labels import labels_of
 from takeback.server.engine.locks import LockTimeout
 from takeback.server.engine.plan import object_key
 from takeback.server.engine.policy import Judged, Verdict
-from takeback.server.engine.report import shown
+from takeback.server.engine.report import sentence, shown
 from takeback.server.engine.scope import outside
 from takeback.server.engine.seen import Seen
 from takeback.server.engine.shield import shielded
+from takeback.server.engine.stages import Stages
+from takeback.server.engine.staleness import check_stale
 from takeback.server.engine.work import Again, Work, digest_of, journaled, parse, replayed, where
 from takeback.tools import adapt
 from takeback.tools.contract import CallContext, Prepared, ReadTool, ToolError
@@ -34,6 +40,8 @@ from takeback.tools.outbox import acts
 from takeback.tools.system import TargetError
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 LOCK_SECONDS = 60.0
 ATTEMPTS = 6
@@ -45,6 +53,8 @@ class Pipeline:
     def __init__(self, core: Core, seen: Seen, workspace: str, guard: Guard) -> None:
         self._core, self._seen, self._workspace, self._guard = core, seen, workspace, guard
         self._actor = Actor(core, seen, guard)
+        self._collector = Collector(core)
+        self.stages = Stages(core)
 
     async def call(self, call: Call) -> CallAnswer:
         """One call, from request to answer. What goes wrong is an answer too."""
@@ -55,6 +65,9 @@ class Pipeline:
                 work = await self._admit(call)
                 run_id = work.run.id
                 try:
+                    if self._collector.collects(work):
+                        async with self._collector.alone(work):
+                            return await self._under_locks(work)
                     answer = await self._guard.settled(work, await self._under_locks(work))
                     if answer.status == "failed" and answer.report is None:  # taken back by a check of the user's
                         answer.report = await report_of(self._core, work.run.run_id)
@@ -114,6 +127,16 @@ class Pipeline:
             work.warnings.append(f"The step {shown(call.step)!r} is not among the planned steps of the run.")
         return work
 
+    async def look(self, call: Call, at: Callable[[Work, Prepared, Verdict, list[str]], Awaitable[T]]) -> T:
+        """Prepare and judge a call under its locks, let it be looked at with its previews, and drop it. Nothing is journaled.
+
+        :raises EngineError, ToolError, TargetError, TimeoutError, LockTimeout: it cannot be prepared.
+        """
+        work = await self._admit(call)
+        async with self._locks(work), await self._ready(work) as prepared:
+            outgoing.said_as_it_is(prepared)
+            return await at(work, prepared, self._judge(work, prepared), await self._previews(prepared))
+
     async def _under_locks(self, work: Work) -> CallAnswer:
         call, core = work.call, self._core
         if call.idempotency_key is not None and not call.dry_run:
@@ -121,6 +144,12 @@ class Pipeline:
             if check.recorded is not None:
                 return replayed(check.recorded, work.warnings)
             work.expect[check.view] = check.version
+        async with self._locks(work):
+            return await self._prepare(work)
+
+    @asynccontextmanager
+    async def _locks(self, work: Work) -> AsyncGenerator[None, None]:
+        core = self._core
         with anyio.fail_after(work.tool.timeout):
             work.targets = work.context.targets = tuple(await work.tool.targets(work.arguments, work.context))
         exclusive = set(work.lock_names())
@@ -131,11 +160,11 @@ class Pipeline:
             for above in core.systems[target.system].ancestors(target.object)
         }
         async with core.locks.hold(exclusive, shared - exclusive, timeout=LOCK_SECONDS):
-            return await self._prepare(work)
+            yield
 
     # -- 3 prepare, 4 judge -----------------------------------------------------------------------------------------------
 
-    async def _prepare(self, work: Work) -> CallAnswer:
+    async def _ready(self, work: Work) -> Prepared:
         try:
             with anyio.fail_after(work.tool.timeout):
                 prepared = await adapt.prepare(work.tool, work.arguments, work.context)
@@ -144,55 +173,72 @@ class Pipeline:
                     prepared = await acts.hold(
                         prepared, core.outbox, core.objects, reference=work.action_id, settings=core.settings.outbox
                     )
+                return prepared
         except TimeoutError as error:
             raise EngineError(
                 "timeout",
                 f"{work.tool.name} was not ready within {work.tool.timeout:g} s.",
                 "Nothing has changed; try less at once.",
             ) from error
-        async with prepared:
+
+    async def _prepare(self, work: Work) -> CallAnswer:
+        carried, collects = work.call.carried, self._collector.collects(work)
+        if collects:
+            return await self._collect(work)
+        if work.call.dry_run and work.run.mode == "staged":
+            async with self.stages.prepared(work) as shown_in:
+                if shown_in is not None:
+                    return await self._shadow(work, shown_in.prepared, self._judge(work, shown_in.prepared))
+        async with await self._ready(work) as prepared:
             outgoing.said_as_it_is(prepared)
             self._guard.check_held(work, prepared)
-            self._check_stale(work, prepared)
+            check_stale(self._core, work, prepared, self._seen)
             verdict = self._judge(work, prepared)
             if work.call.dry_run or verdict.decision == "shadow":
-                return await self._shadow(work, prepared)
+                return await self._shadow(work, prepared, verdict)
             if verdict.decision == "deny":
                 return await self._deny(work, verdict)
-            if verdict.decision == "ask":
+            if carried is not None:
+                check_carried(carried, prepared, verdict)
+            elif verdict.decision == "ask":
                 pending = await self._ask(work, prepared, verdict)
                 if pending is not None:
                     return pending
             await self._guard.before(work, prepared)
             return await shielded(lambda: self._actor.act(work, prepared, verdict))
 
-    def _check_stale(self, work: Work, prepared: Prepared) -> None:
-        expected = {(target.system, target.object): target.expected_digest for target in work.targets}
-        for effect in prepared.effects:
-            if effect.before.kind == "opaque":
-                continue
-            place = (effect.system, effect.object)
-            digest = effect.before.content or effect.before.digest
-            wanted = expected.get(place)
-            if wanted is not None and wanted != digest:
-                raise EngineError(
-                    "stale_read",
-                    f"{self._shown(effect)} is not the content that expected_digest names.",
-                    "Read it again, then decide again.",
-                )
-            last = self._seen.last(work.call.caller, *place)
-            # where nothing stands, nothing unseen can be overwritten (and there is nothing to read again)
-            if wanted is None and last is not None and last != digest and not effect.before.absent:
-                raise EngineError(
-                    "stale_read",
-                    f"{self._shown(effect)} was changed by somebody else since you last read it.",
-                    "Read it again, so that their change is not overwritten unseen.",
-                )
+    async def _collect(self, work: Work) -> CallAnswer:
+        """Put a call of a planned or staged run down, instead of making it."""
+        if (repeated := await self._collector.admit(work)) is not None:
+            return repeated
+        async with self.stages.prepared(work) as shown_in, AsyncExitStack() as stack:
+            found: list[Verdict] = []
+            if shown_in is not None:
+                check_stale(self._core, work, shown_in.prepared, shown_in.view.seen)
+                found.append(self._judge(work, shown_in.prepared))
+            prepared: Prepared | None = None
+            why = ""
+            try:
+                real = prepared = await stack.enter_async_context(await self._ready(work))
+            except (ToolError, TargetError) as error:
+                if not await self._collector.builds(work):
+                    raise
+                why = sentence(str(error))
+            else:
+                outgoing.said_as_it_is(real)
+                if shown_in is None:
+                    check_stale(self._core, work, real, self._seen)
+                found.append(self._judge(work, real))
+            verdict = strictest(found)
+            if verdict is not None and verdict.decision == "deny":
+                return await self._deny(work, verdict)
+            if verdict is not None and verdict.decision == "shadow" and prepared is not None:
+                return await self._shadow(work, prepared, verdict)
+            seen_best = shown_in.prepared if shown_in is not None else prepared
+            previews = await self._previews(seen_best) if seen_best is not None else []
+            return await self._collector.put_down(work, prepared, why, verdict, previews, shown_in)
 
-    def _shown(self, effect: Effect) -> str:
-        return shown(self._core.display(effect.system, effect.object))
-
-    def _judge(self, work: Work, prepared: Prepared) -> Verdict:
+    def _judge(self, work: Work, prepared: Prepared, *, mode: RunMode | None = None) -> Verdict:
         run = work.run
         effects = acts.foreseen(prepared.effects)
         if (beyond := outside(self._core, run.scope, effects)) is not None:
@@ -203,9 +249,10 @@ class Pipeline:
                 tool=work.tool.name,
                 known=True,
                 caller=work.call.caller,
-                mode=run.mode,
+                mode=mode or run.mode,
                 scope=run.scope,
                 effects=effects,
+                labels=tuple(labels_of(self._core.settings, effect) for effect in effects),
                 reversibility=prepared.reversibility,
                 reason=prepared.reason,
                 counts=prepared.counts,
@@ -220,7 +267,9 @@ class Pipeline:
             for preview in await prepared.preview()
         ]
 
-    async def _shadow(self, work: Work, prepared: Prepared) -> CallAnswer:
+    async def _shadow(self, work: Work, prepared: Prepared, verdict: Verdict) -> CallAnswer:
+        if work.run.mode == "shadow":
+            verdict = self._judge(work, prepared, mode="act")
         previews = await self._previews(prepared)
         summary = "Nothing was done. It would: " + (
             "; ".join(text.split("\n")[0] for text in previews) or "change nothing"
@@ -238,6 +287,9 @@ class Pipeline:
                     reason=prepared.reason,
                     summary=summary,
                     step=work.call.step,
+                    how=prepared.how,
+                    policy_rule=verdict.rule,
+                    would=verdict.decision,
                 )
             ]
         )
@@ -318,7 +370,7 @@ class Pipeline:
 
     async def _failed(self, call: Call, work: Work | None, run_id: str, error: EngineError) -> CallAnswer:
         """Answer a failure before or without an effect; it is journaled if there is a run to journal it in."""
-        status = "denied" if error.code in ("contained", "denied") else "failed"
+        status = "denied" if error.code in ("contained", "denied", "too_many_questions") else "failed"
         report, action_id = None, work.action_id if work else None
         if work is None and error.code == "contained" and call.run_id is not None:
             action_id = new_action_id()

@@ -30,6 +30,8 @@ class Judged:
     effects: tuple[Effect, ...]
     reversibility: Reversibility
     reason: str
+    labels: tuple[Mapping[str, str], ...] = ()
+    """Of what each effect is in (`labels.py`), parallel to the effects; empty: nothing has any."""
     counts: Mapping[str, int] = field(default_factory=dict[str, int])
     """How much it touches, where the effects do not tell one by one: rows, tables, … (`Prepared.counts`)."""
     held: bool = False
@@ -54,6 +56,11 @@ class Verdict:
 class Policy(Protocol):
     """Whatever can judge a call."""
 
+    @property
+    def judges_back(self) -> bool:
+        """Whether anything of it is about taking back; if not, nothing has to be asked of it then."""
+        ...
+
     def judge(self, call: Judged) -> Verdict:
         """Decide. Pure: no IO, no clock."""
         ...
@@ -61,6 +68,8 @@ class Policy(Protocol):
 
 class DefaultPolicy:
     """Reversible: allow. Compensable: allow while held, else ask. Irreversible and unknown: ask."""
+
+    judges_back = False
 
     def judge(self, call: Judged) -> Verdict:
         """See the class."""

@@ -7,10 +7,10 @@ it allows, so that nothing is allowed because something beside it is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, time
 from fnmatch import fnmatchcase
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
@@ -22,6 +22,7 @@ from takeback.server.engine.policy import Decision, DefaultPolicy, Judged, Verdi
 Pattern = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 """`*` stands for any characters, folders' `/` among them, `?` for one, `[…]` for one of these. Case counts."""
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+NO_LABELS: Final[Mapping[str, str]] = {}
 _DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
@@ -87,6 +88,8 @@ class When(_Part):
     systems: tuple[Pattern, ...] = ()
     objects: tuple[Pattern, ...] = ()
     verbs: tuple[Literal["created", "changed", "deleted"], ...] = ()
+    labels: dict[Annotated[str, StringConstraints(min_length=1, max_length=100)], Pattern] = Field(default_factory=dict)
+    """Of the database, calendar or mailbox that the effect is in; each has to be there."""
     reversibility: tuple[Reversibility, ...] = ()
     held: bool | None = None
     known: bool | None = None
@@ -97,7 +100,7 @@ class When(_Part):
     clients: tuple[Pattern, ...] = ()
     hours: Hours | None = None
     compensation: bool = False
-    """Whether it is about the making up for an earlier act; rules about acts say nothing of that."""
+    """Whether it is about the taking back of an earlier act; rules about acts say nothing of that."""
 
     def matches(self, call: Judged, *, all_effects: bool) -> bool:
         """Whether all conditions hold.
@@ -116,17 +119,18 @@ class When(_Part):
             and _named(call.caller.client, self.clients)
             and (self.more_than is None or self.more_than.passed(call))
             and (self.hours is None or (call.at is not None and self.hours.hold(call.at)))
-            and self._touches(call.effects, all_effects=all_effects)
+            and self._touches(call.effects, call.labels, all_effects=all_effects)
         )
 
-    def _touches(self, effects: Sequence[Effect], *, all_effects: bool) -> bool:
-        if not (self.systems or self.objects or self.verbs):
+    def _touches(self, effects: Sequence[Effect], labels: Sequence[Mapping[str, str]], *, all_effects: bool) -> bool:
+        if not (self.systems or self.objects or self.verbs or self.labels):
             return True
         met = [
             _named(effect.system, self.systems)
             and _named(effect.object, self.objects)
             and (not self.verbs or effect.verb in self.verbs)
-            for effect in effects
+            and all(fnmatchcase(own.get(name, ""), pattern) for name, pattern in self.labels.items())
+            for effect, own in zip(effects, labels or [NO_LABELS] * len(effects), strict=True)
         ]
         return bool(met) and (all(met) if all_effects else any(met))
 
@@ -145,8 +149,8 @@ class Rule(_Part):
     def _possible(self) -> Self:
         if self.id.startswith("default."):
             raise ValueError(f"the id {self.id!r} is one of the default policy's; choose another")
-        if self.when.compensation and self.then not in ("allow", "deny"):
-            raise ValueError("a compensation is allowed or denied; what is denied waits for a person as an open item")
+        if self.when.compensation and self.then == "shadow":
+            raise ValueError("what takes something back is allowed, asked about or denied; it cannot only be shown")
         return self
 
 
@@ -171,6 +175,7 @@ class RulesPolicy:
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         self.rules, self._otherwise = tuple(rules), DefaultPolicy()
+        self.judges_back = any(rule.when.compensation for rule in self.rules)
 
     def judge(self, call: Judged) -> Verdict:
         """See `Policy`. A run in shadow mode stays without effect, whatever a rule allows."""

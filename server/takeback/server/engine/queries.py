@@ -17,6 +17,7 @@ from takeback.journal.states import Effect
 from takeback.journal.views import (
     ActionView,
     ApprovalView,
+    CollectedCall,
     OpenItem,
     RollbackView,
     RunStatus,
@@ -34,6 +35,7 @@ from takeback.server.engine.core import Core, rfc3339
 from takeback.server.engine.listings import list_checkpoints, list_versions
 from takeback.server.engine.pages import Visible, began, check_limit, cursor_of, place_of, runs_newest_first, time_of
 from takeback.server.engine.report import failure_report, sentence, shown, shown_lines
+from takeback.server.engine.shadows import WAITING, call_row, shadow_log
 from takeback.server.engine.whereabouts import Whereabouts, foremost, messages_of, sentences
 from takeback.tools.system import TargetError
 
@@ -53,7 +55,7 @@ __all__ = [
     "run_summary",
 ]
 
-RunViewName = Literal["summary", "report", "diff", "journal"]
+RunViewName = Literal["summary", "report", "diff", "journal", "shadow"]
 
 
 # --- from views to answers --------------------------------------------------------------------------------------------
@@ -201,7 +203,7 @@ async def get_run(core: Core, caller: Caller, run_id: str, *, view: RunViewName 
     """One run: always its summary, and what the view adds.
 
     :param view: `summary`: the actions; `report`: what became of it, in words; `diff`: what its standing actions changed;
-        `journal`: its events.
+        `journal`: its events; `shadow`: what was only shown.
     :raises EngineError: unknown or foreign.
     """
     run = await core.run(caller, run_id, "look")
@@ -223,6 +225,8 @@ async def get_run(core: Core, caller: Caller, run_id: str, *, view: RunViewName 
             latest = actions[-ACTIONS_SHOWN:]
             mail = await messages_of(core, run.run_id, latest)
             detail.actions = [_action_row(action, mail.get(action.id, ())) for action in latest]
+            for call in await core.journal.find(CollectedCall, run_id=run.run_id, status=WAITING, oldest_first=True):
+                detail.actions.append(call_row(core, call))
         case "report":
             mail = await messages_of(core, run.run_id, actions)
             detail.report = failure_report(run, actions, items, core.now(), mail=sentences(mail))
@@ -230,6 +234,8 @@ async def get_run(core: Core, caller: Caller, run_id: str, *, view: RunViewName 
             detail.diff = await _diff(core, actions)
         case "journal":
             detail.journal = await _journal(core, run.run_id)
+        case "shadow":
+            detail.shadow = await shadow_log(core, caller, run_id=run_id)
     return detail
 
 

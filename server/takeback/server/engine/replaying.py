@@ -6,9 +6,10 @@ effects tell.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from takeback.journal.states import Effect
 from takeback.journal.views import ActionView, RunView
 from takeback.server.engine.outgoing import has_window
 from takeback.server.engine.policy import Decision, Judged, Policy, Verdict
@@ -33,7 +34,15 @@ class Rejudged:
         return self.then != self.now.decision
 
 
-def call_of(action: ActionView, run: RunView) -> Judged | None:
+Labels = Callable[[Effect], Mapping[str, str]]
+
+
+def no_labels(effect: Effect) -> Mapping[str, str]:
+    """Where nobody has given any."""
+    return {}
+
+
+def call_of(action: ActionView, run: RunView, labels: Labels = no_labels) -> Judged | None:
     """The call as a policy sees it; `None` if the journal does not hold its effects."""
     if action.status not in _JUDGED and not (action.status == "failed" and action.caller is not None):
         return None
@@ -43,7 +52,8 @@ def call_of(action: ActionView, run: RunView) -> Judged | None:
         caller=action.caller or run.owner,
         mode=run.mode,
         scope=run.scope,
-        effects=foreseen(action.effects),
+        effects=(effects := foreseen(action.effects)),
+        labels=tuple(labels(effect) for effect in effects),
         reversibility=action.reversibility,
         reason=action.reason,
         at=action.at,
@@ -51,12 +61,14 @@ def call_of(action: ActionView, run: RunView) -> Judged | None:
     )
 
 
-def replay(policy: Policy, actions: Sequence[ActionView], runs: Mapping[str, RunView]) -> list[Rejudged]:
+def replay(
+    policy: Policy, actions: Sequence[ActionView], runs: Mapping[str, RunView], labels: Labels = no_labels
+) -> list[Rejudged]:
     """Judge again whatever can be judged again, in the order given."""
     found: list[Rejudged] = []
     for action in actions:
         run = runs.get(action.run_id)
-        call = None if run is None else call_of(action, run)
+        call = None if run is None else call_of(action, run, labels)
         if call is not None:
             found.append(Rejudged(action, _then(action), policy.judge(call)))
     return found

@@ -22,7 +22,7 @@ from takeback.journal.events import (
 )
 from takeback.journal.ids import CheckpointId, RunId, new_run_id
 from takeback.journal.log import Stale, ViewKey
-from takeback.journal.views import ActionView, RunView
+from takeback.journal.views import ActionView, CollectedCall, RunView
 from takeback.server.engine.answers import EngineError
 from takeback.server.engine.containment import FIRST_LOOK, check_cohort
 from takeback.server.engine.core import Core
@@ -152,9 +152,10 @@ async def _open_default(core: Core, caller: Caller, workspace: str) -> RunView |
 async def last_used(core: Core, run: RunView) -> datetime:
     """When something last happened in the run, by the callers' clocks."""
     latest = await core.journal.find(ActionView, run_id=run.run_id, limit=1)
-    if not latest:
-        return run.started_at
-    return max(run.started_at, latest[0].concluded_at or latest[0].at)
+    times = [run.started_at, *(action.concluded_at or action.at for action in latest)]
+    if not run.default:  # calls that were put down are no actions yet
+        times += [call.at for call in await core.journal.find(CollectedCall, run_id=run.run_id, limit=1)]
+    return max(times)
 
 
 async def _idle(core: Core, run: RunView, seconds: float) -> bool:
@@ -164,6 +165,9 @@ async def _idle(core: Core, run: RunView, seconds: float) -> bool:
 async def finish_idle(core: Core, run: RunView) -> None:
     """End a run that nobody uses any more, or mark it stalled if steps remain. Somebody else doing so first is fine."""
     steps_left = bool(run.steps) and len(await steps_done(core, run)) < len(set(run.steps))
+    steps_left = steps_left or bool(
+        await core.journal.find(CollectedCall, run_id=run.run_id, status=("collected", "begun"), limit=1)
+    )
     event: BaseEvent
     if steps_left and not run.default:
         if run.status == "stalled":
@@ -210,14 +214,10 @@ async def start(
     """Open a run of its own.
 
     :param along: events to be written in the same transaction (of other runs).
-    :raises EngineError: an empty goal, a parent that is not the caller's, a mode that is not offered.
+    :raises EngineError: an empty goal, or a parent that is not the caller's.
     """
     if not goal.strip():
         raise EngineError("invalid", "A run needs a goal.", "Say in one sentence what the task is.")
-    if mode not in ("act", "shadow"):
-        raise EngineError(
-            "not_offered", f"Runs in mode {mode!r} are not offered by this version.", 'Use mode "act" or "shadow".'
-        )
     if parent_run_id is not None:
         await core.run(caller, parent_run_id)
     run_id = run_id or new_run_id()

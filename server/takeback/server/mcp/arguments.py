@@ -37,8 +37,9 @@ class GetRun(Arguments):
     """`get_run`."""
 
     run_id: RunArg
-    view: Literal["summary", "report", "diff", "journal"] = Field(
-        default="summary", description="report: done, preserved, failed, remaining; diff: changes; journal: events."
+    view: Literal["summary", "report", "diff", "journal", "shadow"] = Field(
+        default="summary",
+        description="report: done, preserved, failed, remaining; diff: changes; journal: events; shadow: what was only shown.",
     )
 
 
@@ -71,7 +72,9 @@ class StartRun(Arguments):
     parent_run_id: str | None = Field(default=None, description="Run that this is a part of.")
     on_failure: OnFailure = Field(default="report", description="rollback: take all back if the run fails.")
     mode: RunMode = Field(
-        default="act", description="shadow: only show what each call would do. plan and staged are refused."
+        default="act",
+        description="shadow: only show what calls would do; plan: done at finish_run, in order, once a person agrees; "
+        "staged: published at finish_run, all or nothing.",
     )
 
 

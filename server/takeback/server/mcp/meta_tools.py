@@ -26,6 +26,7 @@ from takeback.server.mcp.replies import (
     Reply,
     as_json,
     mark_pending,
+    not_ended,
     reply,
     rollback_reply,
     rollback_words,
@@ -108,8 +109,12 @@ def _marking(engine: Engine, settings: Settings) -> list[SurfaceTool]:
         return reply(started, started.text or f"Run {started.run_id} is open: pass it as run_id with every call.")
 
     async def finish_run(a: args.FinishRun, context: AnyContext) -> Reply:
-        ended = await engine.finish_run(caller_of(context.session), a.run_id, status=a.status, summary=a.summary)
+        ended = await engine.finish_run(
+            caller_of(context.session), a.run_id, status=a.status, summary=a.summary, progress=progress_of(context)
+        )
         await tell_changed(context, ended.run_id)
+        if ended.error is not None:
+            return not_ended(ended)
         return reply(ended, f"Run {ended.run_id} is {ended.status}.", ended.text)
 
     async def create_checkpoint(a: args.CreateCheckpoint, context: AnyContext) -> Reply:
@@ -129,8 +134,8 @@ def _marking(engine: Engine, settings: Settings) -> list[SurfaceTool]:
         ),
         _tool(
             "finish_run", "Finish a run",
-            "End a run as done, failed or abandoned; a failed one answers with a report of what is done and what is left. "
-            "It can still be taken back.",
+            "End a run as done, failed or abandoned; a failed one answers with a report. A planned or staged one is carried "
+            "out by that, once a person agrees; any can still be taken back.",
             args.FinishRun, finish_run, StartedRun, idempotent=True,
         ),
         _tool(

@@ -13,10 +13,18 @@ from typing import Any, Final, cast
 from mcp_types import CallToolResult, TextContent
 from pydantic import BaseModel, PrivateAttr
 
-from takeback.server.engine.answers import CallAnswer, EngineError, ErrorInfo, FailureReport, ReadAnswer, RollbackAnswer
+from takeback.server.engine.answers import (
+    CallAnswer,
+    EngineError,
+    ErrorInfo,
+    FailureReport,
+    ReadAnswer,
+    RollbackAnswer,
+    StartedRun,
+)
 
 _SAID_ONLY_IF_THERE: Final = frozenset(
-    {"release_at", "approval_id", "question", "preview", "error", "report", "run_status", "diff", "journal"}
+    {"release_at", "approval_id", "question", "preview", "error", "report", "run_status", "diff", "journal", "shadow"}
 )
 """Fields that are left out of the structured answer while they are null; all others are always there."""
 
@@ -196,6 +204,17 @@ def mark_pending(result: Reply, answer: RollbackAnswer | None) -> Reply:
     if answer is not None and answer.status == "pending_approval" and answer.approval_id:
         return result.waiting_for(Pending(answer.approval_id, answer.question or "Take this back?"))
     return result
+
+
+def not_ended(answer: StartedRun) -> Reply:
+    """A run that could not be ended as wanted: it waits for a person, or stopped on the way."""
+    error = answer.error
+    words = [] if error is None else [_sentences(error.message, error.advice)]
+    if answer.approval_id:
+        words = [waiting_words(answer.approval_id, answer.question or "")]
+    words += [f"Made: {sentence}" for sentence in answer.made]
+    result = reply(answer, "\n".join(words), f"Run {answer.run_id} is {answer.status}.", is_error=True)
+    return result.waiting_for(Pending(answer.approval_id, answer.question or "")) if answer.approval_id else result
 
 
 def rollback_words(answer: RollbackAnswer) -> str:

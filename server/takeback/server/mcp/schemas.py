@@ -31,8 +31,12 @@ COMMON: Schema = {
 """What every acting tool takes beside its own arguments; all optional."""
 
 
-def input_schema(arguments: type[BaseModel], *, acting: bool = False) -> Schema:
-    """The schema of a tool's arguments; of an acting one with the common arguments added.
+STAGE: Schema = {"run_id": {"type": "string", "description": "A staged run: read what it has staged, too."}}
+"""What a reading tool takes beside its own arguments, where staged changes can be seen."""
+
+
+def input_schema(arguments: type[BaseModel], *, common: Schema | None = None) -> Schema:
+    """The schema of a tool's arguments, with those added that it takes like all others of its kind.
 
     :raises ValueError: the tool has an argument with the name of a common one.
     """
@@ -40,13 +44,13 @@ def input_schema(arguments: type[BaseModel], *, acting: bool = False) -> Schema:
     schema.setdefault("properties", {})
     for name, property in schema["properties"].items():
         schema["properties"][name] = _without_null(property)
-    if acting:
-        taken = sorted(COMMON.keys() & schema["properties"].keys())
+    if common:
+        taken = sorted(common.keys() & schema["properties"].keys())
         if taken:
             raise ValueError(
                 f"{arguments.__name__} declares {', '.join(taken)}, which every acting tool has already; rename the field"
             )
-        schema["properties"] |= COMMON
+        schema["properties"] |= common
     return schema
 
 

@@ -14,7 +14,7 @@ from takeback.server.mcp.changes import tell_changed
 from takeback.server.mcp.identity import caller_of
 from takeback.server.mcp.recovery import recovery_of
 from takeback.server.mcp.replies import Reply, call_reply, read_reply
-from takeback.server.mcp.schemas import COMMON, answer_schema, call_schema, input_schema
+from takeback.server.mcp.schemas import COMMON, STAGE, answer_schema, call_schema, input_schema
 from takeback.server.mcp.surface import AnyContext, SurfaceTool, progress_of, surface_tool
 from takeback.tools.contract import AnyTool, ReadTool
 from takeback.tools.outbox.acts import HeldAct, holds
@@ -48,7 +48,7 @@ def _acting(engine: Engine, tool: AnyTool) -> SurfaceTool:
         tool.title,
         tool.description,
         handler=act,
-        input_schema=input_schema(tool.arguments, acting=True),
+        input_schema=input_schema(tool.arguments, common=COMMON),
         output_schema=call_schema(tool.result, *((HeldAct,) if holds(tool) else ())),
         destructive=tool.destructive,
         idempotent=tool.idempotent,
@@ -58,12 +58,15 @@ def _acting(engine: Engine, tool: AnyTool) -> SurfaceTool:
 
 
 def _reading(engine: Engine, tool: AnyTool) -> SurfaceTool:
+    shows = tool.name in engine.core.staging
+
     async def read(arguments: dict[str, Any], context: AnyContext) -> Reply:
         own: Mapping[str, JsonValue] = arguments
         call = Call(
             tool=tool.name,
-            arguments=dict(own),
+            arguments={name: value for name, value in own.items() if name != "run_id" or not shows},
             caller=caller_of(context.session),
+            run_id=_common(tool.name, arguments, "run_id", str) if shows else None,
             progress=progress_of(context),
         )
         return read_reply(await engine.read(call))
@@ -73,7 +76,7 @@ def _reading(engine: Engine, tool: AnyTool) -> SurfaceTool:
         tool.title,
         tool.description,
         handler=read,
-        input_schema=input_schema(tool.arguments),
+        input_schema=input_schema(tool.arguments, common=STAGE if shows else {}),
         output_schema=answer_schema(tool.result),
         read_only=True,
         destructive=False,

@@ -24,6 +24,9 @@ class CalendarSettings(BaseModel):
     username: str = Field(default="", description="CalDAV: who logs in.")
     password_variable: str = Field(default="", description="CalDAV: environment variable that holds the password.")
     label: str = Field(default="", description="What people call it.")
+    labels: dict[str, str] = Field(
+        default_factory=dict, description='For rules of the policy, such as { env = "production" }.'
+    )
     timezone: str = Field(default="", description="IANA zone of times that name none; by default this machine's.")
     read_only: bool = Field(default=False, description="Nothing may write to it through takeback.")
     mailbox: str = Field(

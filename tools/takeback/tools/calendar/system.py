@@ -154,6 +154,8 @@ class CalendarSystem(TargetSystem):
                 if more:
                     self._draft(goal.objects[0], merged)
             effects.append(Effect(system=self.name, object=effect.object, before=there, after=goal))
+        # an older act of the same plan may start from what is made here, before it has been made
+        await self.objects.put_blobs(blobs)
         return Merged(tuple(effects), tuple(blobs.items()), "Only our change was removed; the others' stay.")
 
     async def _uncounted(self, after: State, want: bytes | None, now: bytes) -> tuple[State, Mapping[str, bytes]]:

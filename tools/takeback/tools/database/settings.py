@@ -17,6 +17,9 @@ class DatabaseSettings(BaseModel):
 
     url: str = Field(description="sqlite:///path/to/file.db, or postgresql://user@host:port/name, without a password.")
     label: str = Field(default="", description="What people call it.")
+    labels: dict[str, str] = Field(
+        default_factory=dict, description='For rules of the policy, such as { env = "production" }.'
+    )
     read_only: bool = Field(default=False, description="Nothing may write to it through takeback.")
     capture: Literal["auto", "snapshot", "triggers"] = Field(
         default="auto",

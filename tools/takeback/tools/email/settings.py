@@ -26,6 +26,9 @@ class MailboxSettings(BaseModel):
         default=None,
         description="smtp://host:587 (STARTTLS) or smtps://host:465; without it mail is delivered on this machine only.",
     )
+    labels: dict[str, str] = Field(
+        default_factory=dict, description='For rules of the policy, such as { env = "production" }.'
+    )
     username: str = Field(default="", description="SMTP: who logs in; empty: nobody does.")
     password_variable: str = Field(default="", description="SMTP: environment variable that holds the password.")
     address: str = Field(default="", description="The address that mail is sent from.")

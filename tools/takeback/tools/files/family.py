@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Self
 
+from takeback.tools.contract import AnyTool
 from takeback.tools.files.fingerprint import HASHED
 from takeback.tools.files.read_tools import GetFileInfoTool, ListDirectoryTool, ReadFileTool
 from takeback.tools.files.refusals import refuse
@@ -39,12 +41,13 @@ class FilesFamily(Family):
     """Files and folders of the workspace."""
 
     name = "files"
+    stages = True
 
     def __init__(self, system: FileSystem, *, read_bytes: int) -> None:
         """
         :param read_bytes: the largest file that is read or edited as a whole.
         """
-        self._system = system
+        self._system, self._read_bytes = system, read_bytes
         self.systems = (system,)
         self.tools = tuple(tool(system, read_bytes=read_bytes) for tool in TOOLS)
 
@@ -68,6 +71,12 @@ class FilesFamily(Family):
         )
         # larger files are told apart by identity, not by content, so they are neither loaded nor edited whole
         return cls(system, read_bytes=min(services.limits.read_bytes, HASHED))
+
+    def stage(self) -> Sequence[AnyTool]:
+        from takeback.tools.files.overlay import Overlay  # most servers never stage
+
+        view = Overlay(self._system)
+        return tuple(tool(view, read_bytes=self._read_bytes) for tool in TOOLS)
 
     async def close(self) -> None:
         await self._system.close()

@@ -30,6 +30,17 @@ def preview_of(reader: Reader, effect: Effect, shown: str) -> Preview:
     if before is None or after is None:
         size = "" if state.size is None else f" ({state.size:,} bytes)"
         return Preview(title + size)
+    return _compared(title, before, after, shown)
+
+
+def compared(title: str, before: bytes, after: bytes, shown: str) -> Preview:
+    """A file before and after: what differs, where both are text."""
+    if max(len(before), len(after)) > _BYTES or not (is_text(before) and is_text(after)):
+        return Preview(f"{title} ({len(after):,} bytes)")
+    return _compared(title, before.decode("utf-8", "replace"), after.decode("utf-8", "replace"), shown)
+
+
+def _compared(title: str, before: str, after: str, shown: str) -> Preview:
     lines = list(difflib.unified_diff(before.splitlines(), after.splitlines(), f"a/{shown}", f"b/{shown}", lineterm=""))
     added = sum(line.startswith("+") for line in lines[2:])
     removed = sum(line.startswith("-") for line in lines[2:])

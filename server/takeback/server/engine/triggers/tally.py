@@ -24,6 +24,8 @@ BROKE_OFF: Final = "broke_off"
 AWAY: Final = frozenset({"unavailable", "timeout"})
 """Codes of failures that a system is to blame for, even if nothing was intended yet."""
 OURS: Final = ("containment", "trigger.")
+FLOOD: Final = "too_many_questions"
+"""Not asked again: that has a warning of its own (`question_flood`)."""
 """Rules under which a call is refused because of an earlier firing: that is no new violation."""
 HELD: Final = frozenset({"contained", "denied"})
 """Codes of failures that say the same."""
@@ -136,7 +138,7 @@ class Tally:
         elif event.code in AWAY:
             for system in self.places.get(event.tool) or (event.tool,):
                 counts.systems.add(system, event.at)
-        if event.code not in HELD:
+        if event.code not in HELD and event.code != FLOOD:
             counts.failures.add((event.tool, event.code), event.at)
 
     def _failed_at(self, at: datetime, size: Size) -> None:
