@@ -43,8 +43,8 @@ def with_fixtures(build: Any) -> Any:
     """`build_server`, and the fixtures."""
     from tests.conformance.fixtures import add_fixtures
 
-    def built(*given: Any) -> Any:
-        server = build(*given)
+    def built(*given: Any, **more: Any) -> Any:
+        server = build(*given, **more)
         extensions = server._extensions  # the one that is mounted is the one that is tested
         [tasks] = [extension for extension in extensions if isinstance(extension, TasksExtension)]
         add_fixtures(server, tasks)

@@ -7,6 +7,7 @@ own file and by nothing else. Of what was not synced, nothing survives (`dice=No
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import shutil
@@ -16,6 +17,10 @@ from pathlib import Path
 
 _HEAD = struct.Struct("<Icc2x4Q6q4I")
 _MAGIC = 0x7461B0AC
+
+
+_NUMBERS = itertools.count()
+"""What lies in a grave may be taken out again, so that its number of names says nothing about which are free."""
 
 
 @dataclass(slots=True)
@@ -93,7 +98,7 @@ def _unmake_name(change: Change, root: Path, grave: Path) -> None:
         case "c":
             # the call after which the process died may not have come to it
             if os.path.lexists(change.path):
-                os.rename(change.path, os.fsencode(grave / f"unmade-{len(os.listdir(grave))}"))
+                os.rename(change.path, os.fsencode(grave / f"unmade-{next(_NUMBERS)}"))
         case "l":
             os.unlink(change.path)
         case "g":

@@ -22,7 +22,7 @@ from takeback.server.engine.answers import CallAnswer
 from takeback.server.engine.calls import Call
 from takeback.server.engine.engine import Engine
 from takeback.server.principal import local_principal
-from takeback.server.settings import LimitSettings, Settings, ToolSettings, WorkspaceSettings
+from takeback.server.settings import ApprovalSection, LimitSettings, Settings, ToolSettings, WorkspaceSettings
 
 MODULES = (Path(takeback.tools.memory.__file__), Path(__file__).with_name("later.py"))
 AGENT = Caller(principal=local_principal(), client="some-agent", client_version="1")
@@ -39,6 +39,7 @@ def settings_for(folder: Path, **more: Any) -> Settings:
             "key_file": folder / "chain.key",
             "anchor_file": folder / "anchors.log",
             "limits": LimitSettings(ballast_bytes=4096),
+            "approvals": ApprovalSection(run_per_minute=1000, person_per_minute=1000),  # asked at a machine's pace
             "tools": ToolSettings(modules=MODULES, off=("database", "calendar")),
             **more,
         }

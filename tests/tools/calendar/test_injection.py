@@ -12,6 +12,7 @@ import pytest
 from tests.server.engine.bench import Bench, settings_for
 
 from takeback.server.engine.engine import Engine
+from takeback.server.engine.triggers.settings import TriggerSettings
 from takeback.server.settings import ToolSettings
 from takeback.tools.calendar.repeating import rule_parts
 from takeback.tools.calendar.rules import Rule, TooMuch, Work, times
@@ -89,7 +90,9 @@ EXPECTED = {
 @pytest.fixture
 async def bench(tmp_path: Path):
     (tmp_path / "data" / "calendar" / "default").mkdir(parents=True)
-    engine = await Engine.open(settings_for(tmp_path, tools=ToolSettings(off=("files", "database", "email"))))
+    engine = await Engine.open(
+        settings_for(tmp_path, tools=ToolSettings(off=("files", "database", "email")), triggers=TriggerSettings.off())
+    )
     yield Bench(engine, tmp_path)
     await engine.close()
 
