@@ -283,12 +283,7 @@ class Model:
         if not standing:
             return None
         some = self.dice.sample(standing, self.dice.randint(1, len(standing)))
-        answer = self.undo(lambda: self.bench.back(run_id=self.run, actions=some))
-        if answer is not None and any(step.outcome == "merged" for step in answer.steps):
-            # taken out from under later acts: what they were built on is another file by now, so that taking back the rest may
-            # end in a conflict, which is said; it is still held against losing anything
-            self.disturbed = True
-        return answer
+        return self.undo(lambda: self.bench.back(run_id=self.run, actions=some))
 
     def _standing(self) -> list[ActionView]:
         return [action for action in self.wait(self.bench.engine.core.journal.find(ActionView)) if action.stands]

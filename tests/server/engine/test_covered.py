@@ -82,3 +82,19 @@ async def test_bringing_the_later_act_back_and_the_earlier_one_again_ends_where_
     assert [step.outcome for step in again.steps] == ["restored"]
     assert not (bench.work / "x").exists()
     assert (bench.work / "y").read_text() == "two"
+
+
+async def test_what_a_later_act_wrote_again_is_not_written_once_more_under_it(bench: Bench) -> None:
+    run = await bench.start()
+    await bench.done("write_file", run, path="x", content="five\n")
+    between = await bench.done("write_file", run, path="x", content="four\n")
+    await bench.done("write_file", run, path="x", content="five\n")
+    there = (bench.work / "x").stat()
+    [step] = (await bench.back(run_id=run, actions=[str(between.action_id)])).steps
+    assert step.outcome == "already_undone"
+    assert await stands(bench, between.action_id)
+    now = (bench.work / "x").stat()
+    assert (now.st_ino, now.st_mtime_ns) == (there.st_ino, there.st_mtime_ns)
+    whole = await bench.back(run_id=run)
+    assert whole.status == "complete", whole.report
+    assert not (bench.work / "x").exists()

@@ -59,7 +59,7 @@ def add_attachments(server: MCPServer[Any], engine: Engine) -> None:
         security=ResourceSecurity(exempt_params={"message_id"}),
     )
     # the SDK has no other way in for a template of one's own class
-    server._resource_manager._templates[TEMPLATE] = template  # pyright: ignore[reportPrivateUsage]
+    server._resource_manager._templates[TEMPLATE] = template  # pyright: ignore[reportPrivateUsage] -- there is no public way
 
 
 async def _read(tool: AnyTool, mailbox: str, message_id: str, number: str) -> tuple[str, str, bytes]:

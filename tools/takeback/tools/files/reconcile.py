@@ -178,9 +178,9 @@ class _Reconciler:
             raise _Clashes(f"{shown} can only be merged after the steps before this one: take back once more then.")
         if theirs is None or theirs.data is None:
             raise _Clashes(f"{shown} is being changed by somebody else right now.")
+        owner = self._owner(effect, theirs.stat)
         if theirs.state.content == effect.before.content:
-            merged = ours
-            self._words.append(f"Somebody else changed the mode or time of {shown}; that stays.")
+            merged, words = ours, f"Somebody else changed the mode or time of {shown}; that stays."
         else:
             base = self._reader.content(effect.before)
             if base is None:
@@ -188,9 +188,12 @@ class _Reconciler:
             found = merge_text(base, ours, theirs.data)
             if found.merged is None:
                 raise _Clashes(found.why or f"{shown} was changed at the same place.", self._proposal(found.proposal))
-            merged = found.merged
-            self._words.append(f"Somebody else's changes to {shown} stay; only this action's are removed.")
-        if not self._stager.merged(place, here, merged, self._draft, owner=self._owner(effect, theirs.stat)):
+            merged, words = found.merged, f"Somebody else's changes to {shown} stay; only this action's are removed."
+        if merged == theirs.data and owner is None:
+            # what is wanted back stands there already: written once more, it would no longer be what a later act left
+            return effect.model_copy(update={"before": here, "after": here})
+        self._words.append(words)
+        if not self._stager.merged(place, here, merged, self._draft, owner=owner):
             raise _Clashes(f"{shown} is being changed by somebody else right now.")
         return self._draft.effects[-1]
 
