@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from takeback.tools.email.carriers import file_copy, lies_in
+from takeback.tools.email.credentials import password_of
 from takeback.tools.email.send_tool import CARRIER
 from takeback.tools.email.settings import MailboxSettings, server
 from takeback.tools.email.system import MailSystem
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     import aiosmtplib
 
-KEYRING_SERVICE: Final = "takeback"
 SECONDS: Final = 60.0
 """For each answer of the server."""
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -99,7 +99,7 @@ class SmtpCarrier(Carrier):
     async def happened(self, message: Outgoing) -> bool | None:
         # only a copy says anything: a server need not leave one, and ours comes after the server's answer
         try:
-            found = await lies_in(self._system, self._mailbox, self._settings.sent, message.reference)
+            found = await lies_in(self._system, self._mailbox, message.reference)
         except TargetError:
             return None
         return True if found else None
@@ -153,21 +153,20 @@ class SmtpCarrier(Carrier):
         return self._context or ssl.create_default_context()
 
     def _password(self) -> str | None:
-        variable = self._settings.password_variable
-        if variable:
-            return self._environment.get(variable) or None
-        import keyring
-        from keyring.errors import KeyringError
-
         try:
-            return keyring.get_password(KEYRING_SERVICE, f"mailbox/{self._mailbox}")
-        except KeyringError:
-            return None  # no keyring on this machine
+            return password_of(self._mailbox, self._settings, self._settings.smtp or "", self._environment)
+        except TargetError:
+            return None  # there is none, or no keyring on this machine
 
     async def _keep(self, message: Outgoing, content: bytes) -> str:
         """A copy in Sent. It went out whether or not that works, so that a failure is only told."""
+        if not self._settings.keeps_copies:
+            return ""
         sent = self._settings.sent
         try:
+            sent = (await self._system.store(self._mailbox).roles())["sent"]
+            if self._settings.imap is not None and await lies_in(self._system, self._mailbox, message.reference):
+                return f"; a copy lies in {sent}"  # the server, or an attempt before this one, put it there
             await file_copy(self._system, self._mailbox, sent, content, ["seen"], message.reference)
         except TargetError as error:
             return f"; no copy could be put into {sent}: {error}"

@@ -1,0 +1,490 @@
+"""One connection to an IMAP server: TLS verified, every wait bounded, and an error that says whether anything can have happened.
+
+IMAPClient speaks the protocol. It drops the answers that undo needs (COPYUID, MODIFIED), and has no conditional STORE, so that
+these few commands go through the connection below it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import imaplib
+import logging
+import re
+import ssl
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol, TypeVar, cast
+
+from takeback.tools.email.imap.names import Spot, flags_of, numbers, sendable
+from takeback.tools.system import Refused, Unavailable
+
+T = TypeVar("T")
+_Line = tuple[Sequence[bytes], bytes | None, str | bytes]
+"""Of a folder: what it is, its delimiter, its name."""
+CONNECT_SECONDS: Final = 10.0
+SECONDS: Final = 30.0
+"""For each piece of an answer."""
+AT_ONCE: Final = 500
+"""Messages of one FETCH."""
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+_APPENDED = re.compile(r"\[APPENDUID (\d+) (\d+)\]", re.IGNORECASE)
+_COPIED = re.compile(r"(\d+) ([\d:,]+) ([\d:,]+)\Z")
+
+# a debug log of IMAPClient and imaplib would hold every message
+logging.getLogger("imapclient").setLevel(logging.WARNING)
+
+
+class _Imaplib(Protocol):
+    """The connection below IMAPClient (imaplib)."""
+
+    untagged_responses: dict[str, list[Any]]
+
+    def uid(self, command: str, *args: str) -> tuple[str, list[Any]]: ...
+    def _simple_command(self, name: str, *args: str) -> tuple[str, list[Any]]: ...
+
+
+class _Client(Protocol):
+    """What is used of IMAPClient, which has no types of its own."""
+
+    normalise_times: bool
+    _imap: _Imaplib
+
+    def capabilities(self) -> tuple[bytes, ...]: ...
+    def starttls(self, ssl_context: ssl.SSLContext) -> object: ...
+    def login(self, username: str, password: str) -> object: ...
+    def sasl_login(self, mech_name: str, mech_callable: Callable[[bytes], bytes]) -> object: ...
+    def namespace(self) -> Any: ...
+    def _proc_folder_list(self, lines: list[Any]) -> list[_Line]: ...
+    def select_folder(self, folder: str, readonly: bool = False) -> dict[bytes, Any]: ...
+    def folder_status(self, folder: str, what: Sequence[str]) -> dict[bytes, int]: ...
+    def create_folder(self, folder: str) -> object: ...
+    def noop(self) -> object: ...
+    def search(self, criteria: Sequence[object], charset: str | None = None) -> list[int]: ...
+    def fetch(self, messages: Sequence[int], data: Sequence[str]) -> Mapping[int, Mapping[bytes, Any]]: ...
+    def append(self, folder: str, msg: bytes, flags: Sequence[str], msg_time: datetime) -> bytes: ...
+    def copy(self, messages: Sequence[int], folder: str) -> object: ...
+    def move(self, messages: Sequence[int], folder: str) -> object: ...
+    def uid_expunge(self, messages: Sequence[int]) -> object: ...
+    def logout(self) -> object: ...
+    def shutdown(self) -> None: ...
+
+
+class Lost(Exception):
+    """The connection broke. Whether a command that changes something was on its way, `Wire.changing` says."""
+
+
+class SaidNo(Exception):
+    """The server refused a command; its own words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Which server, and who asks."""
+
+    direct: bool
+    """TLS from the first byte; else STARTTLS, and without it only on this machine."""
+    host: str
+    port: int
+    username: str
+    password: str
+    context: ssl.SSLContext | None = None
+    """Whom to believe; by default the authorities that the system knows."""
+    seconds: float = SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A folder that was opened."""
+
+    folder: str
+    validity: int
+    next_uid: int
+    messages: int
+    modseqs: bool
+    """It counts changes (CONDSTORE)."""
+    keeps: frozenset[str] | None
+    r"""Flags that can be set for good; `None`: any (`\*`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A folder as it is listed."""
+
+    name: str
+    delimiter: str
+    attributes: frozenset[str]
+    """Lower case, such as `\\trash` (RFC 6154)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What was fetched of one message. Parts that were not asked for are empty."""
+
+    uid: int
+    flags: frozenset[str]
+    date_ns: int
+    size: int
+    modseq: int
+    body: bytes
+
+
+class Wire:
+    """A connection that is logged in. For one thread at a time."""
+
+    def __init__(self, account: Account) -> None:
+        self.account = account
+        self.host = account.host
+        self.changing = False
+        """A command that changes something was sent, and its answer has not been seen."""
+        self._opened: tuple[str, bool] | None = None
+        self._client = self._connect()
+        self.can = frozenset(each.decode("ascii", "replace").upper() for each in self._ask(self._client.capabilities))
+
+    # -- folders -----------------------------------------------------------------------------------------------------------
+
+    def folders(self) -> list[Listed]:
+        """All folders that can hold messages."""
+        return self._listed(self._ask(lambda: self._list(())[0]))
+
+    def statuses(self) -> list[tuple[Listed, Mapping[str, int]]]:
+        """The same with MESSAGES, UNSEEN, UIDNEXT and UIDVALIDITY; a folder that tells nothing is left out."""
+        words = ("MESSAGES", "UNSEEN", "UIDNEXT", "UIDVALIDITY")
+        known: dict[str, Mapping[str, int]] = {}
+        if "LIST-STATUS" in self.can:
+            lines, told = self._ask(lambda: self._list(words))
+            listed = self._listed(lines)
+            known = {**told}
+        else:
+            listed = self.folders()
+        found: list[tuple[Listed, Mapping[str, int]]] = []
+        for each in listed:
+            status = known.get(each.name)
+            if status is None:
+                with contextlib.suppress(SaidNo):  # somebody deleted it just now, or it may not be read
+                    asked = self._ask(lambda name=each.name: self._client.folder_status(name, words))
+                    status = {key.decode().upper(): value for key, value in asked.items()}
+            if status is not None:
+                found.append((each, status))
+        return found
+
+    def prefix(self) -> str:
+        """What names of a person's own folders begin with, such as `INBOX.`."""
+        if "NAMESPACE" not in self.can:
+            return ""
+        try:
+            personal = self._ask(self._client.namespace).personal
+        except SaidNo:
+            return ""
+        return _text(personal[0][0]) if personal else ""
+
+    def create(self, folder: str) -> None:
+        """Make a folder."""
+        self._change(lambda: self._client.create_folder(_safe(folder)))
+
+    def open(self, folder: str, *, write: bool = False, anew: bool = True) -> Box:
+        r"""EXAMINE or SELECT. Never left by CLOSE, which would destroy what others have marked as `\Deleted`.
+
+        :raises SaidNo: there is no such folder.
+        """
+        if not anew and self._opened == (folder, write):
+            return self._box
+        self._opened = None
+        said = self._ask(lambda: self._client.select_folder(_safe(folder), readonly=not write))
+        keeps = flags_of(said.get(b"PERMANENTFLAGS", said.get(b"FLAGS", ())))
+        if write and b"READ-WRITE" not in said and "READ-ONLY" in str(said.keys()).upper():
+            raise Refused(f"The folder {folder!r} may only be read.", advice="Use another folder.")
+        self._box = Box(
+            folder,
+            int(said.get(b"UIDVALIDITY", 0)),
+            int(said.get(b"UIDNEXT", 0)),
+            int(said.get(b"EXISTS", 0)),
+            "CONDSTORE" in self.can and int(said.get(b"HIGHESTMODSEQ", 0)) > 0,
+            None if "\\*" in keeps else keeps,
+        )
+        self._opened = (folder, write)
+        return self._box
+
+    # -- looking -------------------------------------------------------------------------------------------------------------
+
+    def search(self, criteria: Sequence[object]) -> list[int]:
+        """Numbers of the messages in the open folder that fit, as the server sees it, in ascending order."""
+        plain = all(not isinstance(each, str) or each.isascii() for each in criteria)
+        return sorted(self._ask(lambda: self._client.search(criteria, None if plain else "UTF-8")))
+
+    def rows(self, uids: Sequence[int], *, body: int = 0, head: int = 0, modseq: bool = False) -> dict[int, Row]:
+        r"""Flags, date and size of messages in the open folder. Nothing is marked as seen.
+
+        :param body: first bytes of each message to fetch as well; `head`: of its header only.
+        """
+        what = ["FLAGS", "INTERNALDATE", "RFC822.SIZE", *(["MODSEQ"] if modseq else [])]
+        if body or head:
+            what.append(f"BODY.PEEK[]<0.{body}>" if body else f"BODY.PEEK[HEADER]<0.{head}>")
+        found: dict[int, Row] = {}
+        for start in range(0, len(uids), AT_ONCE):
+            some = uids[start : start + AT_ONCE]
+            for uid, said in self._ask(lambda some=some: self._client.fetch(some, what)).items():
+                if b"RFC822.SIZE" in said and b"FLAGS" in said:
+                    found[uid] = _row(uid, said)
+        return found
+
+    def whole(self, uid: int) -> bytes | None:
+        """All bytes of a message in the open folder."""
+        found = self._ask(lambda: self._client.fetch([uid], ["BODY.PEEK[]"]))
+        said = found.get(uid, {}).get(b"BODY[]")
+        return said if isinstance(said, bytes) else None
+
+    # -- changing --------------------------------------------------------------------------------------------------------------
+
+    def store(self, uids: Sequence[int], item: str, flags: Iterable[str], unchanged_since: int = 0) -> list[int]:
+        """Set flags in the open folder.
+
+        :param item: `FLAGS`, `+FLAGS` or `-FLAGS`.
+        :param unchanged_since: a MODSEQ (RFC 7162): what was changed later is left alone.
+        :returns: numbers of the messages that were left alone.
+        """
+        arguments = [",".join(map(str, uids))]
+        if unchanged_since:
+            arguments.append(f"(UNCHANGEDSINCE {unchanged_since})")
+        arguments += [f"{item}.SILENT", f"({' '.join(sorted(flags))})"]
+
+        def store() -> list[int]:
+            raw = self._client._imap  # noqa: SLF001 -- IMAPClient has no conditional STORE
+            raw.untagged_responses.pop("MODIFIED", None)
+            kind, said = raw.uid("STORE", *arguments)
+            left = raw.untagged_responses.pop("MODIFIED", [])
+            if kind != "OK" and not left:
+                raise SaidNo(_plain(said))
+            return [number for each in left if each for number in numbers(_text(each))]
+
+        return self._change(store)
+
+    def move(self, uids: Sequence[int], folder: str) -> dict[int, Spot]:
+        """MOVE (RFC 6851), each message at once. The new places, as far as the server tells them."""
+        return self._change(lambda: self._copied(lambda: self._client.move(uids, _safe(folder)), folder))
+
+    def copy(self, uids: Sequence[int], folder: str) -> dict[int, Spot]:
+        """COPY. The new places, as far as the server tells them."""
+        return self._change(lambda: self._copied(lambda: self._client.copy(uids, _safe(folder)), folder))
+
+    def append(self, folder: str, content: bytes, flags: Iterable[str], date_ns: int) -> Spot | None:
+        """Put a message there; `None`: the server does not tell its number."""
+        date = datetime.fromtimestamp(date_ns // 1_000_000_000, UTC)
+        said = self._change(lambda: self._client.append(_safe(folder), content, sorted(flags), date))
+        found = _APPENDED.search(_text(said))
+        return None if found is None else Spot(folder, int(found[1]), int(found[2]))
+
+    def expunge(self, uids: Sequence[int]) -> None:
+        r"""Take these messages out of the open folder for good (UID EXPUNGE, RFC 4315). Others that are `\Deleted` stay."""
+        self._change(lambda: self._client.uid_expunge(uids))
+
+    # -- the connection ------------------------------------------------------------------------------------------------------
+
+    def alive(self) -> bool:
+        """Whether it still stands."""
+        try:
+            self._ask(self._client.noop)
+        except (Lost, SaidNo):
+            return False
+        return True
+
+    def close(self, *, politely: bool = True) -> None:
+        """Let go."""
+        with contextlib.suppress(Exception):  # a connection that is broken already
+            if politely:
+                self._client.logout()
+            else:
+                self._client.shutdown()
+
+    def _connect(self) -> _Client:
+        account = self.account
+        try:
+            from imapclient.imapclient import (  # type: ignore[import-untyped] -- has none
+                IMAPClient,
+                SocketTimeout,
+            )
+        except ImportError as error:
+            raise Refused(
+                "A mailbox on an IMAP server needs IMAPClient, which is not installed.",
+                advice="Install takeback with its extra, takeback[email].",
+            ) from error
+        context = account.context or ssl.create_default_context()
+        try:
+            client = cast(
+                "_Client",
+                IMAPClient(
+                    account.host,
+                    account.port,
+                    ssl=account.direct,
+                    ssl_context=context if account.direct else None,
+                    timeout=SocketTimeout(connect=min(CONNECT_SECONDS, account.seconds), read=account.seconds),
+                ),
+            )
+        except ssl.SSLCertVerificationError as error:
+            raise _untrusted(account.host, error) from error
+        except (OSError, imaplib.IMAP4.error) as error:
+            raise Unavailable(
+                f"{account.host} cannot be reached ({_plain(error)}).", advice="Try again when it can."
+            ) from error
+        try:
+            self._greet(client, context)
+        except BaseException:
+            with contextlib.suppress(Exception):  # it is given up anyway
+                client.shutdown()
+            raise
+        client.normalise_times = False
+        return client
+
+    def _greet(self, client: _Client, context: ssl.SSLContext) -> None:
+        account = self.account
+        try:
+            if not account.direct:
+                if b"STARTTLS" in client.capabilities():
+                    client.starttls(context)
+                elif account.host not in LOOPBACK:
+                    raise Refused(
+                        f"{account.host} does not offer TLS, and no password leaves this machine without it.",
+                        advice="Use imaps://, or another server.",
+                    )
+            self._login(client)
+        except ssl.SSLCertVerificationError as error:
+            raise _untrusted(account.host, error) from error
+        except (OSError, imaplib.IMAP4.abort) as error:
+            raise Unavailable(f"{account.host} broke off ({_plain(error)}).", advice="Try again later.") from error
+
+    def _login(self, client: _Client) -> None:
+        account = self.account
+        try:
+            if b"AUTH=PLAIN" in client.capabilities():
+                # as bytes: a password may have any character, and servers expect UTF-8 (RFC 4616)
+                answer = f"\0{account.username}\0{account.password}".encode()
+                client.sasl_login("PLAIN", lambda _: answer)
+            elif account.username.isascii() and account.password.isascii():
+                client.login(account.username, account.password)
+            else:
+                raise Refused(
+                    f"{account.host} takes only ASCII letters in a password.", advice="Choose such a password there."
+                )
+        except imaplib.IMAP4.abort:
+            raise
+        except imaplib.IMAP4.error as error:
+            # its words are not repeated: some servers repeat what they were sent
+            raise Refused(
+                f"{account.host} does not accept the user name or the password.",
+                advice="Many providers want an app password, and some no passwords any more: see docs/imap.md.",
+            ) from error
+
+    def _ask(self, command: Callable[[], T]) -> T:
+        """Send something that changes nothing.
+
+        :raises Lost: the connection broke.
+        :raises SaidNo: the server refused it.
+        """
+        try:
+            return command()
+        except (imaplib.IMAP4.abort, OSError) as error:
+            self._opened = None
+            raise Lost(_plain(error)) from error
+        except imaplib.IMAP4.error as error:
+            raise SaidNo(_plain(error)) from error
+        except (ValueError, TypeError, KeyError, IndexError) as error:
+            # an answer that IMAPClient cannot read: what follows on this connection would not be understood either
+            self._opened = None
+            raise Lost(f"an answer that cannot be read ({type(error).__name__})") from error
+
+    def _change(self, command: Callable[[], T]) -> T:
+        """Send something that changes something: until its answer is there, nobody knows whether it did."""
+        self.changing = True
+        try:
+            answer = self._ask(command)
+        except SaidNo:
+            self.changing = False
+            raise
+        self.changing = False
+        return answer
+
+    def _copied(self, command: Callable[[], object], folder: str) -> dict[int, Spot]:
+        raw = self._client._imap  # noqa: SLF001 -- IMAPClient drops what the server tells of the new numbers
+        raw.untagged_responses.pop("COPYUID", None)
+        command()
+        spots: dict[int, Spot] = {}
+        for each in raw.untagged_responses.pop("COPYUID", []):
+            found = _COPIED.match(_text(each).strip())
+            if found is None:
+                continue
+            old, new = numbers(found[2]), numbers(found[3])
+            if len(old) == len(new):
+                spots.update((one, Spot(folder, int(found[1]), two)) for one, two in zip(old, new, strict=True))
+        return spots
+
+    def _list(self, words: Sequence[str]) -> tuple[list[_Line], dict[str, dict[str, int]]]:
+        """LIST with what each folder is for (RFC 6154) and, if words are given, its status (RFC 5819)."""
+        from imapclient.imap_utf7 import decode  # type: ignore[import-untyped] -- has none
+        from imapclient.response_parser import parse_response  # type: ignore[import-untyped] -- has none
+
+        wanted = ["SPECIAL-USE"] if "SPECIAL-USE" in self.can else []
+        wanted += [f"STATUS ({' '.join(words)})"] if words else []
+        raw = self._client._imap  # noqa: SLF001 -- IMAPClient's LIST asks for neither
+        for old in ("LIST", "STATUS"):
+            raw.untagged_responses.pop(old, None)
+        options = [f"RETURN ({' '.join(wanted)})"] if wanted else []
+        kind, said = raw._simple_command("LIST", '""', '"*"', *options)  # noqa: SLF001 -- as above
+        if kind != "OK":
+            raise imaplib.IMAP4.error(_plain(said))
+        lines = raw.untagged_responses.pop("LIST", [])
+        told: dict[str, dict[str, int]] = {}
+        statuses = raw.untagged_responses.pop("STATUS", [])
+        if statuses:
+            parsed = cast("tuple[Any, ...]", parse_response(statuses))
+            for name, pairs in zip(parsed[::2], parsed[1::2], strict=True):
+                text = str(decode(name)) if isinstance(name, bytes) else str(name)
+                told[text] = {_text(key).upper(): int(value) for key, value in zip(pairs[::2], pairs[1::2], strict=True)}
+        return self._client._proc_folder_list(lines), told  # noqa: SLF001 -- as above
+
+    def _listed(self, lines: list[_Line]) -> list[Listed]:
+        found: list[Listed] = []
+        for attributes, delimiter, name in lines:
+            words = frozenset(_text(each).lower() for each in attributes)
+            text = _text(name)
+            if not words & {"\\noselect", "\\nonexistent"} and sendable(text):
+                found.append(Listed(text, _text(delimiter or b""), words))
+        return found
+
+
+def _safe(folder: str) -> str:
+    """The name, if it can stand in a command."""
+    if not sendable(folder):
+        raise Refused("A folder's name holds a control character.", advice="Name a folder that list_mailboxes answers.")
+    return folder
+
+
+def _row(uid: int, said: Mapping[bytes, Any]) -> Row:
+    date = said.get(b"INTERNALDATE")
+    body = next((value for key, value in said.items() if key.startswith(b"BODY[") and isinstance(value, bytes)), b"")
+    modseq = said.get(b"MODSEQ", (0,))
+    return Row(
+        uid=uid,
+        flags=flags_of(said[b"FLAGS"]),
+        date_ns=int(date.timestamp()) * 1_000_000_000 if isinstance(date, datetime) else 0,
+        size=int(said[b"RFC822.SIZE"]),
+        modseq=int(modseq[0]),
+        body=body,
+    )
+
+
+def _untrusted(host: str, error: ssl.SSLCertVerificationError) -> Refused:
+    return Refused(
+        f"The certificate of {host} cannot be trusted ({error.verify_message}); the password was not sent.",
+        advice="Check the name of the server. A certificate of your own has to be trusted by this system first.",
+    )
+
+
+def _text(value: object) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _plain(what: object) -> str:
+    """A server's words on one line, without what could steer a terminal."""
+    if isinstance(what, list):
+        what = " ".join(_text(each) for each in cast("list[object]", what))
+    return " ".join("".join(c if c.isprintable() else " " for c in _text(what)).split())[:300]
