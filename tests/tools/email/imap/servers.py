@@ -123,7 +123,9 @@ def dovecot(
             )
         )  # fmt: skip
         assert DOVECOT is not None
-        process = subprocess.Popen([DOVECOT, "-F", "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        process = subprocess.Popen(
+            [DOVECOT, "-F", "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         if _answers(port, process):
             try:
                 yield Server("dovecot", port, tls_port, process)
@@ -132,7 +134,7 @@ def dovecot(
                 process.wait(20)
             return
     log = (folder / "log").read_text() if (folder / "log").exists() else ""
-    raise AssertionError(f"Dovecot did not start: {process.stderr.read() if process.stderr else b''!r} {log[-2000:]}")
+    raise AssertionError(f"Dovecot did not start: {log[-2000:]}")
 
 
 @contextmanager

@@ -157,7 +157,7 @@ class ListMailboxesTool(MailTool, ReadTool[ListMailboxes]):
         for name, its in self.settings.items():
             with told():
                 folders = await self.store(name).folders()
-                roles = {folder: role for role, folder in (await self.store(name).roles()).items()}
+                roles: dict[str, Role] = {folder: role for role, folder in (await self.store(name).roles()).items()}
             known.append(
                 Mailbox(
                     mailbox=name,
@@ -206,7 +206,9 @@ class SearchEmailTool(MailTool, ReadTool[SearchEmail]):
             subject=arguments.subject or "",
             since_ns=since,
             # nothing later than the last answer's end is wanted again
-            before_ns=min((each for each in (before, None if after is None else int(after[0]) + 1) if each), default=None),
+            before_ns=min(
+                (each for each in (before, None if after is None else int(after[0]) + 1) if each), default=None
+            ),
             flags=tuple(arguments.flags),
         )
         for name, folder in names:

@@ -9,7 +9,16 @@ from pydantic import BaseModel, Field
 
 from takeback.checkpoints.objects import SMALL
 from takeback.journal.states import Effect
-from takeback.tools.contract import Arguments, CallContext, Prepared, ReadTool, Result, ReversibleTool, SwapPrepared, ToolError
+from takeback.tools.contract import (
+    Arguments,
+    CallContext,
+    Prepared,
+    ReadTool,
+    Result,
+    ReversibleTool,
+    SwapPrepared,
+    ToolError,
+)
 from takeback.tools.email.attaching import Attaching
 from takeback.tools.email.compose import build
 from takeback.tools.email.settings import MailboxSettings

@@ -35,7 +35,8 @@ class MailboxSettings(BaseModel):
     address: str = Field(default="", description="The address that mail is sent from.")
     label: str = Field(default="", description="What people call it.")
     sent_copy: bool | None = Field(
-        default=None, description="Put a copy into sent; by default yes, unless the smtp server is known to do so itself."
+        default=None,
+        description="Put a copy into sent; by default yes, unless the smtp server is known to do so itself.",
     )
     sent: str = Field(default="Sent", min_length=1, description="Folder for copies of what was sent.")
     trash: str = Field(default="Trash", min_length=1, description="Folder that deleted mail is moved to.")
@@ -56,7 +57,9 @@ class MailboxSettings(BaseModel):
         # what stands there may hold a password: it is not repeated
         kind = info.field_name
         if url is not None and (server(url) is None or not url.startswith(str(kind))):
-            raise ValueError(f"it has to be {kind}://host:port or {kind}s://host:port, without a user or password in it")
+            raise ValueError(
+                f"it has to be {kind}://host:port or {kind}s://host:port, without a user or password in it"
+            )
         return url
 
     @property

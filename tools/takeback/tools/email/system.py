@@ -232,7 +232,9 @@ def _placed_at(effect: Effect, place: str) -> Effect:
     """The journal keeps where a message went on a server that numbers it anew."""
     if effect.after.absent or place == effect.after.ref.get("key"):
         return effect
-    return effect.model_copy(update={"after": effect.after.model_copy(update={"ref": {**effect.after.ref, "at": place}})})
+    return effect.model_copy(
+        update={"after": effect.after.model_copy(update={"ref": {**effect.after.ref, "at": place}})}
+    )
 
 
 def _with_image(state: State, hint: State | None) -> State:

@@ -1,1 +1,1 @@
-"""Mailboxes on IMAP servers: one connection, compare-and-set as far as the server can, and a durable memory of what moved where."""
+"""Mailboxes on IMAP servers: one connection, compare-and-set as far as the server can, and a memory of what moved where."""

@@ -1,5 +1,5 @@
-"""Changes of a mailbox on a server: compared just before, conditional where the server can, read back, and taken back if a later one
-of the same act cannot be made. Nothing that others put there is ever expunged; what cannot be known is said to be unknown."""
+"""Changes of a mailbox on a server: compared just before, conditional where the server can, read back, and taken back if a later
+one of the same act cannot be made. Nothing that others put there is ever expunged; what cannot be known is said to be unknown."""
 
 from __future__ import annotations
 
@@ -99,8 +99,8 @@ class Changing:
                 flags.setdefault((before.folder, before.flags, after.flags), []).append(change)
             if before.folder != after.folder:
                 moves.setdefault((before.folder, after.folder), []).append(change)
-        for (folder, before, after), own in flags.items():
-            self._flag(folder, before, after, own)
+        for (folder, old, new), own in flags.items():
+            self._flag(folder, old, new, own)
         for (folder, to), own in moves.items():
             self._move(folder, to, own)
         for change in todo:
@@ -275,9 +275,7 @@ class Changing:
                 raise _Drift(f"The folder {folder!r} was made anew by another program.")
         return [self._spot(change).uid for change in own]
 
-    def _as_expected(
-        self, own: Sequence[Change], flags: dict[int, frozenset[str]], expected: frozenset[str]
-    ) -> None:
+    def _as_expected(self, own: Sequence[Change], flags: dict[int, frozenset[str]], expected: frozenset[str]) -> None:
         for change in own:
             now = flags.get(self._spot(change).uid)
             # of a move that was begun, the message may bear our own mark already
@@ -352,10 +350,10 @@ class Changing:
                 ) from error
             there.add(folder)
         for change in todo:
-            content = change.content
-            if change.before is None and change.after is not None:
-                if content is None or digest_of_content(content) != change.after.digest:
-                    raise Unavailable("The stored message is not the one that was meant.", advice="Run takeback verify.")
+            if change.before is not None or change.after is None:
+                continue
+            if change.content is None or digest_of_content(change.content) != change.after.digest:
+                raise Unavailable("The stored message is not the one that was meant.", advice="Run takeback verify.")
 
     def _floors(self) -> dict[str, tuple[int, int]]:
         return {

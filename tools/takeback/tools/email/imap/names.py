@@ -58,7 +58,7 @@ def sendable(folder: str) -> bool:
 
 
 def flags_of(words: Iterable[bytes]) -> frozenset[str]:
-    r"""Flags as they are compared: system flags in one spelling, without `\Recent`, which nobody sets and reading may take off."""
+    r"""Flags as they are compared: system flags in one spelling, without `\Recent`, which nobody sets for good."""
     spelled = (word.decode("ascii", "replace") for word in words)
     return frozenset(_SPELLED.get(flag.lower(), flag) for flag in spelled if flag.lower() != "\\recent")
 

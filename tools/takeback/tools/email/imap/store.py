@@ -253,9 +253,8 @@ class ImapStore(MailStore):
         notes = [f"Words are found as {wire.host} finds them."] if words(wanted) else []
         if cut:
             notes.append(
-                f"Only the {most:,} messages that came in last were looked at in {', '.join(cut)}: narrow it by date or words."
+                f"Only the {most:,} messages that came in last were looked at in {', '.join(cut)};"
+                " narrow it by date or words."
             )
         found.sort(key=lambda each: (-each.date_ns, each.key))
         return Listing(tuple(found), " ".join(notes), searched=True)
-
-

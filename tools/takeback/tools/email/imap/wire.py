@@ -1,4 +1,4 @@
-"""One connection to an IMAP server: TLS verified, every wait bounded, and an error that says whether anything can have happened.
+"""One connection to an IMAP server: TLS verified, each wait bounded, and an error that says whether anything can have happened.
 
 IMAPClient speaks the protocol. It drops the answers that undo needs (COPYUID, MODIFIED), and has no conditional STORE, so that
 these few commands go through the connection below it.
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import imaplib
+import importlib
 import logging
 import re
 import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final, Protocol, TypeVar, cast
 
 from takeback.tools.email.imap.names import Spot, flags_of, numbers, sendable
@@ -35,27 +37,16 @@ _COPIED = re.compile(r"(\d+) ([\d:,]+) ([\d:,]+)\Z")
 logging.getLogger("imapclient").setLevel(logging.WARNING)
 
 
-class _Imaplib(Protocol):
-    """The connection below IMAPClient (imaplib)."""
-
-    untagged_responses: dict[str, list[Any]]
-
-    def uid(self, command: str, *args: str) -> tuple[str, list[Any]]: ...
-    def _simple_command(self, name: str, *args: str) -> tuple[str, list[Any]]: ...
-
-
 class _Client(Protocol):
     """What is used of IMAPClient, which has no types of its own."""
 
     normalise_times: bool
-    _imap: _Imaplib
 
     def capabilities(self) -> tuple[bytes, ...]: ...
     def starttls(self, ssl_context: ssl.SSLContext) -> object: ...
     def login(self, username: str, password: str) -> object: ...
     def sasl_login(self, mech_name: str, mech_callable: Callable[[bytes], bytes]) -> object: ...
     def namespace(self) -> Any: ...
-    def _proc_folder_list(self, lines: list[Any]) -> list[_Line]: ...
     def select_folder(self, folder: str, readonly: bool = False) -> dict[bytes, Any]: ...
     def folder_status(self, folder: str, what: Sequence[str]) -> dict[bytes, int]: ...
     def create_folder(self, folder: str) -> object: ...
@@ -138,6 +129,7 @@ class Wire:
         self.changing = False
         """A command that changes something was sent, and its answer has not been seen."""
         self._opened: tuple[str, bool] | None = None
+        self._box: Box | None = None
         self._client = self._connect()
         self.can = frozenset(each.decode("ascii", "replace").upper() for each in self._ask(self._client.capabilities))
 
@@ -162,7 +154,7 @@ class Wire:
             status = known.get(each.name)
             if status is None:
                 with contextlib.suppress(SaidNo):  # somebody deleted it just now, or it may not be read
-                    asked = self._ask(lambda name=each.name: self._client.folder_status(name, words))
+                    asked = self._ask(partial(self._client.folder_status, each.name, words))
                     status = {key.decode().upper(): value for key, value in asked.items()}
             if status is not None:
                 found.append((each, status))
@@ -187,14 +179,14 @@ class Wire:
 
         :raises SaidNo: there is no such folder.
         """
-        if not anew and self._opened == (folder, write):
+        if not anew and self._box is not None and self._opened == (folder, write):
             return self._box
         self._opened = None
         said = self._ask(lambda: self._client.select_folder(_safe(folder), readonly=not write))
         keeps = flags_of(said.get(b"PERMANENTFLAGS", said.get(b"FLAGS", ())))
-        if write and b"READ-WRITE" not in said and "READ-ONLY" in str(said.keys()).upper():
+        if write and b"READ-ONLY" in said:
             raise Refused(f"The folder {folder!r} may only be read.", advice="Use another folder.")
-        self._box = Box(
+        self._box = box = Box(
             folder,
             int(said.get(b"UIDVALIDITY", 0)),
             int(said.get(b"UIDNEXT", 0)),
@@ -203,7 +195,7 @@ class Wire:
             None if "\\*" in keeps else keeps,
         )
         self._opened = (folder, write)
-        return self._box
+        return box
 
     # -- looking -------------------------------------------------------------------------------------------------------------
 
@@ -223,7 +215,7 @@ class Wire:
         found: dict[int, Row] = {}
         for start in range(0, len(uids), AT_ONCE):
             some = uids[start : start + AT_ONCE]
-            for uid, said in self._ask(lambda some=some: self._client.fetch(some, what)).items():
+            for uid, said in self._ask(partial(self._client.fetch, some, what)).items():
                 if b"RFC822.SIZE" in said and b"FLAGS" in said:
                     found[uid] = _row(uid, said)
         return found
@@ -249,7 +241,7 @@ class Wire:
         arguments += [f"{item}.SILENT", f"({' '.join(sorted(flags))})"]
 
         def store() -> list[int]:
-            raw = self._client._imap  # noqa: SLF001 -- IMAPClient has no conditional STORE
+            raw = self._below()
             raw.untagged_responses.pop("MODIFIED", None)
             kind, said = raw.uid("STORE", *arguments)
             left = raw.untagged_responses.pop("MODIFIED", [])
@@ -299,10 +291,7 @@ class Wire:
     def _connect(self) -> _Client:
         account = self.account
         try:
-            from imapclient.imapclient import (  # type: ignore[import-untyped] -- has none
-                IMAPClient,
-                SocketTimeout,
-            )
+            library = _library("imapclient")
         except ImportError as error:
             raise Refused(
                 "A mailbox on an IMAP server needs IMAPClient, which is not installed.",
@@ -312,12 +301,12 @@ class Wire:
         try:
             client = cast(
                 "_Client",
-                IMAPClient(
+                library.IMAPClient(
                     account.host,
                     account.port,
                     ssl=account.direct,
                     ssl_context=context if account.direct else None,
-                    timeout=SocketTimeout(connect=min(CONNECT_SECONDS, account.seconds), read=account.seconds),
+                    timeout=library.SocketTimeout(connect=min(CONNECT_SECONDS, account.seconds), read=account.seconds),
                 ),
             )
         except ssl.SSLCertVerificationError as error:
@@ -404,7 +393,7 @@ class Wire:
         return answer
 
     def _copied(self, command: Callable[[], object], folder: str) -> dict[int, Spot]:
-        raw = self._client._imap  # noqa: SLF001 -- IMAPClient drops what the server tells of the new numbers
+        raw = self._below()
         raw.untagged_responses.pop("COPYUID", None)
         command()
         spots: dict[int, Spot] = {}
@@ -417,18 +406,21 @@ class Wire:
                 spots.update((one, Spot(folder, int(found[1]), two)) for one, two in zip(old, new, strict=True))
         return spots
 
+    def _below(self) -> Any:
+        """The connection below IMAPClient (imaplib): IMAPClient drops what undo needs, and does not ask for it."""
+        return cast("Any", self._client)._imap
+
     def _list(self, words: Sequence[str]) -> tuple[list[_Line], dict[str, dict[str, int]]]:
         """LIST with what each folder is for (RFC 6154) and, if words are given, its status (RFC 5819)."""
-        from imapclient.imap_utf7 import decode  # type: ignore[import-untyped] -- has none
-        from imapclient.response_parser import parse_response  # type: ignore[import-untyped] -- has none
-
+        decode = _library("imap_utf7").decode
+        parse_response = _library("response_parser").parse_response
         wanted = ["SPECIAL-USE"] if "SPECIAL-USE" in self.can else []
         wanted += [f"STATUS ({' '.join(words)})"] if words else []
-        raw = self._client._imap  # noqa: SLF001 -- IMAPClient's LIST asks for neither
+        raw = self._below()
         for old in ("LIST", "STATUS"):
             raw.untagged_responses.pop(old, None)
         options = [f"RETURN ({' '.join(wanted)})"] if wanted else []
-        kind, said = raw._simple_command("LIST", '""', '"*"', *options)  # noqa: SLF001 -- as above
+        kind, said = raw._simple_command("LIST", '""', '"*"', *options)
         if kind != "OK":
             raise imaplib.IMAP4.error(_plain(said))
         lines = raw.untagged_responses.pop("LIST", [])
@@ -438,8 +430,10 @@ class Wire:
             parsed = cast("tuple[Any, ...]", parse_response(statuses))
             for name, pairs in zip(parsed[::2], parsed[1::2], strict=True):
                 text = str(decode(name)) if isinstance(name, bytes) else str(name)
-                told[text] = {_text(key).upper(): int(value) for key, value in zip(pairs[::2], pairs[1::2], strict=True)}
-        return self._client._proc_folder_list(lines), told  # noqa: SLF001 -- as above
+                told[text] = {
+                    _text(key).upper(): int(value) for key, value in zip(pairs[::2], pairs[1::2], strict=True)
+                }
+        return cast("Any", self._client)._proc_folder_list(lines), told
 
     def _listed(self, lines: list[_Line]) -> list[Listed]:
         found: list[Listed] = []
@@ -449,6 +443,11 @@ class Wire:
             if not words & {"\\noselect", "\\nonexistent"} and sendable(text):
                 found.append(Listed(text, _text(delimiter or b""), words))
         return found
+
+
+def _library(part: str) -> Any:
+    """A module of IMAPClient, which has no types: not before a server is asked."""
+    return importlib.import_module(f"imapclient.{part}")
 
 
 def _safe(folder: str) -> str:
