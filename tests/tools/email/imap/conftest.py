@@ -34,11 +34,11 @@ def trusted(imap_certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def dovecot_server(tmp_path_factory: pytest.TempPathFactory, imap_certificate: Path) -> Iterator[servers.Server]:
+def dovecot_server(imap_certificate: Path) -> Iterator[servers.Server]:
     why = servers.why_no_dovecot()
     if why:
         pytest.skip(why)
-    with servers.dovecot(tmp_path_factory.mktemp("dovecot"), imap_certificate) as server:
+    with servers.dovecot(imap_certificate) as server:
         yield server
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 USER, PASSWORD = "anna", "secret"
 DOVECOT = shutil.which("dovecot", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
@@ -99,19 +100,21 @@ service stats {{
 
 @contextmanager
 def dovecot(
-    folder: Path, certificate: Path, *, separator: str = "/", prefix: str = "", trash: str = "Trash"
+    certificate: Path, *, separator: str = "/", prefix: str = "", trash: str = "Trash"
 ) -> Iterator[Server]:
     """Dovecot with a configuration of its own. Each user name is a mailbox of its own."""
+    # not below pytest's folder, which only root may enter: the mail processes give up root
+    with TemporaryDirectory(prefix="takeback-dovecot-", ignore_cleanup_errors=True) as folder:
+        yield from _dovecot(Path(folder), certificate, separator=separator, prefix=prefix, trash=trash)
+
+
+def _dovecot(folder: Path, certificate: Path, *, separator: str, prefix: str, trash: str) -> Iterator[Server]:
     mail = folder / "mail"
     for each in (mail, folder / "home", folder / "run", folder / "state"):
         each.mkdir()
-    # the mail processes give up root
     nobody = 65534
     for each in (folder, mail, folder / "home"):
         os.chown(each, nobody, nobody)
-    for parent in folder.parents:
-        if parent.stat().st_uid == os.getuid() and not parent.stat().st_mode & 0o001:
-            parent.chmod(parent.stat().st_mode | 0o011)
     for _ in range(5):
         port, tls_port = _free_port(), _free_port()
         config = folder / "dovecot.conf"

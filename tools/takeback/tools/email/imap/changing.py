@@ -3,6 +3,7 @@ one of the same act cannot be made. Nothing that others put there is ever expung
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
@@ -45,6 +46,8 @@ class Changing:
         """What a command was sent for; its outcome may be that nothing came of it."""
         self._flagged: set[str] = set()
         """Keys whose flags are changed by now."""
+        self._resumed: set[str] = set()
+        """Keys that this act, before it was interrupted, had changed in part."""
         self._warnings: dict[str, None] = {}
 
     def change(self, changes: Sequence[Change]) -> Made | Moved:
@@ -53,11 +56,10 @@ class Changing:
         :raises Lost: the connection broke before anything was changed.
         """
         present = self._present(changes)
-        todo = [
-            change for change, now in zip(changes, present, strict=True) if now != change.after or self._half(change)
-        ]
+        todo = [change for change, now in zip(changes, present, strict=True) if now != change.after]
+        self._resumed = {change.key for change in todo if self._between(change)}
         for change, now in zip(changes, present, strict=True):
-            if change in todo and now != change.before and not self._half(change):
+            if change in todo and now != change.before and change.key not in self._resumed and not self._half(change):
                 why = "is not as it was expected to be: somebody moved, flagged or deleted it."
                 return Moved(present, f"{_told(change.key)} {why}")
         if not todo:
@@ -78,6 +80,9 @@ class Changing:
         try:
             self._make(todo)
             self._read_back(todo)
+            self.remap.put(
+                {change.key: self._spot(change) for change in todo if change.after and change.key in self._seen}
+            )
         except (_Drift, SaidNo, Refused, Unavailable) as error:
             self._take_back()
             if isinstance(error, _Drift):
@@ -95,8 +100,9 @@ class Changing:
         flags: dict[tuple[str, frozenset[str], frozenset[str]], list[Change]] = {}
         moves: dict[tuple[str, str], list[Change]] = {}
         for change, before, after in placed:
-            if before.flags != after.flags and not self._half(change):
-                flags.setdefault((before.folder, before.flags, after.flags), []).append(change)
+            now = self._seen[change.key].flags if change.key in self._resumed else before.flags
+            if now != after.flags and not self._half(change):
+                flags.setdefault((before.folder, now, after.flags), []).append(change)
             if before.folder != after.folder:
                 moves.setdefault((before.folder, after.folder), []).append(change)
         for (folder, old, new), own in flags.items():
@@ -319,7 +325,7 @@ class Changing:
             self._drop(seen.copies[0].folder, [copy.uid for copy in seen.copies])
         if seen.known.spot.folder == after.folder != before.folder:
             self._move(after.folder, before.folder, [change], expected=False)
-        if change.key in self._flagged:
+        if change.key in self._flagged | self._resumed:
             spot = self._spot(change)
             self.wire.open(spot.folder, write=True)
             if after.flags - before.flags:
@@ -366,7 +372,8 @@ class Changing:
         after = change.after
         if seen is not None:
             two_steps = "MOVE" not in self.wire.can and after is not None and after.folder != seen.known.spot.folder
-            return replace(seen.known, heading=after.folder if two_steps and after is not None else "")
+            heading = after.folder if two_steps and after is not None else ""
+            return replace(seen.known, heading=heading, begun=_fingerprint(after))
         assert after is not None, "what is nowhere before is somewhere after"
         assert change.content is not None, "checked"
         message_id = head_of(change.content).message_id
@@ -381,6 +388,14 @@ class Changing:
             return False
         flags = (after.flags, after.flags | {DELETED})
         return seen.known.spot.folder == before.folder and seen.known.heading == after.folder and seen.flags in flags
+
+    def _between(self, change: Change) -> bool:
+        """Whether takeback was interrupted in this very act, which then took effect in part: each flag is as before or as after."""
+        seen, before, after = self._seen.get(change.key), change.before, change.after
+        if seen is None or before is None or after is None or seen.known.begun != _fingerprint(after):
+            return False
+        alike = seen.placement == replace(before, flags=seen.flags)
+        return alike and before.flags & after.flags <= seen.flags <= before.flags | after.flags
 
     def _spot(self, change: Change) -> Spot:
         return self._seen[change.key].known.spot
@@ -404,6 +419,10 @@ def not_known(host: str, why: str) -> TargetError:
     )
     error.code = HALF_DONE
     return error
+
+
+def _fingerprint(after: Placement | None) -> str:
+    return "" if after is None else json.dumps([after.folder, sorted(after.flags)])
 
 
 def _told(key: str) -> str:

@@ -25,7 +25,7 @@ CREATE TABLE IF NOT EXISTS floors (id INTEGER PRIMARY KEY, folders TEXT NOT NULL
 CREATE TABLE IF NOT EXISTS messages (
     key TEXT PRIMARY KEY, folder TEXT NOT NULL, validity INTEGER NOT NULL, uid INTEGER NOT NULL,
     size INTEGER NOT NULL, date_ns INTEGER NOT NULL, digest TEXT NOT NULL, message_id TEXT NOT NULL,
-    whole TEXT NOT NULL, heading TEXT NOT NULL, floors INTEGER NOT NULL REFERENCES floors (id)
+    whole TEXT NOT NULL, heading TEXT NOT NULL, begun TEXT NOT NULL, floors INTEGER NOT NULL REFERENCES floors (id)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS spots ON messages (folder, validity, uid);
 """
@@ -46,6 +46,8 @@ class Known:
     """Of all its bytes, if takeback put it there. Nothing else is ever taken out of a mailbox."""
     heading: str = ""
     """The folder that it is just being copied to, on a server that cannot move in one step."""
+    begun: str = ""
+    """What it is just being made into: of an act that took effect in part, the rest can be told from somebody else's change."""
 
 
 class Remap:
@@ -95,10 +97,10 @@ class Remap:
         with closing(self._open()) as db, _transaction(db):
             number = db.execute("INSERT INTO floors (folders) VALUES (?)", (json.dumps(floors),)).lastrowid
             db.executemany(
-                "INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET folder ="
+                "INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET folder ="
                 " excluded.folder, validity = excluded.validity, uid = excluded.uid, size = excluded.size, date_ns ="
                 " excluded.date_ns, digest = excluded.digest, message_id = excluded.message_id, whole = excluded.whole,"
-                " heading = excluded.heading, floors = excluded.floors",
+                " heading = excluded.heading, begun = excluded.begun, floors = excluded.floors",
                 [(*_values(each), number) for each in known],
             )
             db.execute("DELETE FROM floors WHERE id NOT IN (SELECT floors FROM messages)")
@@ -111,12 +113,13 @@ class Remap:
                 here = (spot.folder, spot.validity, spot.uid)
                 if old is not None and old[2] > 0:
                     db.execute(
-                        "UPDATE messages SET folder = ?, validity = ?, uid = ?, heading = ''"
+                        "UPDATE messages SET folder = ?, validity = ?, uid = ?, heading = '', begun = ''"
                         " WHERE folder = ? AND validity = ? AND uid = ?",
                         (*here, *old),
                     )
                 db.execute(
-                    "UPDATE messages SET folder = ?, validity = ?, uid = ?, heading = '' WHERE key = ?", (*here, key)
+                    "UPDATE messages SET folder = ?, validity = ?, uid = ?, heading = '', begun = '' WHERE key = ?",
+                    (*here, key),
                 )
 
     def _open(self) -> sqlite3.Connection:
@@ -134,7 +137,7 @@ class Remap:
             ) from error
 
 
-_COLUMNS: Final = "key, folder, validity, uid, size, date_ns, digest, message_id, whole, heading"
+_COLUMNS: Final = "key, folder, validity, uid, size, date_ns, digest, message_id, whole, heading, begun"
 
 
 class _transaction:  # noqa: N801 -- used like a function
@@ -168,7 +171,7 @@ def _failed(error: sqlite3.Error) -> Unavailable:
 
 
 def _known(row: tuple[object, ...]) -> Known:
-    key, folder, validity, uid, size, date_ns, digest, message_id, whole, heading = row
+    key, folder, validity, uid, size, date_ns, digest, message_id, whole, heading, begun = row
     return Known(
         str(key),
         Spot(str(folder), _int(validity), _int(uid)),
@@ -178,12 +181,13 @@ def _known(row: tuple[object, ...]) -> Known:
         str(message_id),
         str(whole),
         str(heading),
+        str(begun),
     )
 
 
 def _values(known: Known) -> tuple[object, ...]:
     spot = known.spot
-    what = (known.size, known.date_ns, known.digest, known.message_id, known.whole, known.heading)
+    what = (known.size, known.date_ns, known.digest, known.message_id, known.whole, known.heading, known.begun)
     return (known.key, spot.folder, spot.validity, spot.uid, *what)
 
 

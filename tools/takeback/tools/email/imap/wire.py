@@ -11,6 +11,7 @@ import imaplib
 import importlib
 import logging
 import re
+import socket
 import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ class _Client(Protocol):
     normalise_times: bool
 
     def capabilities(self) -> tuple[bytes, ...]: ...
+    def socket(self) -> socket.socket: ...
     def starttls(self, ssl_context: ssl.SSLContext) -> object: ...
     def login(self, username: str, password: str) -> object: ...
     def sasl_login(self, mech_name: str, mech_callable: Callable[[bytes], bytes]) -> object: ...
@@ -131,7 +133,7 @@ class Wire:
         self._opened: tuple[str, bool] | None = None
         self._box: Box | None = None
         self._client = self._connect()
-        self.can = frozenset(each.decode("ascii", "replace").upper() for each in self._ask(self._client.capabilities))
+        self.can = self._ask(self._capabilities)
 
     # -- folders -----------------------------------------------------------------------------------------------------------
 
@@ -316,6 +318,8 @@ class Wire:
                 f"{account.host} cannot be reached ({_plain(error)}).", advice="Try again when it can."
             ) from error
         try:
+            # IMAPClient sends some commands in pieces, and each would wait for the other side's delayed acknowledgement
+            client.socket().setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._greet(client, context)
         except BaseException:
             with contextlib.suppress(Exception):  # it is given up anyway
@@ -405,6 +409,17 @@ class Wire:
             if len(old) == len(new):
                 spots.update((one, Spot(folder, int(found[1]), two)) for one, two in zip(old, new, strict=True))
         return spots
+
+    def _capabilities(self) -> frozenset[str]:
+        """What the server can do now: many say more to who is logged in, and IMAPClient may remember what they said before."""
+        raw = self._below()
+        raw.untagged_responses.pop("CAPABILITY", None)
+        kind, said = raw._simple_command("CAPABILITY")
+        if kind != "OK":
+            raise imaplib.IMAP4.error(_plain(said))
+        words = [word for line in raw.untagged_responses.pop("CAPABILITY", []) for word in bytes(line).upper().split()]
+        cast("Any", self._client)._cached_capabilities = tuple(words)
+        return frozenset(word.decode("ascii", "replace") for word in words)
 
     def _below(self) -> Any:
         """The connection below IMAPClient (imaplib): IMAPClient drops what undo needs, and does not ask for it."""
