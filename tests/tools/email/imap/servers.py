@@ -99,9 +99,7 @@ service stats {{
 
 
 @contextmanager
-def dovecot(
-    certificate: Path, *, separator: str = "/", prefix: str = "", trash: str = "Trash"
-) -> Iterator[Server]:
+def dovecot(certificate: Path, *, separator: str = "/", prefix: str = "", trash: str = "Trash") -> Iterator[Server]:
     """Dovecot with a configuration of its own. Each user name is a mailbox of its own."""
     # not below pytest's folder, which only root may enter: the mail processes give up root
     with TemporaryDirectory(prefix="takeback-dovecot-", ignore_cleanup_errors=True) as folder:
@@ -135,6 +133,9 @@ def _dovecot(folder: Path, certificate: Path, *, separator: str, prefix: str, tr
             finally:
                 process.terminate()
                 process.wait(20)
+                for line in (folder / "log").read_text().splitlines():
+                    if "Error: " in line or "Panic: " in line or "Fatal: " in line:
+                        print("Dovecot:", line)  # what a failed test is to be read with
             return
     log = (folder / "log").read_text() if (folder / "log").exists() else ""
     raise AssertionError(f"Dovecot did not start: {log[-2000:]}")

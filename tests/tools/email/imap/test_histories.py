@@ -1,4 +1,4 @@
-"""Random histories of mail on real servers through the whole engine, taken back: folder, flags, INTERNALDATE, bytes; modulo numbers.
+"""Random histories of mail on real servers through the engine, taken back: folder, flags, INTERNALDATE, bytes; modulo numbers.
 
 Few by default; `make mail-histories` runs thousands (TAKEBACK_MAIL_HISTORIES).
 """

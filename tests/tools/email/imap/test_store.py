@@ -34,7 +34,10 @@ async def test_moves_flags_and_back_are_exact_under_the_same_key(store: ImapStor
     before = box.tree()
     keys = [*(await keys_of(store)).values()]
     now = [p for p in await store.look(keys) if p is not None]
-    goals = [store.marked(store.moved(p, ODD if n % 2 else "Trash"), add=["flagged"], remove=["seen"]) for n, p in enumerate(now)]
+    goals = [
+        store.marked(store.moved(p, ODD if n % 2 else "Trash"), add=["flagged"], remove=["seen"])
+        for n, p in enumerate(now)
+    ]
     there = [Change(key, p, goal) for key, p, goal in zip(keys, now, goals, strict=True)]
     made = await store.change(there)
     assert isinstance(made, Made)
@@ -42,7 +45,9 @@ async def test_moves_flags_and_back_are_exact_under_the_same_key(store: ImapStor
     assert await store.look(keys) == goals
     acted = box.tree()
     assert acted != before
-    assert sorted((await keys_of(store, ODD)).values()) == sorted(keys[1::2]), "and they are listed under their old keys"
+    assert sorted((await keys_of(store, ODD)).values()) == sorted(keys[1::2]), (
+        "and they are listed under their old keys"
+    )
     again = await store.change(there)
     assert isinstance(again, Made)
     assert again.already

@@ -1,7 +1,7 @@
 """Passwords of mailboxes: in the environment variable that the settings name, or in the keyring of the operating system.
 
-An entry of the keyring names the host and the user: when the configuration names another server, it has no password yet, and the
-old one does not go there.
+An entry of the keyring names the host and the user: if the configuration names another server, there is no password for it yet,
+and the old one does not go there.
 """
 
 from __future__ import annotations

@@ -19,8 +19,10 @@ _KEEP_THEMSELVES: Final = ("gmail.com", "googlemail.com", "office365.com", "outl
 
 
 class MailboxSettings(BaseModel):
-    """One mailbox: a Maildir or an account on an IMAP server, and who sends its mail. Passwords come from the OS keyring or from the environment
-    variable that `password_variable` names; they never stand here."""
+    """One mailbox: a Maildir or an account on an IMAP server, and who sends its mail.
+
+    Passwords come from the OS keyring or from the environment variable that `password_variable` names; they never stand here.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

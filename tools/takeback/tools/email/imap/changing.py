@@ -1,5 +1,6 @@
-"""Changes of a mailbox on a server: compared just before, conditional where the server can, read back, and taken back if a later
-one of the same act cannot be made. Nothing that others put there is ever expunged; what cannot be known is said to be unknown."""
+"""Changes of a mailbox on a server: compared just before, conditional where the server can, read back, and taken back if a
+later one of the same act cannot be made. Nothing that others put there is ever expunged; what nobody knows is said to be unknown.
+"""
 
 from __future__ import annotations
 
@@ -390,7 +391,7 @@ class Changing:
         return seen.known.spot.folder == before.folder and seen.known.heading == after.folder and seen.flags in flags
 
     def _between(self, change: Change) -> bool:
-        """Whether takeback was interrupted in this very act, which then took effect in part: each flag is as before or as after."""
+        """Whether takeback was interrupted in this very act, which took effect in part: each flag is as before or as after."""
         seen, before, after = self._seen.get(change.key), change.before, change.after
         if seen is None or before is None or after is None or seen.known.begun != _fingerprint(after):
             return False

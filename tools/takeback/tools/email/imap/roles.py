@@ -1,4 +1,4 @@
-"""Which folders hold drafts, sent and deleted mail: as configured, else as the server says (RFC 6154), else by usual names. Pure."""
+"""Which folders hold drafts, sent and deleted mail: as configured, as the server says (RFC 6154), or by usual names. Pure."""
 
 from __future__ import annotations
 

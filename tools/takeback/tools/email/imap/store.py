@@ -130,7 +130,7 @@ class ImapStore(MailStore):
 
         return await self._run(ask)
 
-    # -- changing --------------------------------------------------------------------------------------------------------------
+    # -- changing ------------------------------------------------------------------------------------------------------------
 
     async def change(self, changes: Sequence[Change]) -> Made | Moved:
         def change(wire: Wire) -> Made | Moved:
@@ -146,7 +146,7 @@ class ImapStore(MailStore):
 
         await anyio.to_thread.run_sync(close)
 
-    # -- pure --------------------------------------------------------------------------------------------------------------------
+    # -- pure ----------------------------------------------------------------------------------------------------------------
 
     def marked(self, placement: Placement, *, add: Sequence[Flag] = (), remove: Sequence[Flag] = ()) -> Placement:
         flags = (placement.flags | {FLAGS[flag] for flag in add}) - {FLAGS[flag] for flag in remove}
@@ -180,7 +180,7 @@ class ImapStore(MailStore):
         words = frozenset(FLAGS[flag] for flag in flags)
         return key, Placement(folder, words, now, digest_of_content(content), len(content))
 
-    # -- in a thread -------------------------------------------------------------------------------------------------------------
+    # -- in a thread ---------------------------------------------------------------------------------------------------------
 
     async def _run(self, work: Callable[[Wire], T]) -> T:
         # what has been begun is brought to its end, whoever stops waiting for it
