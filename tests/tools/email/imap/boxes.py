@@ -115,7 +115,7 @@ class Box:
         for line in lines:
             text = (b"".join(line) if isinstance(line, tuple) else line or b"").decode()
             found = re.match(r'\([^)]*\) (?:"."|NIL) (?:\{\d+\})?(.*)\Z', text, re.DOTALL)
-            if found is not None:
+            if found is not None and not re.match(r"\([^)]*\\(?:noselect|nonexistent)", text, re.IGNORECASE):
                 name = found[1]
                 if name.startswith('"'):
                     name = name[1:-1].replace('\\"', '"').replace("\\\\", "\\")

@@ -48,6 +48,7 @@ ssl_key = <{key}
 disable_plaintext_auth = no
 auth_mechanisms = plain login
 mail_fsync = never
+auth_failure_delay = 0
 mail_location = maildir:{folder}/mail/%u{layout}
 mail_uid = {uid}
 mail_gid = {gid}

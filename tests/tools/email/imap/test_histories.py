@@ -129,8 +129,10 @@ async def test_what_another_mail_program_did_in_between_always_survives(box: Box
                 number = chance.randrange(1, COUNT + 1)
                 if chance.random() < 0.6 and (what := somebody_else(box, chance, number)):
                     did[number] = what
-                    if chance.random() < 0.1:
-                        box.made_anew(ODD)
+                    if chance.random() < 0.1 and box.server.kind == "pymap":
+                        box.made_anew(
+                            ODD
+                        )  # Dovecot 2.3 loses its own index when a folder that others have open is replaced
             theirs = box.tree()
             try:
                 back = await bench.back(run_id=run)

@@ -48,7 +48,9 @@ def lying(box: Box) -> object:
     return {each: count for each, count in box.tree().items() if "\\Deleted" not in each[1]}
 
 
-@pytest.mark.parametrize("side", ["before", "after"])
+@pytest.mark.parametrize(
+    ("proxy", "side"), [("all", "before"), *((lacking, "after") for lacking in LACKING)], indirect=["proxy"]
+)
 async def test_repeating_settles_what_was_cut_at_any_command(
     dovecot_box: Box, proxy: Proxy, side: str, tmp_path: Path
 ) -> None:

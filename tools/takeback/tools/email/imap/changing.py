@@ -1,5 +1,5 @@
 """Changes of a mailbox on a server: compared just before, conditional where the server can, read back, and taken back if a
-later one of the same act cannot be made. Nothing that others put there is ever expunged; what nobody knows is said to be unknown.
+later one of the same act cannot be made. Nothing of others is ever expunged; what nobody knows is said to be unknown.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What moved where: UIDs change with every move, and an act that is taken back next week has to find its message.
 
 A row is written, durably, before a message is changed: what it is, where it lies, and the next free number of every folder.
-Whatever turns up afterwards with the same content and a later number is that message: moved by us before a crash, or by a person.
+What turns up afterwards with the same content and a later number is that message: moved by us before a crash, or by others.
 """
 
 from __future__ import annotations
