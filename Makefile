@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check bench soak histories bundle crash races schedules sql-histories clean
+.PHONY: demo test check bench soak histories bundle crash races schedules sql-histories mail-histories clean
 
 # pyright runs on node: the machine's own, else one from a wheel.
 NODE := $(if $(shell command -v node),,'pyright[nodejs]')
@@ -45,6 +45,11 @@ histories: $(STAMP)
 sql-histories: $(STAMP)
 	TAKEBACK_SQL_HISTORIES=$${TAKEBACK_SQL_HISTORIES:-3000} \
 		$(BIN)/python -m pytest tests/server/engine/test_sqlite_histories.py tests/server/engine/test_postgres_histories.py $(ARGS)
+
+# Random histories of mail on a Maildir, Dovecot and pymap, taken back and compared; with another mail program at work. Hours.
+mail-histories: $(STAMP)
+	TAKEBACK_MAIL_HISTORIES=$${TAKEBACK_MAIL_HISTORIES:-2000} \
+		$(BIN)/python -m pytest tests/server/engine/test_email_histories.py tests/tools/email/imap/test_histories.py $(ARGS)
 
 # What Claude Desktop installs with a double click.
 bundle: $(STAMP)

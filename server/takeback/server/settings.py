@@ -155,7 +155,7 @@ class Settings(BaseModel):
     )
     mailboxes: dict[str, MailboxSettings] = Field(
         default_factory=dict,
-        description="Per name, a mailbox: a Maildir, and who sends its mail ([mailboxes.NAME]).",
+        description="Per name, a mailbox: a Maildir or an IMAP account, and who sends its mail ([mailboxes.NAME]).",
     )
     data: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir(APP)), description="The data directory.")
     key_file: Path | None = Field(

@@ -29,6 +29,9 @@ LEFT: Final = (
 )
 
 
+LABELS: Final = "On Gmail a folder is a label: a message that had several may have lost the others, and moving it back does not bring them."
+
+
 class _Drift(Exception):
     """Somebody else was faster."""
 
@@ -159,6 +162,8 @@ class Changing:
         uids = [self._spot(change).uid for change in own]
         if expected:
             self._touched += [change for change in own if change not in self._touched]
+        if "X-GM-EXT-1" in self.wire.can:
+            self._warnings[LABELS] = None
         if "MOVE" in self.wire.can:
             spots = self.wire.move(uids, to)
             self._arrived(own, to, spots, flags)
