@@ -17,7 +17,7 @@ from tests.tools.email.imap.test_store import keys_of
 from takeback.tools.conformance import KitObjects
 from takeback.tools.email.credentials import entry, keep_password, password_of
 from takeback.tools.email.family import open_store
-from takeback.tools.email.imap import searching, wire
+from takeback.tools.email.imap import reaching, searching
 from takeback.tools.email.imap.names import Spot, key_of, numbers, spot_of
 from takeback.tools.email.imap.opening import inspect, open_imap
 from takeback.tools.email.imap.store import ImapStore
@@ -99,7 +99,7 @@ async def test_a_password_goes_to_nobody_who_cannot_prove_who_they_are(
             await store.folders()
         monkeypatch.undo()
         monkeypatch.setenv("MAIL_PASSWORD", servers.PASSWORD)
-    monkeypatch.setattr(wire, "LOOPBACK", frozenset())
+    monkeypatch.setattr(reaching, "LOOPBACK", frozenset())
     proxy = Proxy(server.port)
     dovecot_box.port = proxy.port
     with pytest.raises(Refused, match="does not offer TLS"):

@@ -29,7 +29,10 @@ LEFT: Final = (
 )
 
 
-LABELS: Final = "On Gmail a folder is a label: a message that had several may have lost the others, and moving it back does not bring them."
+LABELS: Final = (
+    "On Gmail a folder is a label: a message that had several may have lost the others,"
+    " and moving it back does not bring them back."
+)
 
 
 class _Drift(Exception):

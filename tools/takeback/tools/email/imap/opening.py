@@ -14,9 +14,10 @@ from blake3 import blake3
 
 from takeback.tools.email.credentials import password_of
 from takeback.tools.email.imap.changing import COPIED, LEFT, NO_CONDSTORE
+from takeback.tools.email.imap.reaching import SECONDS, Account
 from takeback.tools.email.imap.roles import roles_of
 from takeback.tools.email.imap.store import ImapStore
-from takeback.tools.email.imap.wire import SECONDS, Account, Lost, SaidNo, Wire
+from takeback.tools.email.imap.wire import Lost, SaidNo, Wire
 from takeback.tools.email.port import Role
 from takeback.tools.email.settings import MailboxSettings, server
 from takeback.tools.system import Unavailable

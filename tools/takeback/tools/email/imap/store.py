@@ -15,10 +15,11 @@ from blake3 import blake3
 from takeback.tools.email.imap.changing import Changing
 from takeback.tools.email.imap.finding import Finding, Seen, digest_of_content
 from takeback.tools.email.imap.names import FLAGS, Spot, key_of
+from takeback.tools.email.imap.reaching import Account
 from takeback.tools.email.imap.remap import Remap
 from takeback.tools.email.imap.roles import roles_of
 from takeback.tools.email.imap.searching import MOST, newest, words
-from takeback.tools.email.imap.wire import Account, Lost, SaidNo, Wire
+from takeback.tools.email.imap.wire import Lost, SaidNo, Wire
 from takeback.tools.email.port import (
     INBOX,
     Change,

@@ -1,66 +1,31 @@
-"""One connection to an IMAP server: TLS verified, each wait bounded, and an error that says whether anything can have happened.
+"""One connection to an IMAP server, command by command, with an error that says whether anything can have happened.
 
-IMAPClient speaks the protocol. It drops the answers that undo needs (COPYUID, MODIFIED), and has no conditional STORE, so that
-these few commands go through the connection below it.
+IMAPClient drops the answers that undo needs (COPYUID, MODIFIED) and has no conditional STORE, so that these few commands go
+through the connection below it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import imaplib
-import importlib
-import logging
 import re
-import socket
-import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final, Protocol, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from takeback.tools.email.imap.names import Spot, flags_of, numbers, sendable
-from takeback.tools.system import Refused, Unavailable
+from takeback.tools.email.imap.reaching import Account, connect, library, plain, text_of
+from takeback.tools.system import Refused
 
 T = TypeVar("T")
 _Line = tuple[Sequence[bytes], bytes | None, str | bytes]
 """Of a folder: what it is, its delimiter, its name."""
-CONNECT_SECONDS: Final = 10.0
-SECONDS: Final = 30.0
-"""For each piece of an answer."""
 AT_ONCE: Final = 500
 """Messages of one FETCH."""
-LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _APPENDED = re.compile(r"\[APPENDUID (\d+) (\d+)\]", re.IGNORECASE)
 _COPIED = re.compile(r"(\d+) ([\d:,]+) ([\d:,]+)\Z")
-
-# a debug log of IMAPClient and imaplib would hold every message
-logging.getLogger("imapclient").setLevel(logging.WARNING)
-
-
-class _Client(Protocol):
-    """What is used of IMAPClient, which has no types of its own."""
-
-    normalise_times: bool
-
-    def capabilities(self) -> tuple[bytes, ...]: ...
-    def socket(self) -> socket.socket: ...
-    def starttls(self, ssl_context: ssl.SSLContext) -> object: ...
-    def login(self, username: str, password: str) -> object: ...
-    def sasl_login(self, mech_name: str, mech_callable: Callable[[bytes], bytes]) -> object: ...
-    def namespace(self) -> Any: ...
-    def select_folder(self, folder: str, readonly: bool = False) -> dict[bytes, Any]: ...
-    def folder_status(self, folder: str, what: Sequence[str]) -> dict[bytes, int]: ...
-    def create_folder(self, folder: str) -> object: ...
-    def noop(self) -> object: ...
-    def search(self, criteria: Sequence[object], charset: str | None = None) -> list[int]: ...
-    def fetch(self, messages: Sequence[int], data: Sequence[str]) -> Mapping[int, Mapping[bytes, Any]]: ...
-    def append(self, folder: str, msg: bytes, flags: Sequence[str], msg_time: datetime) -> bytes: ...
-    def copy(self, messages: Sequence[int], folder: str) -> object: ...
-    def move(self, messages: Sequence[int], folder: str) -> object: ...
-    def uid_expunge(self, messages: Sequence[int]) -> object: ...
-    def logout(self) -> object: ...
-    def shutdown(self) -> None: ...
 
 
 class Lost(Exception):
@@ -69,21 +34,6 @@ class Lost(Exception):
 
 class SaidNo(Exception):
     """The server refused a command; its own words."""
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """Which server, and who asks."""
-
-    direct: bool
-    """TLS from the first byte; else STARTTLS, and without it only on this machine."""
-    host: str
-    port: int
-    username: str
-    password: str
-    context: ssl.SSLContext | None = None
-    """Whom to believe; by default the authorities that the system knows."""
-    seconds: float = SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +82,7 @@ class Wire:
         """A command that changes something was sent, and its answer has not been seen."""
         self._opened: tuple[str, bool] | None = None
         self._box: Box | None = None
-        self._client = self._connect()
+        self._client = connect(account)
         self.can = self._ask(self._capabilities)
 
     # -- folders -----------------------------------------------------------------------------------------------------------
@@ -170,7 +120,7 @@ class Wire:
             personal = self._ask(self._client.namespace).personal
         except SaidNo:
             return ""
-        return _text(personal[0][0]) if personal else ""
+        return text_of(personal[0][0]) if personal else ""
 
     def create(self, folder: str) -> None:
         """Make a folder."""
@@ -248,8 +198,8 @@ class Wire:
             kind, said = raw.uid("STORE", *arguments)
             left = raw.untagged_responses.pop("MODIFIED", [])
             if kind != "OK" and not left:
-                raise SaidNo(_plain(said))
-            return [number for each in left if each for number in numbers(_text(each))]
+                raise SaidNo(plain(said))
+            return [number for each in left if each for number in numbers(text_of(each))]
 
         return self._change(store)
 
@@ -265,7 +215,7 @@ class Wire:
         """Put a message there; `None`: the server does not tell its number."""
         date = datetime.fromtimestamp(date_ns // 1_000_000_000, UTC)
         said = self._change(lambda: self._client.append(_safe(folder), content, sorted(flags), date))
-        found = _APPENDED.search(_text(said))
+        found = _APPENDED.search(text_of(said))
         return None if found is None else Spot(folder, int(found[1]), int(found[2]))
 
     def expunge(self, uids: Sequence[int]) -> None:
@@ -290,83 +240,6 @@ class Wire:
             else:
                 self._client.shutdown()
 
-    def _connect(self) -> _Client:
-        account = self.account
-        try:
-            library = _library("imapclient")
-        except ImportError as error:
-            raise Refused(
-                "A mailbox on an IMAP server needs IMAPClient, which is not installed.",
-                advice="Install takeback with its extra, takeback[email].",
-            ) from error
-        context = account.context or ssl.create_default_context()
-        try:
-            client = cast(
-                "_Client",
-                library.IMAPClient(
-                    account.host,
-                    account.port,
-                    ssl=account.direct,
-                    ssl_context=context if account.direct else None,
-                    timeout=library.SocketTimeout(connect=min(CONNECT_SECONDS, account.seconds), read=account.seconds),
-                ),
-            )
-        except ssl.SSLCertVerificationError as error:
-            raise _untrusted(account.host, error) from error
-        except (OSError, imaplib.IMAP4.error) as error:
-            raise Unavailable(
-                f"{account.host} cannot be reached ({_plain(error)}).", advice="Try again when it can."
-            ) from error
-        try:
-            # IMAPClient sends some commands in pieces, and each would wait for the other side's delayed acknowledgement
-            client.socket().setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._greet(client, context)
-        except BaseException:
-            with contextlib.suppress(Exception):  # it is given up anyway
-                client.shutdown()
-            raise
-        client.normalise_times = False
-        return client
-
-    def _greet(self, client: _Client, context: ssl.SSLContext) -> None:
-        account = self.account
-        try:
-            if not account.direct:
-                if b"STARTTLS" in client.capabilities():
-                    client.starttls(context)
-                elif account.host not in LOOPBACK:
-                    raise Refused(
-                        f"{account.host} does not offer TLS, and no password leaves this machine without it.",
-                        advice="Use imaps://, or another server.",
-                    )
-            self._login(client)
-        except ssl.SSLCertVerificationError as error:
-            raise _untrusted(account.host, error) from error
-        except (OSError, imaplib.IMAP4.abort) as error:
-            raise Unavailable(f"{account.host} broke off ({_plain(error)}).", advice="Try again later.") from error
-
-    def _login(self, client: _Client) -> None:
-        account = self.account
-        try:
-            if b"AUTH=PLAIN" in client.capabilities():
-                # as bytes: a password may have any character, and servers expect UTF-8 (RFC 4616)
-                answer = f"\0{account.username}\0{account.password}".encode()
-                client.sasl_login("PLAIN", lambda _: answer)
-            elif account.username.isascii() and account.password.isascii():
-                client.login(account.username, account.password)
-            else:
-                raise Refused(
-                    f"{account.host} takes only ASCII letters in a password.", advice="Choose such a password there."
-                )
-        except imaplib.IMAP4.abort:
-            raise
-        except imaplib.IMAP4.error as error:
-            # its words are not repeated: some servers repeat what they were sent
-            raise Refused(
-                f"{account.host} does not accept the user name or the password.",
-                advice="Many providers want an app password, and some no passwords any more: see docs/imap.md.",
-            ) from error
-
     def _ask(self, command: Callable[[], T]) -> T:
         """Send something that changes nothing.
 
@@ -377,9 +250,9 @@ class Wire:
             return command()
         except (imaplib.IMAP4.abort, OSError) as error:
             self._opened = None
-            raise Lost(_plain(error)) from error
+            raise Lost(plain(error)) from error
         except imaplib.IMAP4.error as error:
-            raise SaidNo(_plain(error)) from error
+            raise SaidNo(plain(error)) from error
         except (ValueError, TypeError, KeyError, IndexError) as error:
             # an answer that IMAPClient cannot read: what follows on this connection would not be understood either
             self._opened = None
@@ -402,7 +275,7 @@ class Wire:
         command()
         spots: dict[int, Spot] = {}
         for each in raw.untagged_responses.pop("COPYUID", []):
-            found = _COPIED.match(_text(each).strip())
+            found = _COPIED.match(text_of(each).strip())
             if found is None:
                 continue
             old, new = numbers(found[2]), numbers(found[3])
@@ -416,7 +289,7 @@ class Wire:
         raw.untagged_responses.pop("CAPABILITY", None)
         kind, said = raw._simple_command("CAPABILITY")
         if kind != "OK":
-            raise imaplib.IMAP4.error(_plain(said))
+            raise imaplib.IMAP4.error(plain(said))
         words = [word for line in raw.untagged_responses.pop("CAPABILITY", []) for word in bytes(line).upper().split()]
         cast("Any", self._client)._cached_capabilities = tuple(words)
         return frozenset(word.decode("ascii", "replace") for word in words)
@@ -427,8 +300,8 @@ class Wire:
 
     def _list(self, words: Sequence[str]) -> tuple[list[_Line], dict[str, dict[str, int]]]:
         """LIST with what each folder is for (RFC 6154) and, if words are given, its status (RFC 5819)."""
-        decode = _library("imap_utf7").decode
-        parse_response = _library("response_parser").parse_response
+        decode = library("imap_utf7").decode
+        parse_response = library("response_parser").parse_response
         wanted = ["SPECIAL-USE"] if "SPECIAL-USE" in self.can else []
         wanted += [f"STATUS ({' '.join(words)})"] if words else []
         raw = self._below()
@@ -437,7 +310,7 @@ class Wire:
         options = [f"RETURN ({' '.join(wanted)})"] if wanted else []
         kind, said = raw._simple_command("LIST", '""', '"*"', *options)
         if kind != "OK":
-            raise imaplib.IMAP4.error(_plain(said))
+            raise imaplib.IMAP4.error(plain(said))
         lines = raw.untagged_responses.pop("LIST", [])
         told: dict[str, dict[str, int]] = {}
         statuses = raw.untagged_responses.pop("STATUS", [])
@@ -446,23 +319,18 @@ class Wire:
             for name, pairs in zip(parsed[::2], parsed[1::2], strict=True):
                 text = str(decode(name)) if isinstance(name, bytes) else str(name)
                 told[text] = {
-                    _text(key).upper(): int(value) for key, value in zip(pairs[::2], pairs[1::2], strict=True)
+                    text_of(key).upper(): int(value) for key, value in zip(pairs[::2], pairs[1::2], strict=True)
                 }
         return cast("Any", self._client)._proc_folder_list(lines), told
 
     def _listed(self, lines: list[_Line]) -> list[Listed]:
         found: list[Listed] = []
         for attributes, delimiter, name in lines:
-            words = frozenset(_text(each).lower() for each in attributes)
-            text = _text(name)
+            words = frozenset(text_of(each).lower() for each in attributes)
+            text = text_of(name)
             if not words & {"\\noselect", "\\nonexistent"} and sendable(text):
-                found.append(Listed(text, _text(delimiter or b""), words))
+                found.append(Listed(text, text_of(delimiter or b""), words))
         return found
-
-
-def _library(part: str) -> Any:
-    """A module of IMAPClient, which has no types: not before a server is asked."""
-    return importlib.import_module(f"imapclient.{part}")
 
 
 def _safe(folder: str) -> str:
@@ -484,21 +352,3 @@ def _row(uid: int, said: Mapping[bytes, Any]) -> Row:
         modseq=int(modseq[0]),
         body=body,
     )
-
-
-def _untrusted(host: str, error: ssl.SSLCertVerificationError) -> Refused:
-    return Refused(
-        f"The certificate of {host} cannot be trusted ({error.verify_message}); the password was not sent.",
-        advice="Check the name of the server. A certificate of your own has to be trusted by this system first.",
-    )
-
-
-def _text(value: object) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-
-
-def _plain(what: object) -> str:
-    """A server's words on one line, without what could steer a terminal."""
-    if isinstance(what, list):
-        what = " ".join(_text(each) for each in cast("list[object]", what))
-    return " ".join("".join(c if c.isprintable() else " " for c in _text(what)).split())[:300]
