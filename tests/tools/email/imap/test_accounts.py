@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
@@ -21,7 +22,7 @@ from takeback.tools.email.imap import reaching, searching
 from takeback.tools.email.imap.names import Spot, key_of, numbers, spot_of
 from takeback.tools.email.imap.opening import inspect, open_imap
 from takeback.tools.email.imap.store import ImapStore
-from takeback.tools.email.port import Change, Made, Wanted
+from takeback.tools.email.port import Change, Made, Moved, Wanted
 from takeback.tools.email.settings import MailboxSettings
 from takeback.tools.email.smtp import SmtpCarrier
 from takeback.tools.email.system import MailSystem
@@ -268,4 +269,14 @@ async def test_a_message_of_somebody_else_is_never_destroyed(dovecot_box: Box, t
     assert await store.look([fresh]) == [None]
     dovecot_box.destroy("Drafts", "<x1@example.org>")
     assert dovecot_box.tree() == before
+    # and one that differs only behind what is measured is seen before it would be taken out
+    letter = LETTER + b"x" * 100_000 + b"\r\n"
+    key, place = store.fresh(letter, "", "Drafts", ["draft"], "long")
+    assert isinstance(await store.change([Change(key, None, place, letter)]), Made)
+    dovecot_box.destroy("Drafts", "<x1@example.org>")
+    date = datetime.fromtimestamp(place.date_ns // 1_000_000_000, UTC).strftime('"%d-%b-%Y %H:%M:%S +0000"')
+    dovecot_box.client.append("Drafts", "(\\Draft)", date, letter[:-3] + b"y\r\n")
+    theirs = dovecot_box.tree()
+    assert isinstance(await store.change([Change(key, place, None)]), Moved)
+    assert dovecot_box.tree() == theirs
     await store.close()

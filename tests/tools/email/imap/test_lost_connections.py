@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from tests.tools.email.imap.boxes import Box, message_id
@@ -11,7 +12,7 @@ from tests.tools.email.imap.proxy import Proxy
 from tests.tools.email.imap.test_store import keys_of
 
 from takeback.tools.email.imap.store import ImapStore
-from takeback.tools.email.port import Change, Made
+from takeback.tools.email.port import Change, Made, Moved
 from takeback.tools.system import TargetError, Unavailable
 
 LACKING = {
@@ -107,4 +108,31 @@ async def test_a_connection_that_was_lost_while_nothing_happened_is_made_anew(
     lacking = {each for each in ("CONDSTORE", "MOVE", "UIDPLUS") if each.encode() in proxy.hide}
     assert any("one step" in each for each in answer.warnings) == ("MOVE" in lacking)
     assert any("expunges" in each for each in answer.warnings) == (lacking >= {"MOVE", "UIDPLUS"})
+    await store.close()
+
+
+@pytest.mark.parametrize("proxy", [*LACKING], indirect=True)
+@pytest.mark.parametrize("act", ["flag", "move"])
+async def test_somebody_who_is_faster_by_a_moment_keeps_what_they_did(
+    dovecot_box: Box, proxy: Proxy, act: str, tmp_path: Path
+) -> None:
+    """Between the look and the command: another program flags the messages."""
+    box = dovecot_box
+    store = box.store(tmp_path)
+    keys = list((await keys_of(store)).values())
+    now = [place for place in await store.look(keys) if place is not None]
+    goals = [store.marked(p, add=["passed"]) if act == "flag" else store.moved(p, "Archive") for p in now]
+    theirs: list[object] = []
+
+    def meddle(command: str) -> Literal[""]:
+        if not theirs and command in ("STORE", "MOVE", "COPY"):
+            box.flag("INBOX", "", "\\Draft")
+            theirs.append(lying(box))
+        return ""
+
+    proxy.cut = meddle
+    changes = [Change(key, p, goal) for key, p, goal in zip(keys, now, goals, strict=True)]
+    assert isinstance(await store.change(changes), Moved)
+    assert lying(box) == theirs[0]
+    assert {place.folder for place in await store.look(keys) if place is not None} == {"INBOX"}
     await store.close()

@@ -112,6 +112,7 @@ async def test_a_copy_that_was_there_before_is_never_taken_for_the_message(store
     assert before is not None
     assert isinstance(await store.change([Change(key, before, store.marked(before, add=["flagged"]))]), Made)
     box.destroy("INBOX", message_id(1))
+    box.put(9, "Archive")
     assert await store.look([key]) == [None]
 
 
