@@ -45,7 +45,7 @@ class Box:
     next_uid: int
     messages: int
     modseqs: bool
-    """It counts changes (CONDSTORE)."""
+    """It counts changes (CONDSTORE). Some servers say up to which number only once somebody has asked for one."""
     keeps: frozenset[str] | None
     r"""Flags that can be set for good; `None`: any (`\*`)."""
 
@@ -143,7 +143,7 @@ class Wire:
             int(said.get(b"UIDVALIDITY", 0)),
             int(said.get(b"UIDNEXT", 0)),
             int(said.get(b"EXISTS", 0)),
-            "CONDSTORE" in self.can and int(said.get(b"HIGHESTMODSEQ", 0)) > 0,
+            "CONDSTORE" in self.can and b"NOMODSEQ" not in said,
             None if "\\*" in keeps else keeps,
         )
         self._opened = (folder, write)
