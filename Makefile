@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check bench soak histories calendar-histories bundle crash races schedules sql-histories clean
+.PHONY: demo test check bench soak histories calendar-histories bundle crash races schedules sql-histories mail-histories clean
 
 # pyright runs on node: the machine's own, else one from a wheel.
 NODE := $(if $(shell command -v node),,'pyright[nodejs]')
@@ -53,6 +53,11 @@ sql-histories: $(STAMP)
 calendar-histories: $(STAMP)
 	TAKEBACK_CALENDAR_HISTORIES=$${TAKEBACK_CALENDAR_HISTORIES:-1000} \
 		$(BIN)/python -m pytest tests/tools/calendar/test_histories.py tests/tools/calendar/test_recurrence.py $(ARGS)
+
+# Random histories of mail on a Maildir, Dovecot and pymap, taken back and compared; with another mail program at work. Hours.
+mail-histories: $(STAMP)
+	TAKEBACK_MAIL_HISTORIES=$${TAKEBACK_MAIL_HISTORIES:-2000} \
+		$(BIN)/python -m pytest tests/server/engine/test_email_histories.py tests/tools/email/imap/test_histories.py $(ARGS)
 
 # What Claude Desktop installs with a double click.
 bundle: $(STAMP)

@@ -176,7 +176,7 @@ class Settings(BaseModel):
     )
     mailboxes: dict[str, MailboxSettings] = Field(
         default_factory=dict,
-        description="Per name, a mailbox: a Maildir, and who sends its mail ([mailboxes.NAME]).",
+        description="Per name, a mailbox: a Maildir or an IMAP account, and who sends its mail ([mailboxes.NAME]).",
     )
     triggers: TriggerSettings = TriggerSettings()
     checks: tuple[CheckSettings, ...] = Field(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from takeback.server.cli import mailboxes
 from takeback.server.cli.blocks import Block, line, said
 from takeback.server.cli.codes import ExitCode
 from takeback.server.cli.command import command
@@ -102,6 +103,7 @@ async def _listed(settings: CalendarSettings, password: str) -> tuple[list[Block
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    connect = typer.Typer(help="Passwords of calendars.", no_args_is_help=True)
+    connect = typer.Typer(help="Passwords of calendars and mailboxes.", no_args_is_help=True)
     command(connect, "calendar")(calendar)
+    mailboxes.register(connect)
     app.add_typer(connect, name="connect")

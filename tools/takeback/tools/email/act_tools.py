@@ -138,7 +138,7 @@ class MoveEmailTool(_Acting, ReversibleTool[MoveEmail]):
             )
         with told():
             there = {folder.name for folder in await self.store(name).folders()}
-        if destination not in there and self.role(name, destination) == "":
+        if destination not in there and destination not in (await self.roles(name)).values():
             raise ToolError(
                 f"There is no folder {destination!r} in {name}.",
                 advice="Call list_mailboxes to see which there are.",
@@ -163,7 +163,8 @@ class DeleteEmailTool(_Acting, ReversibleTool[DeleteEmail]):
     async def prepare(self, arguments: DeleteEmail, context: CallContext) -> Prepared:
         self.message_targets(arguments.mailbox, arguments.message_ids)
         name, _ = self.split(arguments.mailbox)
-        prepared = await self.moves(arguments.mailbox, arguments.message_ids, self.settings[name].trash, "Moved")
+        trash = (await self.roles(name))["trash"]
+        prepared = await self.moves(arguments.mailbox, arguments.message_ids, trash, "Moved")
         # whoever counts what a run deletes means this, though nothing is destroyed by it
         prepared.counts = {"deleted": sum(effect.verb != "unchanged" for effect in prepared.effects)}
         return prepared

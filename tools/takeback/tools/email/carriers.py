@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 from takeback.tools.email.addresses import parse
 from takeback.tools.email.maildir.folders import digest_of
 from takeback.tools.email.port import INBOX, Change, Flag, Made
-from takeback.tools.email.reading import head_of
 from takeback.tools.email.send_tool import CARRIER
 from takeback.tools.email.settings import MailboxSettings
 from takeback.tools.email.system import MailSystem
 from takeback.tools.outbox.port import Carrier, Delivered, NotSent, Outgoing
 from takeback.tools.system import Refused, TargetError, Unavailable
-
-_HEAD: Final = 64 * 1024
 
 
 async def file_copy(
@@ -36,17 +32,10 @@ async def file_copy(
         raise Unavailable(made.why, advice="Try again.")
 
 
-async def lies_in(system: MailSystem, mailbox: str, folder: str, reference: str) -> bool:
-    """Whether a message with that Message-ID lies in a folder."""
+async def lies_in(system: MailSystem, mailbox: str, reference: str, folder: str | None = None) -> bool:
+    """Whether a message with that Message-ID lies in Sent, or in another folder."""
     store = system.store(mailbox)
-    if folder not in {each.name for each in await store.folders()}:
-        return False
-    found = await store.listed(folder)
-    for start in range(0, len(found), 100):
-        heads = await store.head([each.key for each in found[start : start + 100]], _HEAD)
-        if any(head is not None and head_of(head).message_id == reference for head in heads):
-            return True
-    return False
+    return await store.holds(folder or (await store.roles())["sent"], reference)
 
 
 class LocalCarrier(Carrier):
@@ -77,11 +66,11 @@ class LocalCarrier(Carrier):
 
     async def happened(self, message: Outgoing) -> bool | None:
         # the copy in Sent is the last thing that is made; who died before it may have brought it to somebody already
-        places = [(self._mailbox, self._settings[self._mailbox].sent)]
+        places: list[tuple[str, str | None]] = [(self._mailbox, None)]
         places += [(name, INBOX) for name in dict.fromkeys(self._reached(message).values())]
         try:
             for mailbox, folder in places:
-                if await lies_in(self._system, mailbox, folder, message.reference):
+                if await lies_in(self._system, mailbox, message.reference, folder):
                     return True
         except TargetError:
             return None
@@ -89,5 +78,9 @@ class LocalCarrier(Carrier):
 
     def _reached(self, message: Outgoing) -> dict[str, str]:
         """Recipients who have a mailbox here, and which."""
-        own = {parse(its.address).spec.lower(): name for name, its in self._settings.items() if not its.read_only}
+        own = {
+            parse(its.address).spec.lower(): name
+            for name, its in self._settings.items()
+            if not its.read_only and its.imap is None  # mail gets to a server through a server
+        }
         return {to: own[to.lower()] for to in message.recipients if to.lower() in own}

@@ -1,6 +1,6 @@
 """Passwords of mailboxes: in the environment variable that the settings name, or in the keyring of the operating system.
 
-An entry of the keyring names the user and the host: when the configuration names another server, that one has no password yet,
+An entry of the keyring names the host and the user: if the configuration names another server, there is no password for it yet,
 and the old one does not go there.
 """
 
@@ -19,7 +19,7 @@ SERVICE: Final = "takeback"
 def password_of(name: str, settings: MailboxSettings, url: str, environment: Mapping[str, str] = os.environ) -> str:
     """The password for that server of the mailbox. It appears in no error.
 
-    :param url: the server's address, as the settings have it.
+    :param url: the settings' imap or smtp.
     :raises Refused: there is none.
     :raises Unavailable: the keyring cannot be asked.
     """
@@ -38,14 +38,11 @@ def password_of(name: str, settings: MailboxSettings, url: str, environment: Map
         kept = keyring.get_password(SERVICE, entry(name, settings, url))
     except KeyringError:
         raise Unavailable(
-            f"There is no password for the mailbox {name}: the keyring cannot be opened.",
+            f"The keyring with the password of {name} cannot be opened.",
             advice="Unlock it, or name an environment variable by password_variable.",
         ) from None
     if kept is None:
-        raise Refused(
-            f"There is no password for the mailbox {name} in the keyring.",
-            advice=f"Put it there under the service {SERVICE} and the name {entry(name, settings, url)!r}.",
-        )
+        raise Refused(f"There is no password for the mailbox {name}.", advice=f"Run takeback connect mailbox {name}.")
     return kept
 
 
@@ -67,7 +64,7 @@ def keep_password(name: str, settings: MailboxSettings, url: str, password: str)
 
 
 def entry(name: str, settings: MailboxSettings, url: str) -> str:
-    """What the keyring calls it: `mailbox/work anna@smtp.example.org`."""
+    """What the keyring calls it: `mailbox/work anna@imap.example.org`."""
     where = server(url)
     assert where is not None, "checked when the settings were read"
     return f"mailbox/{name} {settings.username}@{where[1].lower()}"

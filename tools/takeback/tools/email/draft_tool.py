@@ -42,7 +42,7 @@ class DraftEmailTool(LetterTool, ReversibleTool[DraftEmail]):
     async def prepare(self, arguments: DraftEmail, context: CallContext) -> Prepared:
         name = self.sending(arguments.mailbox)
         letter = await self.letter(arguments, name)
-        folder = self.settings[name].drafts
+        folder = (await self.roles(name))["drafts"]
         store = self.store(name)
         with told():
             data = build(letter, draft=True)

@@ -69,7 +69,10 @@ class EmailFamily(Family):
             except BadText as error:
                 raise Refused(str(error), advice=f"Correct [mailboxes.{name}] address.") from error
         system = MailSystem(
-            {name: partial(open_store, its, services.data, services.portable_files) for name, its in settings.items()},
+            {
+                name: partial(open_store, its, services.data, services.portable_files, name=name)
+                for name, its in settings.items()
+            },
             services.objects,
         )
         attaching = Attaching(services.roots, services.data, portable=services.portable_files)
@@ -80,11 +83,15 @@ class EmailFamily(Family):
         self._attaching.close()
 
 
-def open_store(settings: MailboxSettings, data: Path, portable: bool) -> MailStore:
+def open_store(settings: MailboxSettings, data: Path, portable: bool, *, name: str = DEFAULT) -> MailStore:
     """The mailbox of some settings.
 
     :raises Refused: its folders can have no such names.
     """
+    if settings.imap is not None:
+        from takeback.tools.email.imap.opening import open_imap  # not before there is such a mailbox
+
+        return open_imap(name, settings, data)
     path = settings.path
     assert path is not None, "checked when the settings were read"
 

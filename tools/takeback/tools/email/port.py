@@ -11,14 +11,14 @@ absent      placed     put it there (a draft, a delivery)
 placed      absent     take it away (only what this program put there: mail of others goes to Trash)
 ==========  =========  ========
 
-A store may give a message another key when it moves (IMAP: uidvalidity and uid of the new folder); the answer then says the new
-one, and `look` finds a message under each key that it ever had.
+A message keeps its key for ever, wherever it goes. Where a server numbers it anew with every move, the store remembers which
+number belongs to which key, durably and before it moves anything, and `look` finds it there.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -39,7 +39,7 @@ class Placement:
     date_ns: int
     """When the store got it (INTERNALDATE)."""
     digest: str
-    """Of the raw bytes."""
+    """Of the raw bytes, or of so much of them that no other message has it."""
     size: int
     ref: dict[str, JsonValue] = field(default_factory=dict[str, JsonValue])
     """What the store needs beyond that to put it back exactly. Compared like everything else."""
@@ -61,8 +61,11 @@ class Made:
     """All changes are in the mailbox, durably."""
 
     keys: tuple[str, ...]
+    """Where each message is now: its key, or the one that a store would give it if it saw it there for the first time."""
     already: bool = False
     """There was nothing to do."""
+    warnings: tuple[str, ...] = ()
+    """What the store could not promise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,31 @@ class Found:
     size: int
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is looked for; all of it has to hold. Texts are parts, in upper or lower case."""
+
+    query: str = ""
+    """In sender, recipients, subject or text."""
+    sender: str = ""
+    to: str = ""
+    subject: str = ""
+    since_ns: int | None = None
+    before_ns: int | None = None
+    flags: tuple[Flag, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Messages that may fit, the latest first; whoever asked looks at them once more."""
+
+    found: tuple[Found, ...]
+    note: str = ""
+    """What is to be known about it."""
+    searched: bool = False
+    """`Wanted.query` was looked for in the whole text already."""
+
+
 class MailStore(ABC):
     """One mailbox with its folders. All errors are `TargetError`. Nothing that looks marks a message as seen."""
 
@@ -109,6 +137,30 @@ class MailStore(ABC):
 
         :raises Refused: there is no such folder.
         """
+
+    async def search(self, folder: str | None, wanted: Wanted) -> Listing:
+        """Messages of a folder or of all that may fit, narrowed as far as the store can without reading them.
+
+        :raises Refused: there is no such folder, or it cannot be searched for that.
+        """
+        return Listing(tuple(await self.listed(folder)))
+
+    @abstractmethod
+    async def roles(self) -> Mapping[Role, str]:
+        """What the folders for sent, drafted and deleted mail are called here; they need not be there yet."""
+
+    async def holds(self, folder: str, message_id: str) -> bool:
+        """Whether a message with that Message-ID lies in the folder."""
+        from takeback.tools.email.reading import head_of
+
+        if folder not in {each.name for each in await self.folders()}:
+            return False
+        found = await self.listed(folder)
+        for start in range(0, len(found), 100):
+            heads = await self.head([each.key for each in found[start : start + 100]], 64 * 1024)
+            if any(head is not None and head_of(head).message_id == message_id for head in heads):
+                return True
+        return False
 
     @abstractmethod
     async def head(self, keys: Sequence[str], limit: int) -> Sequence[bytes | None]:

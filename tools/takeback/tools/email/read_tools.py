@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from datetime import UTC, date, datetime
 from typing import Annotated, Final
 from urllib.parse import quote
@@ -10,7 +11,7 @@ from pydantic import AliasChoices, ConfigDict, Field
 
 from takeback.tools.contract import Arguments, CallContext, ReadTool, Result, ToolError
 from takeback.tools.email.maildir.names import is_key
-from takeback.tools.email.port import Flag, Found, Role
+from takeback.tools.email.port import Flag, Found, Role, Wanted
 from takeback.tools.email.reading import Content, Head, Part, attachment_of, content_of, head_of
 from takeback.tools.email.toolkit import (
     READ_BYTES,
@@ -160,18 +161,19 @@ class ListMailboxesTool(MailTool, ReadTool[ListMailboxes]):
         for name, its in self.settings.items():
             with told():
                 folders = await self.store(name).folders()
+                roles: dict[str, Role] = {folder: role for role, folder in (await self.store(name).roles()).items()}
             known.append(
                 Mailbox(
                     mailbox=name,
                     label=its.label,
                     address=its.address,
-                    local=its.smtp is None,
+                    local=its.smtp is None and its.imap is None,
                     read_only=its.read_only,
                     note=self.note(name),
                     folders=[
                         Folder(
                             mailbox=f"{name}/{each.name}",
-                            role=self.role(name, each.name),
+                            role=roles.get(each.name, ""),
                             messages=each.messages,
                             unseen=each.unseen,
                         )
@@ -199,47 +201,67 @@ class SearchEmailTool(MailTool, ReadTool[SearchEmail]):
         after = position_of(arguments.cursor, int, str, str) if arguments.cursor else None
         names = [self.split(arguments.mailbox)] if arguments.mailbox else [(name, None) for name in self.settings]
         waiting: list[tuple[str, Found]] = []
+        notes: list[str] = []
+        searched: set[str] = set()
+        wanted = Wanted(
+            query=arguments.query or "",
+            sender=arguments.from_ or "",
+            to=arguments.to or "",
+            subject=arguments.subject or "",
+            since_ns=since,
+            # nothing later than the last answer's end is wanted again
+            before_ns=min(
+                (each for each in (before, None if after is None else int(after[0]) + 1) if each), default=None
+            ),
+            flags=tuple(arguments.flags),
+        )
         for name, folder in names:
             with told():
                 store = self.store(name)
-                listed = await store.listed(folder)
-            wanted = set(arguments.flags)
+                listing = await store.search(folder, wanted)
+            notes += [self.note(name), listing.note]
+            searched |= {name} if listing.searched else set()
+            flags = set(arguments.flags)
             waiting += [
                 (name, each)
-                for each in listed
+                for each in listing.found
                 if (since is None or each.date_ns >= since)
                 and (before is None or each.date_ns < before)
-                and wanted <= set(store.flag_names(each.flags))
+                and flags <= set(store.flag_names(each.flags))
             ]
         waiting.sort(key=_order)
         if after is not None:
             waiting = [each for each in waiting if _order(each) > (-int(after[0]), after[1], after[2])]
-        found = await self._matching(arguments, waiting)
+        found = await self._matching(arguments, waiting, searched)
         more = len(found) > arguments.limit
         page = found[: arguments.limit]
         last = page[-1][:2] if more else None
         return FoundMail(
             messages=[self._summary(name, each, head) for name, each, head in page],
             cursor=cursor_after([last[1].date_ns, last[0], last[1].key]) if last else None,
-            note=" ".join(dict.fromkeys(note for name, _ in names if (note := self.note(name)))),
+            note=" ".join(dict.fromkeys(note for note in notes if note)),
         )
 
-    async def _matching(self, wanted: SearchEmail, waiting: list[tuple[str, Found]]) -> list[tuple[str, Found, Head]]:
-        """The first ones that fit, one more than asked for."""
+    async def _matching(
+        self, wanted: SearchEmail, waiting: list[tuple[str, Found]], searched: Set[str]
+    ) -> list[tuple[str, Found, Head]]:
+        """The first ones that fit, one more than asked for.
+
+        :param searched: mailboxes that have looked for the query themselves.
+        """
         found: list[tuple[str, Found, Head]] = []
         batch = _BATCH if wanted.query or wanted.from_ or wanted.to or wanted.subject else wanted.limit + 1
         for start in range(0, len(waiting), batch):
             some = waiting[start : start + batch]
             for name in dict.fromkeys(name for name, _ in some):
                 own = [each for whose, each in some if whose == name]
+                query = None if name in searched else wanted.query
                 with told():
-                    data = await self.store(name).head(
-                        [each.key for each in own], READ_BYTES if wanted.query else _HEAD
-                    )
+                    data = await self.store(name).head([each.key for each in own], READ_BYTES if query else _HEAD)
                 fits = {
                     each.key: head_of(raw)
                     for each, raw in zip(own, data, strict=True)
-                    if raw is not None and _fits(wanted, raw)
+                    if raw is not None and _fits(wanted, query, raw)
                 }
                 found += [(name, each, fits[each.key]) for each in own if each.key in fits]
             if len(found) > wanted.limit:
@@ -348,7 +370,7 @@ def _order(each: tuple[str, Found]) -> tuple[int, str, str]:
     return -each[1].date_ns, each[0], each[1].key
 
 
-def _fits(wanted: SearchEmail, raw: bytes) -> bool:
+def _fits(wanted: SearchEmail, query: str | None, raw: bytes) -> bool:
     head = head_of(raw)
     people = " ".join([*head.to, *head.cc])
     if not all(
@@ -356,9 +378,9 @@ def _fits(wanted: SearchEmail, raw: bytes) -> bool:
         for part, text in ((wanted.from_, head.sender), (wanted.to, people), (wanted.subject, head.subject))
     ):
         return False
-    if not wanted.query:
+    if not query:
         return True
-    query = wanted.query.casefold()
+    query = query.casefold()
     if query in f"{head.sender} {people} {head.subject}".casefold():
         return True
     return query in content_of(raw).text.casefold()

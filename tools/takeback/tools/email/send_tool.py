@@ -9,7 +9,16 @@ from pydantic import BaseModel, Field
 
 from takeback.checkpoints.objects import SMALL
 from takeback.journal.states import Effect
-from takeback.tools.contract import Arguments, CallContext, Prepared, ReadTool, Result, ReversibleTool, SwapPrepared
+from takeback.tools.contract import (
+    Arguments,
+    CallContext,
+    Prepared,
+    ReadTool,
+    Result,
+    ReversibleTool,
+    SwapPrepared,
+    ToolError,
+)
 from takeback.tools.email.attaching import Attaching
 from takeback.tools.email.compose import build
 from takeback.tools.email.settings import MailboxSettings
@@ -69,10 +78,17 @@ class SendEmailTool(LetterTool, ReversibleTool[SendEmail]):
 
     async def prepare(self, arguments: SendEmail, context: CallContext) -> Prepared:
         name = self.sending(arguments.mailbox)
+        its = self.settings[name]
+        if its.imap is not None and its.smtp is None:
+            raise ToolError(
+                f"Nothing can be sent from {name}: its configuration names no smtp.",
+                advice="Write a draft with draft_email, or send from another mailbox.",
+                code="not_allowed",
+            )
         letter = await self.letter(arguments, name)
         recipients = tuple(dict.fromkeys(person.spec for person in (*letter.to, *letter.cc, *letter.bcc)))
         seconds = self.outbox.hold_seconds if arguments.hold_seconds is None else arguments.hold_seconds
-        local = self.settings[name].smtp is None
+        local = its.smtp is None
         with told():
             data = build(letter)
             blobs: Mapping[str, bytes] = {}

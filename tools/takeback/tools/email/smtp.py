@@ -16,7 +16,7 @@ from takeback.tools.email.send_tool import CARRIER
 from takeback.tools.email.settings import MailboxSettings, server
 from takeback.tools.email.system import MailSystem
 from takeback.tools.outbox.port import Carrier, Delivered, NotSent, Outgoing
-from takeback.tools.system import TargetError
+from takeback.tools.system import Refused, TargetError, Unavailable
 
 if TYPE_CHECKING:
     import ssl
@@ -99,22 +99,13 @@ class SmtpCarrier(Carrier):
     async def happened(self, message: Outgoing) -> bool | None:
         # only a copy says anything: a server need not leave one, and ours comes after the server's answer
         try:
-            found = await lies_in(self._system, self._mailbox, self._settings.sent, message.reference)
+            found = await lies_in(self._system, self._mailbox, message.reference)
         except TargetError:
             return None
         return True if found else None
 
     async def _greet(self, client: aiosmtplib.SMTP, *, direct: bool, host: str) -> None:
-        await client.connect()
-        await client.ehlo()
-        if not direct:
-            if client.supports_extension("starttls"):
-                await client.starttls(tls_context=self._trust())
-                await client.ehlo()
-            elif host not in LOOPBACK:
-                raise NotSent(
-                    f"{host} does not offer TLS, and mail does not leave this machine without it.", again=False
-                )
+        await _secured(client, self._trust(), direct=direct, host=host)
         if self._settings.username:
             try:
                 password = password_of(self._mailbox, self._settings, self._settings.smtp or "", self._environment)
@@ -152,12 +143,68 @@ class SmtpCarrier(Carrier):
 
     async def _keep(self, message: Outgoing, content: bytes) -> str:
         """A copy in Sent. It went out whether or not that works, so that a failure is only told."""
+        if not self._settings.keeps_copies:
+            return ""
         sent = self._settings.sent
         try:
+            sent = (await self._system.store(self._mailbox).roles())["sent"]
+            if self._settings.imap is not None and await lies_in(self._system, self._mailbox, message.reference):
+                return f"; a copy lies in {sent}"  # the server, or an attempt before this one, put it there
             await file_copy(self._system, self._mailbox, sent, content, ["seen"], message.reference)
         except TargetError as error:
             return f"; no copy could be put into {sent}: {error}"
         return f"; a copy lies in {sent}"
+
+
+async def _secured(client: aiosmtplib.SMTP, trust: ssl.SSLContext, *, direct: bool, host: str) -> None:
+    """Connect, with TLS unless the server is on this machine."""
+    await client.connect()
+    await client.ehlo()
+    if not direct:
+        if client.supports_extension("starttls"):
+            await client.starttls(tls_context=trust)
+            await client.ehlo()
+        elif host not in LOOPBACK:
+            raise NotSent(f"{host} does not offer TLS, and mail does not leave this machine without it.", again=False)
+
+
+async def try_login(settings: MailboxSettings, password: str) -> None:
+    """Log in at the server that sends, and send nothing.
+
+    :raises TargetError: it cannot be reached, or does not take the password.
+    """
+    import ssl
+
+    try:
+        import aiosmtplib
+    except ImportError as error:
+        raise Refused(
+            "Sending needs aiosmtplib, which is not installed.",
+            advice="Install takeback with its extra, takeback[email].",
+        ) from error
+    where = server(settings.smtp or "")
+    assert where is not None, "checked when the settings were read"
+    direct, host, port = where
+    trust = ssl.create_default_context()
+    client = aiosmtplib.SMTP(
+        hostname=host, port=port, use_tls=direct, start_tls=False, timeout=SECONDS, tls_context=trust
+    )
+    try:
+        await _secured(client, trust, direct=direct, host=host)
+        await client.login(settings.username, password)
+    except NotSent as error:
+        raise Refused(str(error), advice="Use smtps://, or another server.") from error
+    except aiosmtplib.SMTPAuthenticationError as error:
+        raise Refused(
+            f"{host} does not accept the user name or the password.",
+            advice="Many providers want an app password, and some no passwords any more: see docs/imap.md.",
+        ) from error
+    except (aiosmtplib.SMTPException, OSError) as error:
+        raise Unavailable(
+            f"{host} could not be reached, or broke off: {_plain(error)}", advice="Try again later."
+        ) from error
+    finally:
+        client.close()
 
 
 def _plain(what: object) -> str:

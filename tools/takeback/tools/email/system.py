@@ -77,7 +77,9 @@ class MailSystem(TargetSystem):
         if isinstance(made, Moved):
             present = await self.look([effect.object for effect in effects])
             return Drifted(tuple(present), made.why)
-        return Swapped(tuple(_kept_in(effect, kept[effect.object]) for effect in effects), already=made.already)
+        places = dict(zip(whole, made.keys, strict=True))
+        left = [_placed_at(_kept_in(effect, kept[effect.object]), places[effect.object]) for effect in effects]
+        return Swapped(tuple(left), warnings=made.warnings, already=made.already)
 
     async def merge(self, wanted: Sequence[Effect], present: Sequence[State]) -> Merged | Clash:
         now = {effect.object: state for effect, state in zip(wanted, present, strict=True)}
@@ -224,6 +226,15 @@ def _kept_in(effect: Effect, stored: str | None) -> Effect:
         for side in (effect.before, effect.after)
     ]
     return effect.model_copy(update={"before": sides[0], "after": sides[1]})
+
+
+def _placed_at(effect: Effect, place: str) -> Effect:
+    """The journal keeps where a message went on a server that numbers it anew."""
+    if effect.after.absent or place == effect.after.ref.get("key"):
+        return effect
+    return effect.model_copy(
+        update={"after": effect.after.model_copy(update={"ref": {**effect.after.ref, "at": place}})}
+    )
 
 
 def _with_image(state: State, hint: State | None) -> State:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,7 +15,18 @@ from blake3 import blake3
 from takeback.tools.email.maildir import names
 from takeback.tools.email.maildir.changing import Changing
 from takeback.tools.email.maildir.folders import LARGEST, Folders
-from takeback.tools.email.port import Change, Flag, FolderInfo, Found, Made, MailStore, Moved, Placement
+from takeback.tools.email.port import (
+    INBOX,
+    Change,
+    Flag,
+    FolderInfo,
+    Found,
+    Made,
+    MailStore,
+    Moved,
+    Placement,
+    Role,
+)
 from takeback.tools.files.calls import Calls
 from takeback.tools.system import Refused, Unavailable
 
@@ -30,17 +41,21 @@ class MaildirStore(MailStore):
     def __init__(self, path: Path, calls: Callable[[], Calls], *, roles: Sequence[str]) -> None:
         """
         :param calls: how files are reached here; asked when the first one is.
-        :param roles: folders that are made when something is put into them.
+        :param roles: the folders for sent, deleted and drafted mail, which are made when something is put into them.
         :raises Refused: one of them can be no folder's name.
         """
         for role in roles:
             if names.directory_of(role) is None:
                 raise Refused(f"There can be no folder {role!r} in a Maildir.", advice="Choose a name without dots.")
-        self._path, self._choose, self._roles = path, calls, frozenset(roles)
+        self._path, self._choose, self._roles = path, calls, tuple(roles)
         self._folders: Folders | None = None
 
     async def folders(self) -> Sequence[FolderInfo]:
         return await self._run(self._folder_infos)
+
+    async def roles(self) -> Mapping[Role, str]:
+        names: tuple[Role, ...] = ("sent", "trash", "drafts")
+        return {"inbox": INBOX, **dict(zip(names, self._roles, strict=True))}
 
     async def listed(self, folder: str | None) -> Sequence[Found]:
         return await self._run(lambda folders: self._list(folders, folder))
@@ -82,7 +97,7 @@ class MaildirStore(MailStore):
         return await self._run(look)
 
     async def change(self, changes: Sequence[Change]) -> Made | Moved:
-        return await self._run(lambda folders: Changing(folders, self._roles).change(changes))
+        return await self._run(lambda folders: Changing(folders, frozenset(self._roles)).change(changes))
 
     # -- pure ------------------------------------------------------------------------------------------------------------
 
