@@ -17,7 +17,7 @@ from pydantic import BaseModel, JsonValue
 from takeback.journal.events import Caller, CheckpointNamed, OnFailure, RunMode
 from takeback.journal.ids import CheckpointId, RollbackId, new_checkpoint_id
 from takeback.journal.log import JournalError
-from takeback.journal.views import ActionView, ApprovalView, OpenItem
+from takeback.journal.views import ApprovalView
 from takeback.server.engine import approvals, queries, runs
 from takeback.server.engine.answers import (
     ApprovalInfo,
@@ -45,7 +45,7 @@ from takeback.server.engine.garbage import seldom_collected
 from takeback.server.engine.open import Opened, open_core, workspace_name
 from takeback.server.engine.pipeline import Pipeline
 from takeback.server.engine.recovery import Recovery
-from takeback.server.engine.report import failure_report
+from takeback.server.engine.reporting import report_run, stored_content
 from takeback.server.engine.resume import resume_from
 from takeback.server.engine.rollback import Rollbacks, wish_for_redo
 from takeback.server.engine.seen import Seen
@@ -268,11 +268,7 @@ class Engine:
         return StartedRun(run_id=run.id, status=run.status, report=await self._report(caller, run_id), text=text)
 
     async def _report(self, caller: Caller, run_id: str) -> FailureReport:
-        run = await self.core.run(caller, run_id)
-        actions = await self.core.journal.find(ActionView, run_id=run.run_id, oldest_first=True)
-        return failure_report(
-            run, actions, await self.core.journal.find(OpenItem, run_id=run.run_id, status="open"), self.core.now()
-        )
+        return await report_run(self.core, await self.core.run(caller, run_id))
 
     async def create_checkpoint(
         self,
@@ -343,6 +339,13 @@ class Engine:
     ) -> VersionPage:
         """Earlier contents of an object that are kept, newest first."""
         return await queries.list_versions(self.core, caller, object, limit=limit, cursor=cursor)
+
+    async def stored_content(self, caller: Caller, action_id: str, number: str, side: str) -> bytes:
+        """The content of one effect of an action (its number, from 0), `before` or `after` it.
+
+        :raises EngineError: unknown or foreign, or not kept.
+        """
+        return await stored_content(self.core, caller, action_id, number, side)
 
     # -- taking back --------------------------------------------------------------------------------------------------
 

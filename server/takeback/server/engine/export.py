@@ -32,7 +32,7 @@ from takeback.journal.views import (
 )
 from takeback.server.engine.answers import EngineError
 from takeback.server.engine.core import Core, rfc3339
-from takeback.server.engine.report import failure_report
+from takeback.server.engine.reporting import report_run
 
 FORMAT = "takeback-bundle/1"
 OBJECT_BYTES = 16 * 1024 * 1024
@@ -117,8 +117,7 @@ async def _write(core: Core, journal: Chained, run: RunView, bundle: _Bundle) ->
         text = json.dumps([view.model_dump(mode="json") for view in found], ensure_ascii=True, indent=1)
         bundle.add(f"views/{name}.json", text.encode("ascii"))
     actions = await core.journal.find(ActionView, run_id=run.run_id, oldest_first=True)
-    items = await core.journal.find(OpenItem, run_id=run.run_id, status="open")
-    report = failure_report(run, actions, items, core.now())
+    report = await report_run(core, run)
     bundle.add("report.md", report.text.encode("utf-8", "backslashreplace"))
     left_out = await _objects(core, actions, bundle)
     manifest = {

@@ -16,7 +16,7 @@ from takeback.journal.ids import ActionId, ApprovalId, RunId, new_action_id
 from takeback.journal.log import JournalError, ViewKey
 from takeback.journal.states import Effect
 from takeback.server.engine import approvals, keys, outgoing, runs
-from takeback.server.engine.acting import Actor, report_of
+from takeback.server.engine.acting import Actor
 from takeback.server.engine.answers import CallAnswer, EngineError, ErrorInfo, UndoInfo
 from takeback.server.engine.calls import Call
 from takeback.server.engine.core import Core
@@ -24,6 +24,7 @@ from takeback.server.engine.locks import LockTimeout
 from takeback.server.engine.plan import object_key
 from takeback.server.engine.policy import Judged, Verdict
 from takeback.server.engine.report import shown
+from takeback.server.engine.reporting import report_of
 from takeback.server.engine.seen import Seen
 from takeback.server.engine.shield import shielded
 from takeback.server.engine.work import Again, Work, digest_of, journaled, parse, replayed, where
@@ -320,6 +321,7 @@ class Pipeline:
                     message=error.message,
                     advice=error.advice,
                     step=call.step,
+                    requested=journaled(call.arguments),
                     intended=False,
                 )
                 try:

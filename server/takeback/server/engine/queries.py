@@ -33,7 +33,8 @@ from takeback.server.engine.answers import (
 from takeback.server.engine.core import Core, rfc3339
 from takeback.server.engine.listings import list_checkpoints, list_versions
 from takeback.server.engine.pages import Visible, began, check_limit, cursor_of, place_of, runs_newest_first, time_of
-from takeback.server.engine.report import failure_report, sentence, shown, shown_lines
+from takeback.server.engine.report import sentence, shown, shown_lines
+from takeback.server.engine.reporting import progress, report_run
 from takeback.tools.system import TargetError
 
 ACTIONS_SHOWN = 500
@@ -217,13 +218,21 @@ async def get_run(core: Core, caller: Caller, run_id: str, *, view: RunViewName 
     match view:
         case "summary":
             detail.actions = [_action_row(action) for action in actions[-ACTIONS_SHOWN:]]
+            detail.progress = await _progress(core, run)
         case "report":
-            detail.report = failure_report(run, actions, items, core.now())
+            detail.report = await report_run(core, run)
         case "diff":
             detail.diff = await _diff(core, actions)
         case "journal":
             detail.journal = await _journal(core, run.run_id)
     return detail
+
+
+async def _progress(core: Core, run: RunView) -> str:
+    if not run.steps:
+        return ""
+    come = await progress(core, run)
+    return f"{come.done} of {len(come.steps)} steps done."
 
 
 async def _diff(core: Core, actions: Sequence[ActionView]) -> str:

@@ -1,0 +1,167 @@
+"""Gathering what a report about a run is made of, and fetching the results that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Final
+
+from takeback.checkpoints.checkpoint import included
+from takeback.checkpoints.objects import ObjectError
+from takeback.journal.events import Caller, RunForked
+from takeback.journal.ids import RunId
+from takeback.journal.log import JournalError
+from takeback.journal.states import Effect, State
+from takeback.journal.views import ActionView, ApprovalView, CheckpointView, OpenItem, RollbackView, RunView
+from takeback.server.engine.answers import Download, EngineError, FailureReport
+from takeback.server.engine.core import Core
+from takeback.server.engine.report import Around, failure_report
+from takeback.server.engine.steps import Progress, progress_of
+from takeback.tools.system import TargetError
+
+MOST_DOWNLOADS: Final = 20
+SIDES: Final = ("before", "after")
+_WITH_CONTENT: Final = frozenset({"file", "event", "message", "text"})
+
+
+async def report_run(core: Core, run: RunView, *, whole: bool = True) -> FailureReport:
+    """What became of a run.
+
+    :param whole: with the text, the timeline and the results that can be fetched; without, only where the run stands.
+    """
+    actions = await core.journal.find(ActionView, run_id=run.run_id, oldest_first=True)
+    items = await core.journal.find(OpenItem, run_id=run.run_id, status="open", oldest_first=True)
+    approvals = await core.journal.find(ApprovalView, run_id=run.run_id, status="requested", oldest_first=True)
+    around = Around(
+        checkpoints=await named_checkpoints(core, run),
+        rollbacks=await core.journal.find(RollbackView, run_id=run.run_id, oldest_first=True) if whole else (),
+        approvals=[approval for approval in approvals if approval.expires_at > core.now()],
+        inherited=await inherited(core, run),
+        downloads=await downloads(core, actions) if whole else (),
+        since=await since(core, run),
+        titles={name: tool.title for name, tool in core.tools.items()},
+        display=core.display,
+    )
+    report = failure_report(run, actions, items, core.now(), around)
+    return report if whole else report.short()
+
+
+async def report_of(core: Core, run_id: RunId) -> FailureReport | None:
+    """Where the run stands after a failed call: done, preserved, failed, remaining, first step.
+
+    `None` if the journal cannot say. Without the whole text: for that there are `get_run` and the resource, under `report`.
+    """
+    try:
+        run = await core.journal.get(RunView, run_id)
+        return None if run is None else await report_run(core, run, whole=False)
+    except JournalError:
+        return None  # the failure itself is answered all the same
+
+
+async def progress(core: Core, run: RunView) -> Progress:
+    """How far the run has come in its plan."""
+    actions = await core.journal.find(ActionView, run_id=run.run_id, oldest_first=True)
+    return progress_of(run, actions, await named_checkpoints(core, run), inherited=await inherited(core, run))
+
+
+async def named_checkpoints(core: Core, run: RunView) -> Sequence[CheckpointView]:
+    """The checkpoints that somebody named; none for a run without a plan, because only steps are told by them."""
+    if not run.steps:
+        return ()
+    found = await core.journal.find(CheckpointView, run_id=run.run_id, oldest_first=True)
+    return [view for view in found if view.label is not None]
+
+
+async def inherited(core: Core, run: RunView) -> list[ActionView]:
+    """The acts of the runs that this one was forked from, up to where it was, oldest first."""
+    chain: list[list[ActionView]] = []
+    while run.forked_from is not None and run.steps:
+        checkpoint = await core.journal.get(CheckpointView, run.forked_from)
+        parent = await core.journal.get(RunView, checkpoint.run_id) if checkpoint is not None else None
+        if checkpoint is None or parent is None:
+            break
+        actions = await core.journal.find(ActionView, run_id=parent.run_id, oldest_first=True)
+        chain.append([action for action in actions if included(action, checkpoint.position)])
+        run = parent
+    return [action for part in reversed(chain) for action in part]
+
+
+async def since(core: Core, run: RunView) -> datetime:
+    """When the run came into its present status."""
+    # the view's version is the position of the last event that changed it
+    newest = await core.journal.read(run.run_id, after=run.version - 1, limit=1)
+    if newest and newest[0].event is not None and not isinstance(newest[0].event, RunForked):
+        return newest[0].event.at
+    return run.ended_at or run.started_at
+
+
+# --- results ----------------------------------------------------------------------------------------------------------
+
+
+async def downloads(core: Core, actions: Sequence[ActionView]) -> list[Download]:
+    """What a run made, newest content of each object first, as far as it can be had now."""
+    found: list[Download] = []
+    seen: set[tuple[str, str]] = set()
+    for action, number, effect in _made(actions):
+        if (effect.system, effect.object) in seen:
+            continue
+        seen.add((effect.system, effect.object))
+        if len(found) == MOST_DOWNLOADS:
+            break
+        try:
+            content = await _content(core, effect, "after")
+        except EngineError:
+            continue
+        found.append(
+            Download(
+                name=core.display(effect.system, effect.object),
+                what=f"as {action.tool} left it" if action.stands else f"as {action.tool} had made it, taken back since",
+                uri=f"takeback://objects/{action.id}/{number}/after",
+                size=len(content),
+            )
+        )
+    return found
+
+
+def _made(actions: Sequence[ActionView]) -> Iterator[tuple[ActionView, int, Effect]]:
+    for action in sorted(actions, key=lambda action: action.position, reverse=True):
+        if action.status == "applied":
+            for number, effect in enumerate(action.effects):
+                if not effect.after.absent and effect.after.kind in _WITH_CONTENT:
+                    yield action, number, effect
+
+
+async def stored_content(core: Core, caller: Caller, action_id: str, number: str, side: str) -> bytes:
+    """The content of one effect of an action, before or after it.
+
+    :raises EngineError: unknown or foreign (the same answer), or its content is not kept.
+    """
+    action = await core.journal.get(ActionView, action_id)
+    run = await core.journal.get(RunView, action.run_id) if action is not None else None
+    index = int(number) if number.isascii() and number.isdigit() and len(number) < 9 else -1
+    known = action is not None and run is not None and core.may_see(caller, run)
+    if action is None or not known or not 0 <= index < len(action.effects) or side not in SIDES:
+        raise EngineError("not_found", "There is no such stored object.", "get_run with view report names those there are.")
+    return await _content(core, action.effects[index], side)
+
+
+async def _content(core: Core, effect: Effect, side: str) -> bytes:
+    state = effect.before if side == "before" else effect.after
+    system = core.systems.get(effect.system)
+    gone = EngineError(
+        "not_kept", f"The content of {core.display(effect.system, effect.object)} is not kept.", "Look at what is there."
+    )
+    if system is None or state.absent or (state.size or 0) > core.settings.limits.read_bytes:
+        raise gone
+    try:
+        kept = await system.read(state)
+        if kept is not None:
+            return kept
+        # what stands is not copied; it is read from where it stands, as long as nobody has changed it
+        present: State = (await system.look([effect.object], [state]))[0]
+        now = await system.read(present) if present.same(state) else None
+    except (TargetError, ObjectError) as error:
+        raise gone from error
+    if now is None:
+        raise gone
+    return now
