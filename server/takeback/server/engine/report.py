@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from takeback.journal.views import ActionView, ApprovalView, CheckpointView, OpenItem, RollbackView, RunView
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Around", "failure_report", "name", "rollback_report", "sentence", "shown", "shown_lines"]
 
+MOST_NAMED = 5
 VALUE = 120
 """Characters of one argument in a sentence; the structured report has what the journal keeps of it."""
 
@@ -50,6 +51,8 @@ class Around:
     rollbacks: Sequence[RollbackView] = ()
     approvals: Sequence[ApprovalView] = ()
     """Questions that a person has not answered yet."""
+    messages: Sequence[str] = ()
+    """Where what it put into the outbox stands now, a sentence each."""
     inherited: Sequence[ActionView] = ()
     """Acts of the runs that it was forked from."""
     downloads: Sequence[Download] = ()
@@ -130,7 +133,7 @@ def _done(run: RunView, actions: Sequence[ActionView], progress: Progress, aroun
     notes = [f"The step {name(step.name)} was worked at {step.times + 1} times." for step in progress.steps if step.times]
     if progress.unplanned:
         notes.append(f"Not in the plan, but worked at: {listed([name(step) for step in progress.unplanned])}.")
-    return bounded([head, *lines, *notes])
+    return bounded([head, *lines, *around.messages, *notes])
 
 
 def _summary(action: ActionView, planned: bool, around: Around) -> str:
@@ -148,16 +151,21 @@ def _what(action: ActionView, around: Around) -> str:
 
 def _preserved(actions: Sequence[ActionView], items: Sequence[OpenItem], around: Around) -> list[str]:
     first: dict[tuple[str, str], tuple[ActionView, Effect]] = {}
+    new: dict[str, list[Effect]] = {}
     for action in actions:
         if action.stands and action.reversibility == "reversible":
             for effect in action.effects:
-                if effect.before.kind != "opaque" and not effect.before.same(effect.after):
-                    first.setdefault((effect.system, effect.object), (action, effect))
+                place = (effect.system, effect.object)
+                if effect.before.kind != "opaque" and not effect.before.same(effect.after) and place not in first:
+                    first[place] = (action, effect)
+                    if effect.before.absent:
+                        new.setdefault(action.id, []).append(effect)
     lines: list[str] = []
     for action, effect in first.values():
         object = around.object(effect.system, effect.object)
         if effect.before.absent:
-            lines.append(f"{object} is new and stands; taking back {action.id} removes it.")
+            if own := new.pop(action.id, None):
+                lines.append(_new(action, own, around))
         elif effect.before.kind in ("file", "row", "event", "message", "text"):
             lines.append(
                 f"The {effect.before.kind} {object} as it was before this run is kept: put it back with "
@@ -185,6 +193,17 @@ def _preserved(actions: Sequence[ActionView], items: Sequence[OpenItem], around:
     # the checkpoint is what reaches everything, so it is never the one that is left out
     kept = lines[: MOST - 2]
     return [*kept, f"… and {len(lines) - len(kept) - 1} more.", lines[-1]]
+
+
+def _new(action: ActionView, effects: Sequence[Effect], around: Around) -> str:
+    if action.summary and effects[0].after.kind in ("event", "message"):  # their names are nothing that one could say
+        return f"{sentence(action.summary).rstrip('.')}: it stands; taking back {action.id} removes it."
+    names = [around.object(effect.system, effect.object) for effect in effects]
+    several = len(names) > 1
+    if len(names) > MOST_NAMED:
+        names = [*names[: MOST_NAMED - 1], f"{len(names) - MOST_NAMED + 1} more"]
+    verbs = "are new and stand" if several else "is new and stands"
+    return f"{listed(names)} {verbs}; taking back {action.id} removes {'them' if several else 'it'}."
 
 
 # --- failed -----------------------------------------------------------------------------------------------------------
@@ -319,7 +338,8 @@ def _first_step(
         return f"Answer the question: takeback approve {around.approvals[0].id}, or takeback deny."
     if failing and run.status in ("open", "stalled", "failed"):
         last = failing[-1]
-        return full_stop(sentence(last.advice) or f"Mend what made {around.tool(last)} fail, then call it again")
+        advice = sentence(last.advice) or f"Mend what made {around.tool(last)} fail, then call it again"
+        return full_stop(f"See to the step {name(last.step)}: {advice}" if last.step else advice)
     if left and run.status in ("open", "stalled"):
         return f"Go on with the step {name(left[0].name)}."
     if left and any(action.stands for action in actions):
@@ -333,7 +353,8 @@ def _first_step(
 
 
 def _text(run: RunView, now: datetime, told: FailureReport, around: Around) -> str:
-    so_long = "" if around.since is None else f" It has been so for {lasted(now - around.since)}."
+    span = timedelta(0) if around.since is None else now - around.since
+    so_long = f" It has been so for {lasted(span)}." if span >= timedelta(minutes=1) else ""
     parts = [
         f"# {sentence(run.goal)}",
         f"Run {run.id} is {run.status.replace('_', ' ')}, as of {day(now)} {clock(now)} UTC.{so_long}",

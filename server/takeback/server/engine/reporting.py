@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -17,6 +18,8 @@ from takeback.server.engine.answers import Download, EngineError, FailureReport
 from takeback.server.engine.core import Core
 from takeback.server.engine.report import Around, failure_report
 from takeback.server.engine.steps import Progress, progress_of
+from takeback.server.engine.wording import full_stop, listed, name, sentence
+from takeback.tools.outbox.rows import Row, when
 from takeback.tools.system import TargetError
 
 MOST_DOWNLOADS: Final = 20
@@ -40,10 +43,54 @@ async def report_run(core: Core, run: RunView, *, whole: bool = True) -> Failure
         downloads=await downloads(core, actions) if whole else (),
         since=await since(core, run),
         titles={name: tool.title for name, tool in core.tools.items()},
-        display=core.display,
+        messages=await _messages(core, run) if whole else (),
+        display=near(core),
     )
     report = failure_report(run, actions, items, core.now(), around)
     return report if whole else report.short()
+
+
+def near(core: Core) -> Callable[[str, str], str]:
+    """How objects are called in reports: as people call them, seen from the workspace."""
+    roots = [f"{root}{os.sep}" for root in core.settings.workspace.roots]
+
+    def display(system: str, object: str) -> str:
+        shown = core.display(system, object)
+        for root in roots:
+            shown = shown.replace(root, "")
+        return shown
+
+    return display
+
+
+async def _messages(core: Core, run: RunView) -> list[str]:
+    if not core.outbox.store.file.exists():
+        return []
+    try:
+        rows = [row for row in await core.outbox.rows(None, everything=True) if row.run_id == run.id]
+    except TargetError:
+        return ["What became of its messages could not be looked up: the outbox is out of reach."]
+    return [_message(row) for row in rows]
+
+
+def _message(row: Row) -> str:
+    whom = listed([sentence(each) for each in row.message.recipients]) or row.message.carrier
+    what = f"The message {name(row.message.subject)} to {whom}"
+    match row.status:
+        case "HELD":
+            return f"{what} is held until {row.release_time}, and can be called back until then."
+        case "SENDING":
+            return f"{what} is being sent just now."
+        case "SENT":
+            return f"{what} went out at {when(row.changed_at)}."
+        case "CANCELLED":
+            return f"{what} was called back, and nobody got it."
+        case "UNKNOWN":
+            return f"Nobody knows whether the message {name(row.message.subject)} to {whom} went out."
+        case "LATE" | "DEAD":
+            return f"{what} was not sent: {full_stop(sentence(row.detail) or 'it waits for a person')}"
+        case "WAITING":
+            return f"{what} is a correction, and waits for a person's consent."
 
 
 async def report_of(core: Core, run_id: RunId) -> FailureReport | None:
@@ -101,6 +148,7 @@ async def since(core: Core, run: RunView) -> datetime:
 async def downloads(core: Core, actions: Sequence[ActionView]) -> list[Download]:
     """What a run made, newest content of each object first, as far as it can be had now."""
     found: list[Download] = []
+    display = near(core)
     seen: set[tuple[str, str]] = set()
     for action, number, effect in _made(actions):
         if (effect.system, effect.object) in seen:
@@ -114,13 +162,19 @@ async def downloads(core: Core, actions: Sequence[ActionView]) -> list[Download]
             continue
         found.append(
             Download(
-                name=core.display(effect.system, effect.object),
-                what=f"as {action.tool} left it" if action.stands else f"as {action.tool} had made it, taken back since",
+                name=display(effect.system, effect.object),
+                what=_which(action, effect),
                 uri=f"takeback://objects/{action.id}/{number}/after",
                 size=len(content),
             )
         )
-    return found
+    return found[::-1]
+
+
+def _which(action: ActionView, effect: Effect) -> str:
+    which = f"as {action.tool} left it" if action.stands else f"as {action.tool} had made it, taken back since"
+    named = effect.after.kind in ("event", "message") and action.summary
+    return f"{which} ({sentence(action.summary).rstrip('.')})" if named else which
 
 
 def _made(actions: Sequence[ActionView]) -> Iterator[tuple[ActionView, int, Effect]]:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Final
 
 from takeback.journal.views import ActionView, RollbackView
-from takeback.server.engine.wording import clock, counted, day, full_stop, sentence, shown
+from takeback.server.engine.wording import clock, counted, day, full_stop, name, sentence, shown
 
 MOST_TIMES: Final = 40
 """Entries of a timeline; earlier ones are counted."""
@@ -48,7 +48,8 @@ def _time(at: datetime, today: str) -> str:
 def _act(action: ActionView, called: Callable[[ActionView], str]) -> str:
     what = action.summary or action.error or ", ".join(shown(effect.object) for effect in action.effects[:3])
     back = f" Taken back since: {action.undo_outcome}." if action.undo_outcome and not action.stands else ""
-    head = f"{called(action)}, {action.status.replace('_', ' ')}"
+    step = f" in the step {name(action.step)}" if action.step else ""
+    head = f"{called(action)}{step}, {action.status.replace('_', ' ')}"
     return f"{head}: {full_stop(sentence(what))}{back}" if what else f"{head}.{back}"
 
 
