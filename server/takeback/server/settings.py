@@ -18,6 +18,9 @@ import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
+from takeback.server.audit.settings import AuditSettings
+from takeback.server.notices.settings import NotifySettings
+from takeback.server.support import SupportSettings
 from takeback.tools.calendar.settings import CalendarSettings
 from takeback.tools.calendar.settings import check_names as check_calendar_names
 from takeback.tools.database.settings import DatabaseSettings, check_names
@@ -135,6 +138,18 @@ class OutboxSection(Section, OutboxSettings):
     """`[outbox]`: how long messages wait before they leave the machine."""
 
 
+class NotifySection(Section, NotifySettings):
+    """`[notify]`: who is told at once of what."""
+
+
+class AuditSection(Section, AuditSettings):
+    """`[audit]`: where every event is streamed to."""
+
+
+class SupportSection(Section, SupportSettings):
+    """`[support]`: who is asked for help."""
+
+
 class Settings(BaseModel):
     """Everything that can be set. `Settings.load` reads it."""
 
@@ -146,6 +161,9 @@ class Settings(BaseModel):
     http: HttpSettings = HttpSettings()
     policy: PolicySettings = PolicySettings()
     outbox: OutboxSection = OutboxSection()
+    notify: NotifySection = NotifySection()
+    audit: AuditSection = AuditSection()
+    support: SupportSection = SupportSection()
     databases: dict[str, DatabaseSettings] = Field(
         default_factory=dict, description="Per name, a database: its url, and how it is used ([databases.NAME])."
     )

@@ -16,6 +16,7 @@ from takeback.server.cli import (
     databases,
     install,
     looking,
+    notices,
     outbox,
     policy,
     settling,
@@ -76,6 +77,7 @@ credentials.register(app)
 databases.register(app)
 policy.register(app)
 outbox.register(app)
+notices.register(app)
 calendars.register(app)
 tooling.register(app)
 install.register(app)

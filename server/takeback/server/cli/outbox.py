@@ -158,7 +158,7 @@ def _whom(row: Row) -> str:
     return ", ".join(row.message.recipients) or row.message.carrier
 
 
-class _Bare:
+class Bare:
     """The group itself as a command: what it does when it is called without one of its own."""
 
     def __init__(self, group: typer.Typer) -> None:
@@ -184,7 +184,7 @@ class _Bare:
 def register(app: typer.Typer) -> None:
     """Add the commands of this module, as a group."""
     group = typer.Typer(help="Messages that wait before they leave the machine.")
-    command(_Bare(group), "outbox")(listing)  # type: ignore[arg-type]  # of a group only this method is used
+    command(Bare(group), "outbox")(listing)  # type: ignore[arg-type]  # of a group only this method is used
     command(group, "show")(show)
     command(group, "cancel")(cancel)
     command(group, "send-now")(send_now)

@@ -130,7 +130,9 @@ def _done(run: RunView, actions: Sequence[ActionView], progress: Progress, aroun
     else:
         head = "Nothing has been changed."
     lines = [_summary(action, bool(run.steps), around) for action in applied]
-    notes = [f"The step {name(step.name)} was worked at {step.times + 1} times." for step in progress.steps if step.times]
+    notes = [
+        f"The step {name(step.name)} was worked at {step.times + 1} times." for step in progress.steps if step.times
+    ]
     if progress.unplanned:
         notes.append(f"Not in the plan, but worked at: {listed([name(step) for step in progress.unplanned])}.")
     return bounded([head, *lines, *around.messages, *notes])
@@ -172,9 +174,7 @@ def _preserved(actions: Sequence[ActionView], items: Sequence[OpenItem], around:
                 f"restore_version, version {action.id}:before."
             )
         else:
-            lines.append(
-                f"{object} as it was before this run is kept: take back {action.id} with rollback_run."
-            )
+            lines.append(f"{object} as it was before this run is kept: take back {action.id} with rollback_run.")
     back: dict[str, int] = Counter(
         action.taken_back_by for action in actions if action.taken_back_by is not None and not action.stands
     )

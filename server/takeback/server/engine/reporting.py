@@ -195,7 +195,9 @@ async def stored_content(core: Core, caller: Caller, action_id: str, number: str
     index = int(number) if number.isascii() and number.isdigit() and len(number) < 9 else -1
     known = action is not None and run is not None and core.may_see(caller, run)
     if action is None or not known or not 0 <= index < len(action.effects) or side not in SIDES:
-        raise EngineError("not_found", "There is no such stored object.", "get_run with view report names those there are.")
+        raise EngineError(
+            "not_found", "There is no such stored object.", "get_run with view report names those there are."
+        )
     return await _content(core, action.effects[index], side)
 
 
@@ -203,7 +205,9 @@ async def _content(core: Core, effect: Effect, side: str) -> bytes:
     state = effect.before if side == "before" else effect.after
     system = core.systems.get(effect.system)
     gone = EngineError(
-        "not_kept", f"The content of {core.display(effect.system, effect.object)} is not kept.", "Look at what is there."
+        "not_kept",
+        f"The content of {core.display(effect.system, effect.object)} is not kept.",
+        "Look at what is there.",
     )
     if system is None or state.absent or (state.size or 0) > core.settings.limits.read_bytes:
         raise gone

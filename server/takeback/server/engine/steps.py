@@ -17,7 +17,19 @@ from takeback.journal.views import ActionView, CheckpointView, RunView
 
 StepStatus = Literal["done", "partly", "failed", "in_doubt", "taken_back", "skipped", "not_begun"]
 
-ABOUT: Final = ("path", "source", "destination", "key", "event_id", "message_ids", "to", "summary", "name", "table", "id")
+ABOUT: Final = (
+    "path",
+    "source",
+    "destination",
+    "key",
+    "event_id",
+    "message_ids",
+    "to",
+    "summary",
+    "name",
+    "table",
+    "id",
+)
 """Names of arguments that say what a call is about: two calls of one tool that agree in them are tries at the same thing."""
 UNKNOWN: Final = frozenset({"intended", "in_doubt"})
 FAILED: Final = frozenset({"failed", "denied", "not_applied"})
