@@ -33,7 +33,9 @@ TOKEN = "ghp_" + "a1B2" * 9
 class Kept(Channel):
     """A channel that keeps what it is given, and fails as often as it is told to."""
 
-    def __init__(self, name: str = "desktop", *, failing: int = 0, again: bool = True, repeatable: bool = False) -> None:
+    def __init__(
+        self, name: str = "desktop", *, failing: int = 0, again: bool = True, repeatable: bool = False
+    ) -> None:
         self.name, self.failing, self.again, self.repeatable = name, failing, again, repeatable
         self.notices: list[Notice] = []
 
@@ -209,7 +211,10 @@ async def test_a_channel_hears_only_what_it_wants_to(open_bench: OpenBench, monk
     await bench.engine.release_run(ALICE, run)
     await bench.engine.finish_run(ALICE, run, status="failed")
     await notifier.drain()
-    assert [[notice.kind for notice in channel.notices] for channel in (desktop, ops)] == [["run_contained"], ["run_failed"]]
+    assert [[notice.kind for notice in channel.notices] for channel in (desktop, ops)] == [
+        ["run_contained"],
+        ["run_failed"],
+    ]
 
 
 async def test_what_happened_before_anybody_was_to_be_told_is_no_news(open_bench: OpenBench) -> None:
@@ -242,7 +247,9 @@ async def test_several_processes_tell_each_event_once(open_bench: OpenBench) -> 
 
 @pytest.mark.parametrize("repeatable", [False, True], ids=["as a rule", "under an id"])
 @pytest.mark.parametrize("step", ["read", "claimed", "sent", "noted", "journaled"])
-async def test_a_death_at_any_step_loses_and_doubles_nothing(open_bench: OpenBench, step: str, repeatable: bool) -> None:
+async def test_a_death_at_any_step_loses_and_doubles_nothing(
+    open_bench: OpenBench, step: str, repeatable: bool
+) -> None:
     bench, kept = await open_bench(notify=notify()), Kept(repeatable=repeatable)
     dying = await notifier_of(bench, kept)
     run = await contained(bench)

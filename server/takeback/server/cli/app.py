@@ -17,6 +17,7 @@ from takeback.server.cli import (
     install,
     looking,
     notices,
+    opened,
     outbox,
     policy,
     settling,
@@ -78,6 +79,7 @@ databases.register(app)
 policy.register(app)
 outbox.register(app)
 notices.register(app)
+opened.register(app)
 calendars.register(app)
 tooling.register(app)
 install.register(app)

@@ -168,6 +168,23 @@ class OpenItemAnswer(AnswerModel):
     choice: str = ""
 
 
+class OpenThing(AnswerModel):
+    """Something that waits for a person, with everything they need to do it by hand."""
+
+    item_id: str = Field(description="Hand this to takeback settle.")
+    kind: Literal["conflict", "failed", "in_doubt", "irreversible", "denied", "mail", "notice"]
+    run_id: str
+    goal: str = ""
+    action_id: str = ""
+    object: str
+    why: str
+    next_step: str
+    opened_at: str
+    by_hand: list[str] = Field(default=[], description="What it was about, a sentence each.")
+    settle: str = Field(description="The command that closes it.")
+    details: dict[str, JsonValue] = Field(default={}, description="The same for programs.")
+
+
 class RollbackAnswer(AnswerModel):
     """The answer of `rollback_run`, `redo_rollback`, `restore_version` and `resolve_conflict`."""
 

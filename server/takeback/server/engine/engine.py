@@ -29,6 +29,7 @@ from takeback.server.engine.answers import (
     FailureReport,
     NamedCheckpoint,
     OpenItemAnswer,
+    OpenThing,
     ReadAnswer,
     RollbackAnswer,
     RunDetail,
@@ -40,6 +41,7 @@ from takeback.server.engine.calls import NO_ACTION, NO_RUN, Call, Progress, no_p
 from takeback.server.engine.care import tend_forever
 from takeback.server.engine.conflicts import Choice, Conflicts
 from takeback.server.engine.core import Core
+from takeback.server.engine.dead_letters import everything_open, settle
 from takeback.server.engine.desk import Desk
 from takeback.server.engine.garbage import seldom_collected
 from takeback.server.engine.open import Opened, open_core, workspace_name
@@ -461,6 +463,18 @@ class Engine:
     async def open_items(self, caller: Caller, *, run_id: str | None = None) -> Sequence[OpenItemAnswer]:
         """What waits for a person."""
         return await queries.open_items(self.core, caller, run_id=run_id)
+
+    async def everything_open(self, caller: Caller, *, run_id: str | None = None) -> Sequence[OpenThing]:
+        """Everything that waits for a person, oldest first: open items, messages and notices that did not go out, doubts."""
+        return await everything_open(self.core, caller, run_id=run_id)
+
+    async def settle(self, caller: Caller, item_id: str, reason: str) -> OpenThing:
+        """A person closes something that was open, and says why; the world is left as it is. Never offered as a tool.
+
+        :raises EngineError: unknown or foreign, settled already, or it has to be looked at first.
+        """
+        async with self._busy():
+            return await settle(self.core, self._conflicts, caller, item_id, reason)
 
     async def conflict_versions(self, caller: Caller, conflict_id: str) -> dict[str, bytes | None]:
         """The three versions of a conflict: `base` (the agent's), `ours` (the earlier one), `theirs` (what is there)."""

@@ -36,7 +36,17 @@ if TYPE_CHECKING:
 
     from takeback.journal.states import Effect
 
-__all__ = ["Around", "failure_report", "name", "rollback_report", "sentence", "shown", "shown_lines"]
+__all__ = [
+    "Around",
+    "asked",
+    "failure_report",
+    "name",
+    "rollback_report",
+    "sentence",
+    "shown",
+    "shown_lines",
+    "value_in_words",
+]
 
 MOST_NAMED = 5
 VALUE = 120
@@ -228,7 +238,9 @@ def _failed(
     for action in failing:
         step = f" in the step {name(action.step)}" if action.step else ""
         verb = "was not allowed" if action.status == "denied" else "failed"
-        yield full_stop(f"{_asked(action, around)} {verb}{step}: {sentence(action.error or 'no reason was recorded')}")
+        yield full_stop(
+            f"{asked(action, around.titles)} {verb}{step}: {sentence(action.error or 'no reason was recorded')}"
+        )
     named = {item.action_id for item in items if item.kind == "in_doubt"}
     for action in doubtful:
         if action.id not in named:
@@ -238,10 +250,11 @@ def _failed(
         yield _open(item, around)
 
 
-def _asked(action: ActionView, around: Around) -> str:
+def asked(action: ActionView, titles: Mapping[str, str]) -> str:
     """The call, by what it does and what it was about."""
-    subject = [_value(value) for value in about(action.requested).values()]
-    return f"{around.tool(action)} ({', '.join(subject)})" if subject else around.tool(action)
+    subject = [value_in_words(value) for value in about(action.requested).values()]
+    called = sentence(titles.get(action.tool, action.tool))
+    return f"{called} ({', '.join(subject)})" if subject else called
 
 
 def _open(item: OpenItem, around: Around) -> str:
@@ -279,7 +292,9 @@ def _remaining(
     yield from map(_left, progress.left)
     for action in failing:
         if action.requested:
-            told = [f"{shown(key)} {_value(value)}" for key, value in action.requested.items() if value is not None]
+            told = [
+                f"{shown(key)} {value_in_words(value)}" for key, value in action.requested.items() if value is not None
+            ]
             yield f"To do it by hand: {around.tool(action)}, with {listed(told)}."
     for item in items:
         yield _to_settle(item, around)
@@ -298,17 +313,18 @@ def _by_hand(action: ActionView, around: Around) -> ByHand:
     )
 
 
-def _value(value: JsonValue) -> str:
+def value_in_words(value: JsonValue) -> str:
+    """A value of an argument in a sentence."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, str):
         text = sentence(value)
         return name(text if len(text) <= VALUE else text[: VALUE - 1] + "…")
     if isinstance(value, list):
-        words = [_value(each) for each in value[:5]]
+        words = [value_in_words(each) for each in value[:5]]
         return listed(words) + (f" and {len(value) - 5} more" if len(value) > 5 else "")
     if isinstance(value, dict):
-        return listed([f"{shown(key)} {_value(each)}" for key, each in value.items()])
+        return listed([f"{shown(key)} {value_in_words(each)}" for key, each in value.items()])
     return str(value)
 
 

@@ -42,12 +42,17 @@ async def report_run(core: Core, run: RunView, *, whole: bool = True) -> Failure
         inherited=await inherited(core, run),
         downloads=await downloads(core, actions) if whole else (),
         since=await since(core, run),
-        titles={name: tool.title for name, tool in core.tools.items()},
+        titles=titles(core),
         messages=await _messages(core, run) if whole else (),
         display=near(core),
     )
     report = failure_report(run, actions, items, core.now(), around)
     return report if whole else report.short()
+
+
+def titles(core: Core) -> dict[str, str]:
+    """What tools are called, by name."""
+    return {name: tool.title for name, tool in core.tools.items()}
 
 
 def near(core: Core) -> Callable[[str, str], str]:
