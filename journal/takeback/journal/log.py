@@ -102,8 +102,9 @@ class Journal(ABC):
     """See the module's docstring for the promises."""
 
     listeners: tuple[Callable[[Sequence[Recorded]], None], ...] = ()
-    """Called with what was just appended through this object, once it is durable. They must be quick, and not raise. What a dying
-    process or another one wrote is not heard: whoever must miss nothing reads by position, and takes this for a bell."""
+    """Called with what was just appended through this object, once it is durable. They must be quick, and not raise. What a
+    dying process or another one wrote is not heard: whoever must miss nothing reads by position, and takes this for a
+    bell."""
 
     # -- writing ----------------------------------------------------------------------------------------------------
 

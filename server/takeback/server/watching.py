@@ -1,7 +1,7 @@
 """What goes on beside the work: notices are sent and events are streamed, from whichever process saw them.
 
-A server does so itself, at once. A command that ends soon, and a server that ends with something left to do, hand over to a process of
-its own that outlives them (`takeback notices run`). What even that does not come to is done at the next start.
+A server does so itself, at once. A command that ends soon, and a server that ends with something left to do, hand over to a
+process of its own that outlives them (`takeback notices run`). What even that does not come to is done at the next start.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ async def test_every_event_is_a_line_in_order_and_without_secrets(open_bench: Op
         run = await busy(bench)
         last = await core.journal.position()
         with anyio.fail_after(sinks.SECONDS):
-            while (place := read_place(core.settings.data, "file")) is None or place.position < last:
+            while (place := read_place(core.settings.data, "file")) is None or place.position < last:  # noqa: ASYNC110 -- a file
                 await anyio.sleep(0.01)
     found = lines(file)
     assert [each["position"] for each in found] == list(range(start + 1, last + 1))
@@ -147,7 +147,9 @@ async def test_two_processes_stream_as_one(open_bench: OpenBench, tmp_path: Path
     async with anyio.create_task_group() as group:
         for auditor in auditors:
             group.start_soon(auditor.drain, auditor.sinks[0])
-    assert [each["position"] for each in lines(file)] == list(range(1, await benches[0].engine.core.journal.position() + 1))
+    assert [each["position"] for each in lines(file)] == list(
+        range(1, await benches[0].engine.core.journal.position() + 1)
+    )
 
 
 async def test_lines_are_on_the_disk_before_they_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """Follows the journal and hands every event on, at least once and in order.
 
-The position up to which a sink has everything is written down only after the sink has taken the lines, so that a death in between
-repeats lines and skips none. One process at a time by a lock; whoever writes an event sees to it that it goes on.
+The position up to which a sink has everything is written down only after the sink has taken the lines, so that a death in
+between repeats lines and skips none. One process at a time by a lock; whoever writes an event sees to it that it goes on.
 """
 
 from __future__ import annotations

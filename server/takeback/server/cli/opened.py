@@ -73,7 +73,7 @@ async def support(
     send: Annotated[bool, typer.Option("--send", help="Mail it to [support] address, after you have agreed.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> ExitCode:
-    """Write what helps others to see what went wrong, without contents and secrets, into one file."""
+    """Write what helps others to see what went wrong, without contents, secrets and addresses, into one file."""
     from takeback.server.engine.export import export_run
     from takeback.server.engine.mailing import carrier_for, mail_bundle
 
@@ -94,7 +94,9 @@ async def support(
         )
         blocks: list[Block] = [
             line("wrote", str(path)),
-            said("It has no contents and no secrets in it; look before you send it."),
+            said(
+                "Contents, secrets and addresses are left out, names of files and events are not: look before you send it."
+            ),
         ]
         sent = False
         if send and mailbox is not None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from pydantic import JsonValue
+
 from takeback.journal.events import Caller
 from takeback.journal.states import State
 from takeback.journal.views import ActionView, OpenItem, RunView
@@ -199,7 +201,7 @@ def _wanted(state: State) -> str:
     return f"To take it back means the {state.kind}{size} that was there before."
 
 
-def _details(action: ActionView | None) -> dict[str, object]:
+def _details(action: ActionView | None) -> dict[str, JsonValue]:
     if action is None:
         return {}
     return {

@@ -130,7 +130,7 @@ async def _write(core: Core, journal: Chained, run: RunView, bundle: _Bundle, di
         bundle.add(f"views/{name}.json", text.encode("ascii"))
     actions = await core.journal.find(ActionView, run_id=run.run_id, oldest_first=True)
     report = await report_run(core, run)
-    text = report.text if discreet is None else discreet.text(_without_by_hand(report.text))
+    text = report.text if discreet is None else discreet.text(_without_contents(report.text))
     bundle.add("report.md", text.encode("utf-8", "backslashreplace"))
     left_out = (
         await _objects(core, actions, bundle) if discreet is None else [{"object": "all", "why": "not for others"}]
@@ -157,9 +157,12 @@ async def _told(core: Core, run: RunView, discreet: Discreet) -> bytes:
     return "".join(line + "\n" for line in lines).encode("ascii")
 
 
-def _without_by_hand(text: str) -> str:
-    """The report without what a person would need to do it by hand: those are contents."""
-    return "\n".join(line for line in text.split("\n") if not line.startswith("- To do it by hand: "))
+_CONTENTS = ("- To do it by hand: ", "- The message ", "- Nobody knows whether the message ")
+
+
+def _without_contents(text: str) -> str:
+    """The report without what a person would need to do it by hand, and without the subjects of messages."""
+    return "\n".join(line for line in text.split("\n") if not line.startswith(_CONTENTS))
 
 
 def _line(row: Row, discreet: Discreet | None = None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from takeback.tools.email.addresses import BadText, parse
 from takeback.tools.email.compose import Attachment, Letter, build
 from takeback.tools.outbox.port import NotSent, Outgoing
 
-TEXT = "The attached file says what happened in the run {run}, without contents and secrets.\n"
+TEXT = "The attached file says what happened in the run {run}, without contents, secrets and addresses.\n"
 
 
 def carrier_for(core: Core) -> str | None:

@@ -40,8 +40,9 @@ async def stats(core: Core, since: datetime | None = None) -> dict[str, JsonValu
 
     `failure_rate` is the share of tried calls that failed or are in doubt; `undo.success_rate` the share of concluded steps
     that took back what they were to take back (skipped ones aside); both are `None` where nothing was tried. `recovery` is the
-    time from the last sign of trouble in a run (a call that failed; else its last act) to the end of a rollback that left nothing
-    open; `settling` that from when something was left open to when it was closed. Times are in seconds, sizes in bytes.
+    time from the last sign of trouble in a run (a call that failed; else its last act) to the end of a rollback that left
+    nothing open; `settling` that from when something was left open to when it was closed. Times are in seconds, sizes in
+    bytes.
 
     :param since: only what began since then; what is stored and what is open is counted as it is now.
     """

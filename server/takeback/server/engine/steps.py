@@ -1,8 +1,8 @@
 """How far a run has come in its plan: each planned step, what stands of it, what failed in it, what was taken back. Pure.
 
-Steps are told apart by name (case and outer spaces aside). A step is done if an act of it stands and nothing in it failed that was
-not made good later, or if its agent said so with a checkpoint. One that is planned twice is done twice: what happened under one
-name without another step in between is one time.
+Steps are told apart by name (case and outer spaces aside). A step is done if an act of it stands and nothing in it failed
+that was not made good later, or if its agent said so with a checkpoint. One that is planned twice is done twice: what
+happened under one name without another step in between is one time.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ def add_resources(server: MCPServer[Any], engine: Engine) -> None:
         "takeback://objects/{action_id}/{number}/{side}",
         name="stored_object",
         title="A stored result",
-        description="What an action made (after) or found (before) of its effect number NUMBER; a report names those there are.",
+        description="What an action made (after) or found (before), by the number of its effect; reports name them.",
         mime_type="text/plain",
     )
     async def stored(action_id: str, number: str, side: str, context: Context[Any, Any]) -> str | bytes:

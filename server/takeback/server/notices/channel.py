@@ -36,7 +36,8 @@ class Channel(ABC):
 
     name: str
     repeatable: bool = False
-    """Whether whoever gets the same notice twice can tell, so that it may be sent again when nobody knows whether it arrived."""
+    """Whether whoever gets the same notice twice can tell, so that it may be sent again when nobody knows whether it
+    arrived."""
 
     @abstractmethod
     async def send(self, notice: Notice) -> None:

@@ -1,14 +1,14 @@
 """Sends notices: takes up what the journal has that people are told of, and brings each to each channel, at most once.
 
-Any number of processes may do so at the same time. An event is taken up by whoever first moves the place up to which the journal was
-read; a notice is claimed by its lock and a compare-and-set. The order of steps is what the promises rest on:
+Any number of processes may do so at the same time. An event is taken up by whoever first moves the place up to which the
+journal was read; a notice is claimed by its lock and a compare-and-set. The order of steps is what the promises rest on:
 
 1. `PENDING → SENDING`, durable, under the notice's lock.
 2. The channel sends.
 3. `SENDING → SENT | PENDING (again, later) | DEAD`, durable; then the journal, then the note that the journal has heard.
 
-What is found SENDING without anybody holding its lock was begun by a process that died: a webhook is sent again under its id; of
-anything else nobody knows, so it is UNKNOWN and is said to be.
+What is found SENDING without anybody holding its lock was begun by a process that died: a webhook is sent again under its
+id; of anything else nobody knows, so it is UNKNOWN and is said to be.
 """
 
 from __future__ import annotations
@@ -281,8 +281,8 @@ class Notifier:
                 system=SYSTEM,
                 object=row.object,
                 why=why,
-                next_step="Remove the cause (`takeback notices test` tries all channels), then `takeback notices retry`; or close"
-                " it with `takeback settle`.",
+                next_step="Remove the cause (`takeback notices test` tries all channels), then `takeback notices retry`; or"
+                " close it with `takeback settle`.",
             ),
         ]
 

@@ -40,7 +40,7 @@ def _words(error: Exception) -> str:
 def wanted(settings: NotifySettings) -> Mapping[str, frozenset[Kind]]:
     """Of which events each channel tells."""
     everything = frozenset(settings.events)
-    told = {name: everything for name in channel_names(settings)}
+    told = dict.fromkeys(channel_names(settings), everything)
     for name, webhook in settings.webhooks.items():
         if webhook.events:
             told[f"webhook:{name}"] = frozenset(webhook.events)

@@ -1,7 +1,7 @@
 """The notices' own file: how far the journal was looked through, and where each notice to each channel stands.
 
-Changed by compare-and-set only, and durable before anybody acts on it. What an event is told by is put in together with the place up to
-which the journal was read, so that each event is taken up exactly once, whichever process reads it.
+Changed by compare-and-set only, and durable before anybody acts on it. What an event is told by is put in together with the
+place up to which the journal was read, so that each event is taken up exactly once, whichever process reads it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from takeback.server.notices.settings import Kind
 
 T = TypeVar("T")
 Status = Literal["PENDING", "SENDING", "SENT", "DEAD", "UNKNOWN", "SETTLED"]
-"""SENDING: somebody is at it, or died while they were. DEAD: given up. UNKNOWN: nobody knows whether it arrived, and it is not sent
-again. SETTLED: a person has closed what DEAD or UNKNOWN had left open."""
+"""SENDING: somebody is at it, or died while they were. DEAD: given up. UNKNOWN: nobody knows whether it arrived, and it is
+not sent again. SETTLED: a person has closed what DEAD or UNKNOWN had left open."""
 FAILED: Final[tuple[Status, ...]] = ("DEAD", "UNKNOWN")
 BUSY_SECONDS: Final = 10.0
 

@@ -1,8 +1,8 @@
 """Signed webhooks, as the Standard Webhooks specification (standardwebhooks.com) has them.
 
 Each request has `webhook-id`, `webhook-timestamp` (seconds since 1970) and `webhook-signature`: `v1,` and the base64 of an
-HMAC-SHA256 over `id.timestamp.body`. A secret that begins with `whsec_` is base64, any other is taken by its bytes. The id stays the
-same when a request is repeated, so that a receiver that has seen it can pass it over.
+HMAC-SHA256 over `id.timestamp.body`. A secret that begins with `whsec_` is base64, any other is taken by its bytes. The id
+stays the same when a request is repeated, so that a receiver that has seen it can pass it over.
 """
 
 from __future__ import annotations
