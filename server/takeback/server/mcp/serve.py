@@ -63,13 +63,14 @@ async def serve_stdio(settings: Settings) -> int:
         engine = opening.result()
         orderly, care = False, Beside(engine.tend())
         try:
-            await keep_sending(engine, settings)
-            transport.start()
-            serving = asyncio.create_task(build_server(engine, settings).serve(transport.incoming, transport.outgoing))
-            gc.freeze()
-            gc.set_threshold(10_000, 20, 10)  # a call leaves hardly any rings behind
-            gc.enable()
             async with watched(engine.core, settings):
+                await keep_sending(engine, settings)
+                transport.start()
+                server = build_server(engine, settings)
+                serving = asyncio.create_task(server.serve(transport.incoming, transport.outgoing))
+                gc.freeze()
+                gc.set_threshold(10_000, 20, 10)  # a call leaves hardly any rings behind
+                gc.enable()
                 await first(serving, stop, transport.ended)
                 forced.after(KILL_SECONDS)
                 orderly = await _wind_up(transport, serving) & await care.end()
