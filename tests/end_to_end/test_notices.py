@@ -1,4 +1,4 @@
-"""People are told by whichever process saw it: by the chat's server at once, by a command's own helper, after a kill at the next start."""
+"""People are told by whichever process saw it: by the chat's server, by a command's helper, after a kill at the next start."""
 
 from __future__ import annotations
 
