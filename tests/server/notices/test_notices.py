@@ -202,6 +202,19 @@ async def test_each_kind_of_news_is_told_and_what_is_none_is_not(open_bench: Ope
     ]
 
 
+async def test_a_question_that_was_answered_meanwhile_is_not_asked_again(open_bench: OpenBench) -> None:
+    bench, kept = await open_bench(notify=notify()), Kept()
+    notifier = await notifier_of(bench, kept)
+    run = await bench.start("one that asks")
+    answer = await bench.call("announce", run, text="Hear, hear")
+    assert answer.approval_id is not None
+    await bench.engine.deny(ALICE, answer.approval_id, lane="test")
+    await notifier.drain()
+    assert kept.notices == []
+    assert await told(bench, run) == []
+    assert not await notifier.unfinished()
+
+
 async def test_a_channel_hears_only_what_it_wants_to(open_bench: OpenBench, monkeypatch: pytest.MonkeyPatch) -> None:
     hook = WebhookSettings(url="https://example.org/", secret_variable="X", events=("run_failed",))
     bench = await open_bench(notify=notify(events=("run_contained",), webhooks={"ops": hook}))

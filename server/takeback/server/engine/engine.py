@@ -267,7 +267,10 @@ class Engine:
             except EngineError as error:
                 text += f" {error.message}"
             run = await self.core.run(caller, run_id)
-        return StartedRun(run_id=run.id, status=run.status, report=await self._report(caller, run_id), text=text)
+        report = await self._report(caller, run_id)
+        if any(step.status != "done" for step in report.steps):
+            text += f" {report.done[0]}"
+        return StartedRun(run_id=run.id, status=run.status, report=report, text=text)
 
     async def _report(self, caller: Caller, run_id: str) -> FailureReport:
         return await report_run(self.core, await self.core.run(caller, run_id))

@@ -218,7 +218,7 @@ async def get_run(core: Core, caller: Caller, run_id: str, *, view: RunViewName 
     match view:
         case "summary":
             detail.actions = [_action_row(action) for action in actions[-ACTIONS_SHOWN:]]
-            detail.progress = await _progress(core, run)
+            detail.progress = await _progress(core, run, actions)
         case "report":
             detail.report = await report_run(core, run)
         case "diff":
@@ -228,10 +228,10 @@ async def get_run(core: Core, caller: Caller, run_id: str, *, view: RunViewName 
     return detail
 
 
-async def _progress(core: Core, run: RunView) -> str:
+async def _progress(core: Core, run: RunView, actions: Sequence[ActionView]) -> str:
     if not run.steps:
         return ""
-    come = await progress(core, run)
+    come = await progress(core, run, actions)
     return f"{come.done} of {len(come.steps)} steps done."
 
 

@@ -110,9 +110,13 @@ async def report_of(core: Core, run_id: RunId) -> FailureReport | None:
         return None  # the failure itself is answered all the same
 
 
-async def progress(core: Core, run: RunView) -> Progress:
-    """How far the run has come in its plan."""
-    actions = await core.journal.find(ActionView, run_id=run.run_id, oldest_first=True)
+async def progress(core: Core, run: RunView, actions: Sequence[ActionView] | None = None) -> Progress:
+    """How far the run has come in its plan.
+
+    :param actions: all of the run, if they are at hand.
+    """
+    if actions is None:
+        actions = await core.journal.find(ActionView, run_id=run.run_id, oldest_first=True)
     return progress_of(run, actions, await named_checkpoints(core, run), inherited=await inherited(core, run))
 
 

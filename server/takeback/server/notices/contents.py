@@ -16,7 +16,7 @@ from takeback.journal.events import (
     RunStalled,
 )
 from takeback.journal.redaction import redact, redact_text
-from takeback.journal.views import OpenItem, RollbackView, RunView
+from takeback.journal.views import ApprovalView, OpenItem, RollbackView, RunView
 from takeback.server.engine.core import Core, rfc3339
 from takeback.server.engine.reporting import report_run
 from takeback.server.engine.rollback_report import rollback_report
@@ -59,14 +59,15 @@ async def news(core: Core, event: BaseEvent | None) -> Kind | None:
 
 
 async def notice_of(core: Core, recorded: Recorded, identity: str) -> Notice | None:
-    """The notice of an event, as things stand now; `None` if the event was erased.
+    """The notice of an event, as things stand now; `None` if there is nothing to tell any more: the event was erased, or what
+    waited for a person has been answered.
 
     :param identity: of the journal, so that ids of notices differ between journals.
     """
     event = recorded.event
     run = await core.journal.get(RunView, recorded.run_id)
     kind = kind_of(event)
-    if event is None or run is None or kind is None:
+    if event is None or run is None or kind is None or await _answered(core, event):
         return None
     title, lines, data = await _told(core, run, event)
     salt = os.urandom(16)
@@ -80,6 +81,13 @@ async def notice_of(core: Core, recorded: Recorded, identity: str) -> Notice | N
         body=redact_text(body, salt),
         data=cast("dict[str, Any]", redact({**common, **data}, salt)),
     )
+
+
+async def _answered(core: Core, event: BaseEvent) -> bool:
+    if not isinstance(event, ApprovalRequested):
+        return False
+    view = await core.journal.get(ApprovalView, event.approval_id)
+    return view is None or view.status != "requested" or view.expires_at <= core.now()
 
 
 async def _told(core: Core, run: RunView, event: BaseEvent) -> tuple[str, list[str], dict[str, Any]]:

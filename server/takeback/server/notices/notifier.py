@@ -217,7 +217,7 @@ class Notifier:
         identity = getattr(self._core.journal, "identity", "journal")
         notice = await notice_of(self._core, recorded[0], str(identity)) if recorded else None
         if notice is None:
-            return "DEAD", "what it was about was erased"
+            return "SETTLED", "there was nothing to tell any more"
         channel = self._channel(row.channel)
         try:
             with anyio.fail_after(SEND_SECONDS):
