@@ -7,7 +7,6 @@ process of its own that outlives them (`takeback notices run`). What even that d
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 from collections.abc import AsyncGenerator, Sequence
@@ -111,14 +110,22 @@ async def watched(core: Core, settings: Settings, *, here: bool = True) -> Async
                 watch.stop()
                 await asyncio.wait({running}, timeout=GRACE_SECONDS)
                 running.cancel()
-                with contextlib.suppress(asyncio.CancelledError, Exception):
-                    await running
+                await _ended(running)
             if await watch.unfinished():
                 start_watcher(settings)
         except Exception as error:  # the end of the work does not fail for it; the next start goes on
             log.warning("what was to be told is told at the next start: %s", error)
         finally:
             watch.close()
+
+
+async def _ended(running: asyncio.Task[None]) -> None:
+    try:
+        await running
+    except asyncio.CancelledError:
+        pass
+    except Exception as error:  # a fault here has cost no call anything, but somebody has to hear of it
+        log.error("what is told beside the work had stopped: %s", type(error).__name__, exc_info=error)
 
 
 # --- a process of its own ---------------------------------------------------------------------------------------------

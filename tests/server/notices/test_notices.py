@@ -206,6 +206,18 @@ async def test_each_kind_of_news_is_told_and_what_is_none_is_not(open_bench: Ope
     ]
 
 
+async def test_that_the_parts_of_a_run_are_contained_is_told_with_it(open_bench: OpenBench) -> None:
+    bench, kept = await open_bench(notify=notify()), Kept()
+    notifier = await notifier_of(bench, kept)
+    run = await bench.start("the whole")
+    part = await bench.start("a part", parent_run_id=run)
+    await bench.start("a part of it", parent_run_id=part)
+    await bench.engine.contain_run(ALICE, run, "it looked wrong")
+    await bench.engine.contain_run(ALICE, part, "and this even more so", level="quarantined")
+    await notifier.drain()
+    assert [notice.data["goal"] for notice in kept.notices] == ["the whole", "a part"]
+
+
 async def test_a_question_that_was_answered_meanwhile_is_not_asked_again(open_bench: OpenBench) -> None:
     bench, kept = await open_bench(notify=notify()), Kept()
     notifier = await notifier_of(bench, kept)

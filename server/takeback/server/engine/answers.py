@@ -317,9 +317,9 @@ class Brief(AnswerModel):
 class RunDetail(AnswerModel):
     """`get_run`: the run, and one view of it."""
 
+    progress: str = Field(default="", description="How far it has come in its plan.")
     run: RunSummary
     steps: list[str] = []
-    progress: str = Field(default="", description="How far it has come in its plan.")
     summary: str = ""
     why: str = ""
     report: FailureReport | None = None

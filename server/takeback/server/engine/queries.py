@@ -214,11 +214,11 @@ async def get_run(core: Core, caller: Caller, run_id: str, *, view: RunViewName 
         rollbacks=[rollback.id for rollback in rollbacks],
         open_items=[open_item_answer(item) for item in items],
         pending_approvals=[approval.id for approval in approvals if approval.expires_at > core.now()],
+        progress=await _progress(core, run, actions),
     )
     match view:
         case "summary":
             detail.actions = [_action_row(action) for action in actions[-ACTIONS_SHOWN:]]
-            detail.progress = await _progress(core, run, actions)
         case "report":
             detail.report = await report_run(core, run)
         case "diff":

@@ -49,13 +49,27 @@ def kind_of(event: BaseEvent | None) -> Kind | None:
             return None
 
 
-async def news(core: Core, event: BaseEvent | None) -> Kind | None:
-    """As `kind_of`, with what the journal knows: what a person resolved by hand is no news to them."""
+async def news(core: Core, recorded: Recorded) -> Kind | None:
+    """As `kind_of`, with what the journal knows: what a person resolved by hand is no news to them, and that the parts of a run
+    are contained with it is told with it."""
+    event = recorded.event
     kind = kind_of(event)
+    if isinstance(event, RunContained):
+        return None if await _with_another(core, event, recorded.position) else kind
     if isinstance(event, RollbackFinished):
         view = await core.journal.get(RollbackView, event.rollback_id)
         return kind if view is not None and view.kind in ("rollback", "redo") else None
     return kind
+
+
+async def _with_another(core: Core, event: RunContained, position: int) -> bool:
+    """Whether a run was contained as a part of another: then it stands right behind that one, for the same reason."""
+    run = await core.journal.get(RunView, event.run_id)
+    if run is None or run.parent_run_id is None or position < 2:
+        return False
+    before = await core.journal.read(after=position - 2, limit=1)
+    other = before[0].event if before else None
+    return isinstance(other, RunContained) and (other.reason, other.by) == (event.reason, event.by)
 
 
 async def notice_of(core: Core, recorded: Recorded, identity: str) -> Notice | None:

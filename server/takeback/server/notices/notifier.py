@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import anyio
+import anyio.to_thread
 
 from takeback.journal.events import BaseEvent, ConflictOpened, NoticeFailed, NoticeSent, Recorded
 from takeback.journal.ids import ActionId, RunId, new_conflict_id
@@ -70,6 +71,7 @@ class Notifier:
         self._wanted = wanted(self._settings)
         self._rung: list[asyncio.Event] = []
         self._stopping = asyncio.Event()
+        self._opening = anyio.Lock()
         self.on_step: Callable[[str], object] = _nothing
         """Called between two steps, so that a test can die there, or do something; what it returns is awaited."""
 
@@ -157,7 +159,7 @@ class Notifier:
         return found
 
     async def _due(self, recorded: Recorded) -> Due | None:
-        kind = await news(self._core, recorded.event)
+        kind = await news(self._core, recorded)
         channels = tuple(name for name, kinds in self._wanted.items() if kind in kinds)
         return None if kind is None or not channels else Due(recorded.position, recorded.run_id, kind, channels)
 
@@ -166,10 +168,13 @@ class Notifier:
     def _names(self) -> list[str]:
         return channel_names(self._settings) if self._given is None else [channel.name for channel in self._given]
 
-    def _channel(self, name: str) -> Channel:
-        if not self._channels:
-            given = open_channels(self._settings) if self._given is None else self._given
-            self._channels = {channel.name: channel for channel in given}
+    async def _channel(self, name: str) -> Channel:
+        async with self._opening:
+            if not self._channels:
+                given = self._given
+                if given is None:  # in a thread, for what it imports takes a while, and a keyring may ask somebody
+                    given = await anyio.to_thread.run_sync(open_channels, self._settings)
+                self._channels = {channel.name: channel for channel in given}
         return self._channels.get(name) or Broken(name, "it is not configured any more")
 
     async def _work(self, name: str, look_seconds: float) -> None:
@@ -218,7 +223,7 @@ class Notifier:
         notice = await notice_of(self._core, recorded[0], str(identity)) if recorded else None
         if notice is None:
             return "SETTLED", "there was nothing to tell any more"
-        channel = self._channel(row.channel)
+        channel = await self._channel(row.channel)
         try:
             with anyio.fail_after(SEND_SECONDS):
                 await channel.send(notice)
@@ -238,7 +243,7 @@ class Notifier:
         for row in await self.store.rows("SENDING"):
             try:
                 async with self._locks.hold([row.object], timeout=0):
-                    again = self._channel(row.channel).repeatable
+                    again = (await self._channel(row.channel)).repeatable
                     why = "whoever sent it was stopped while it was at it, and nobody knows whether it arrived"
                     status: Status = "PENDING" if again else "UNKNOWN"
                     await self.store.move(row, status, only=("SENDING",), now=self._now(), detail=why)
