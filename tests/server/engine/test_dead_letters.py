@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import zipfile
 from datetime import timedelta
+from email import message_from_bytes
+from email.policy import SMTP
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.server.engine.bench import ALICE, BOB, Bench, OpenBench
+from tests.server.notices import sinks
 from tests.tools.email import maildirs
 
 from takeback.journal.events import ActionInDoubt, ActionIntended
@@ -169,21 +172,26 @@ async def test_a_bundle_for_support_has_no_contents_secrets_addresses_or_places(
 async def test_a_bundle_is_mailed_through_a_mailbox_that_sends_and_never_to_this_machine(
     open_bench: OpenBench, tmp_path: Path
 ) -> None:
-    box = maildirs.make(tmp_path / "box")
-    work = MailboxSettings(path=box, smtp="smtp://127.0.0.1:9", address="me@example.org")
-    here = MailboxSettings(path=maildirs.make(tmp_path / "here"), address="me@localhost")
-    tools = ToolSettings(off=("database", "calendar", "files"))
-    bench = await open_bench(tools=tools, mailboxes={"here": here, "work": work})
-    core = bench.engine.core
-    assert carrier_for(core) == "work"
-    run = await bench.start()
-    path = await export_run(core, ALICE, run, tmp_path / "support.zip", redacted=True)
-    with pytest.raises(EngineError) as refused:
+    with sinks.mail() as mail:
+        box = maildirs.make(tmp_path / "box")
+        work = MailboxSettings(path=box, smtp=f"smtp://127.0.0.1:{mail.port}", address="me@example.org")
+        away = MailboxSettings(path=box, smtp="smtp://127.0.0.1:9", address="me@example.org")
+        here = MailboxSettings(path=maildirs.make(tmp_path / "here"), address="me@localhost")
+        tools = ToolSettings(off=("database", "calendar", "files"))
+        bench = await open_bench(tools=tools, mailboxes={"here": here, "work": work, "away": away})
+        core = bench.engine.core
+        assert carrier_for(core) == "work"
+        run = await bench.start()
+        path = await export_run(core, ALICE, run, tmp_path / "support.zip", redacted=True)
         await mail_bundle(core, "work", "help@example.org", run, path)
-    assert refused.value.code == "not_sent"
-    with pytest.raises(EngineError) as refused:
-        await mail_bundle(core, "work", "nobody", run, path)
-    assert refused.value.code == "cannot_send"
+        letter = message_from_bytes(await sinks.taken(mail.arrived), policy=SMTP)
+    [attached] = letter.iter_attachments()
+    assert (letter["To"], run in letter["Subject"]) == ("help@example.org", True)
+    assert (attached.get_filename(), attached.get_content()) == ("support.zip", path.read_bytes())
+    for mailbox, address, code in (("away", "help@example.org", "not_sent"), ("work", "nobody", "cannot_send")):
+        with pytest.raises(EngineError) as refused:
+            await mail_bundle(core, mailbox, address, run, path)
+        assert refused.value.code == code
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------------

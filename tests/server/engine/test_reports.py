@@ -146,6 +146,7 @@ def expected(step: int) -> str:
     what = [line.partition(": ")[2] for line in DONE[:step]]
     when = [f"NOW, {called[n]} in the step `{STEPS[n]}`, applied: {what[n]}" for n in reached]
     when.append(f"NOW, {called[step]} in the step `{STEPS[step]}`, failed: {failed.partition('`: ')[2]}")
+    when.append("NOW, the run is failed.")
     parts = [
         "# Publish the third quarter",
         "Run RUN is failed, as of NOW UTC.",

@@ -91,6 +91,7 @@ def is_signed(request: Request, secret: str) -> bool:
 @dataclass
 class Mail:
     url: str = ""
+    port: int = 0
     arrived: queue.Queue[bytes] = field(default_factory=queue.Queue)
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
@@ -105,8 +106,8 @@ def mail() -> Iterator[Mail]:
 
     async def serve() -> None:
         server = await loop.create_server(lambda: SMTP(made), "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
-        made.url = f"mailto://127.0.0.1:{port}?from=takeback@example.org&to=anna@example.org&mode=insecure"
+        made.port = server.sockets[0].getsockname()[1]
+        made.url = f"mailto://127.0.0.1:{made.port}?from=takeback@example.org&to=anna@example.org&mode=insecure"
         up.set()
         await down.wait()
         server.close()

@@ -117,9 +117,13 @@ def failure_report(
         steps=[StepTold(step=step.name, status=step.status) for step in progress.steps],
         by_hand=[_by_hand(action, around) for action in failing[-MOST:]],
         downloads=list(around.downloads),
-        timeline=timeline(ordered, around.rollbacks, around.tool),
+        timeline=timeline(ordered, around.rollbacks, around.tool, _ending(run, around)),
     )
     return told.model_copy(update={"text": _text(run, now, told, around)})
+
+
+def _ending(run: RunView, around: Around) -> tuple[datetime, str] | None:
+    return None if around.since is None or run.status == "open" else (around.since, run.status)
 
 
 def _failing(progress: Progress, actions: Sequence[ActionView]) -> list[ActionView]:

@@ -21,12 +21,16 @@ _KINDS: Final = {
 
 
 def timeline(
-    actions: Sequence[ActionView], rollbacks: Sequence[RollbackView], called: Callable[[ActionView], str]
+    actions: Sequence[ActionView],
+    rollbacks: Sequence[RollbackView],
+    called: Callable[[ActionView], str],
+    ending: tuple[datetime, str] | None = None,
 ) -> list[str]:
     """One line each, with the date where it changes.
 
     :param actions: in order.
     :param called: what an action's tool is called.
+    :param ending: when the run came into its present status, and which one that is.
     """
     entries = [(action.at, action.position, _act(action, called)) for action in actions]
     entries += [(rollback.started_at, rollback.position, _rollback(rollback)) for rollback in rollbacks]
@@ -36,6 +40,8 @@ def timeline(
     for at, _, told in entries[-MOST_TIMES:]:
         lines.append(f"{_time(at, today)}, {told}")
         today = day(at)
+    if ending is not None:
+        lines.append(f"{_time(ending[0], today)}, the run is {ending[1].replace('_', ' ')}.")
     if len(entries) > MOST_TIMES:
         lines.insert(0, f"… {len(entries) - MOST_TIMES} earlier ones; get_run with view journal shows all.")
     return lines
