@@ -100,7 +100,7 @@ def timeline(detail: RunDetail) -> list[Block]:
         blocks.append(line(detail.summary, indent=1))
     if detail.steps:
         blocks += [
-            line(Cell("planned steps", "strong"), detail.progress),
+            line(Cell("planned steps:", "strong"), detail.progress),
             *(line(f"{n}.", step, indent=1) for n, step in enumerate(detail.steps, 1)),
         ]
     if detail.actions:
