@@ -7,8 +7,10 @@ process of its own that outlives them (`takeback notices run`). What even that d
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
+import signal
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -154,24 +156,36 @@ async def watch_until_done(settings: Settings) -> bool:
 
     file = lock_file(settings.data)
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # Windows: no handlers in the loop
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
     engine = await Engine.open(settings, recover=False)
-    watch = Watch(engine.core)
     try:
         while True:
             with held(os.fspath(file), wait=False) as mine:
                 if not mine:
                     return False
-                running = asyncio.create_task(watch.run(look_seconds=SOON_SECONDS))
-                try:
-                    while await watch.unfinished() and not running.done():
-                        await asyncio.wait({running}, timeout=SOON_SECONDS / 2)
-                finally:
-                    watch.stop()
-                    await running
-            # somebody may have written something after the last look, and found the lock taken
-            if not await watch.unfinished():
-                return True
-            watch = Watch(engine.core)
+                watch = await _watch_once(engine.core, stop)
+            try:
+                # somebody may have written something after the last look, and found the lock taken
+                if stop.is_set() or not await watch.unfinished():
+                    return True
+            finally:
+                watch.close()
     finally:
-        watch.close()
         await engine.close()
+
+
+async def _watch_once(core: Core, stop: asyncio.Event) -> Watch:
+    """Tell until nothing is left, or told to stop."""
+    watch = Watch(core)
+    running = asyncio.create_task(watch.run(look_seconds=SOON_SECONDS))
+    try:
+        while not stop.is_set() and not running.done() and await watch.unfinished():
+            with anyio.move_on_after(SOON_SECONDS / 2):
+                await stop.wait()
+    finally:
+        watch.stop()
+        await running
+    return watch

@@ -13,7 +13,7 @@ import pytest
 from tests.server.engine.bench import Bench, OpenBench
 from tests.server.notices import sinks
 
-from takeback.server.audit.auditor import Auditor, read_place
+from takeback.server.audit.auditor import PATIENCE, Auditor, read_place
 from takeback.server.audit.sinks import FileSink
 from takeback.server.settings import AuditSection, SettingsError, load
 from takeback.server.watching import watched
@@ -127,7 +127,12 @@ async def test_a_sink_that_fails_is_said_and_goes_on_where_it_stood(
             assert place is not None
             assert why in place.failed
             assert (place.position, bool(place.since)) == (0, True)
+        assert await auditor.unfinished()
+        for _ in range(PATIENCE):
+            assert not await auditor.drain(by_name["file"])
         assert await auditor.drain(by_name["webhook"])
+        assert not await auditor.unfinished(), "nobody waits for ever for a file that cannot be written"
+        assert await Auditor(bench.engine.core).unfinished(), "the next start tries again"
         requests = [web.arrived.get_nowait(), web.arrived.get_nowait()]
     assert all(sinks.is_signed(request, "s3cret") for request in requests)
     assert [request.headers["webhook-id"] for request in requests] == ["audit-1-2"] * 2

@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 30.0
 LONGEST_PAUSE: Final = 300.0
+PATIENCE: Final = 5
+"""Refusals in a row after which a process that has nothing else to do does not wait for a sink."""
 _LEFT_OUT: Final = ("memo", "plan")
 """What only taking back needs, and may be long: the memo of a tool, and the plan of a rollback (its digest stays)."""
 
@@ -104,6 +106,8 @@ class Auditor:
         self._salt = os.urandom(32)
         self._rung = asyncio.Event()
         self._stopping = False
+        self._refused: dict[str, int] = {}
+        """By sink, how often in a row it has taken nothing."""
         self.on_step: Callable[[str], object] = _nothing
         """Called between two steps, so that a test can die there; what it returns is awaited."""
 
@@ -127,9 +131,10 @@ class Auditor:
                 _write_place(self._data, sink.name, Place(position))
 
     async def unfinished(self) -> bool:
-        """Whether a sink lacks something."""
+        """Whether a sink lacks something that it may take: one that has refused again and again is left for the next start."""
         position = await self._core.journal.position()
-        places = [read_place(self._data, sink.name) for sink in self.sinks]
+        asked = [sink for sink in self.sinks if self._refused.get(sink.name, 0) < PATIENCE]
+        places = [read_place(self._data, sink.name) for sink in asked]
         return any(place is not None and place.position < position for place in places)
 
     async def run(self, *, look_seconds: float = LOOK_SECONDS) -> None:
@@ -157,10 +162,12 @@ class Auditor:
         """Hand on what the sink lacks; whether that went well."""
         try:
             async with self._locks.hold([sink.name], timeout=LOOK_SECONDS):
-                return await self._drain(sink)
+                well = await self._drain(sink)
         except (JournalError, OSError, LockTimeout) as error:
             log.warning("the audit stream has to wait: %s", fault(error))
-            return False
+            well = False
+        self._refused[sink.name] = 0 if well else self._refused.get(sink.name, 0) + 1
+        return well
 
     async def _drain(self, sink: Sink) -> bool:
         place = read_place(self._data, sink.name) or Place(await self._core.journal.position())
