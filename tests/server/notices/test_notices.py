@@ -20,6 +20,7 @@ from takeback.server.engine import runs
 from takeback.server.notices.channel import Channel, Notice, NotSent
 from takeback.server.notices.desk import NoticeDesk, try_all
 from takeback.server.notices.notifier import SYSTEM, Notifier
+from takeback.server.notices.services import Service
 from takeback.server.notices.settings import NotifySettings, WebhookSettings, channel_names
 from takeback.server.notices.webhook import new_secret
 from takeback.server.settings import NotifySection, SettingsError, load
@@ -150,6 +151,11 @@ async def test_every_channel_can_be_tried(tmp_path: Path, monkeypatch: pytest.Mo
         "webhook:ops": "",
         "webhook:bare": "the environment variable NOT_SET, with its secret, is not set",
     }
+
+
+def test_a_notice_waits_for_an_earlier_one_only_where_the_service_asks_for_it() -> None:
+    assert Service("mail", "mailto://127.0.0.1:9?from=a@b.co&to=c@d.co&mode=insecure").pause == 0
+    assert 0 < Service("slack", "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/").pause < 2
 
 
 # --- what is news -----------------------------------------------------------------------------------------------------

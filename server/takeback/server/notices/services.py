@@ -53,6 +53,15 @@ class Service(Channel):
         self._service: Any = apprise.Apprise()
         if not self._service.add(url):
             raise LookupError("Apprise does not know such an address, or cannot use it on this machine")
+        for one in self._service:
+            # its pause for everybody is longer than people should wait; those that services ask for are kept
+            if one.request_rate_per_sec == apprise.NotifyBase.request_rate_per_sec:
+                one.request_rate_per_sec = 0
+
+    @property
+    def pause(self) -> float:
+        """Seconds that it waits between two notices."""
+        return max((float(one.request_rate_per_sec) for one in self._service), default=0.0)
 
     async def send(self, notice: Notice) -> None:
         # given up after a while, for a service that hangs must not hold up the end of the process
