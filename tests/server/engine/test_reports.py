@@ -231,6 +231,27 @@ async def test_what_the_report_names_can_be_fetched_and_by_nobody_else(bench: Be
     assert all("taken back since" in each.what for each in again.downloads)
 
 
+async def test_a_step_of_which_a_part_failed_remains_for_whoever_resumes(bench: Bench) -> None:
+    run = await bench.start("half", steps=["one", "two", "three"])
+    await bench.done("write_file", run, step="one", path="a", content="1")
+    done = await bench.done("write_file", run, step="two", path="b", content="1")
+    wrong = {"path": "site.toml", "edits": [{"old_text": "not there", "new_text": "x"}]}
+    await bench.call("edit_file", run, step="two", **wrong)
+    assert done.checkpoint_id is not None
+    brief = await bench.engine.resume_from(ALICE, done.checkpoint_id)
+    assert (brief.remaining, brief.next_step) == (["two", "three"], "two")
+    assert [step.step for step in brief.done] == ["one", "two"]
+    assert "**Next step:** two" in brief.text
+    assert brief.run_id is not None
+    report = (await bench.engine.get_run(ALICE, brief.run_id, view="report")).report
+    assert report is not None
+    assert report.done[0] == "1 of 3 steps done."
+    assert report.remaining == ["The rest of the step `two`: only a part of it is done.", "The step `three`."]
+    right = {"path": "site.toml", "edits": [{"old_text": "Second", "new_text": "Third"}]}
+    await bench.done("edit_file", brief.run_id, step="two", **right)
+    assert (await bench.engine.get_run(ALICE, brief.run_id)).progress == "2 of 3 steps done."
+
+
 async def test_messages_are_told_as_they_stand(bench: Bench) -> None:
     run, _ = await until(bench, 4)
     [row] = await bench.engine.desk.rows(ALICE)

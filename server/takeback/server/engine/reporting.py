@@ -137,9 +137,19 @@ async def inherited(core: Core, run: RunView) -> list[ActionView]:
         if checkpoint is None or parent is None:
             break
         actions = await core.journal.find(ActionView, run_id=parent.run_id, oldest_first=True)
-        chain.append([action for action in actions if included(action, checkpoint.position)])
+        chain.append(up_to(actions, checkpoint))
         run = parent
     return [action for part in reversed(chain) for action in part]
+
+
+def up_to(actions: Sequence[ActionView], checkpoint: CheckpointView) -> list[ActionView]:
+    """What a checkpoint stands on, and what failed right after it: a step is not done for whoever goes on from there if it
+    failed in the end."""
+    later = (
+        action.position for action in actions if not included(action, checkpoint.position) and action.checkpoint_id
+    )
+    until = min(later, default=None)
+    return [action for action in actions if until is None or action.position < until]
 
 
 async def since(core: Core, run: RunView) -> datetime:
