@@ -252,6 +252,21 @@ async def test_a_step_of_which_a_part_failed_remains_for_whoever_resumes(bench: 
     assert (await bench.engine.get_run(ALICE, brief.run_id)).progress == "2 of 3 steps done."
 
 
+async def test_what_was_open_before_does_not_push_aside_what_a_failed_call_needs(bench: Bench) -> None:
+    run = await bench.start("tidy up")
+    done = await bench.done("write_file", run, path="site.toml", content="ours\n")
+    (bench.work / "site.toml").write_text("mine\n")
+    assert done.action_id is not None
+    assert (await bench.back(actions=[done.action_id])).status == "partial"
+    wrong = {"path": "notes", "edits": [{"old_text": "not there", "new_text": "x"}]}
+    failed = await bench.call("edit_file", run, **wrong)
+    assert failed.report is not None
+    assert failed.report.first_step == "Read the file again and copy the text exactly, blanks included."
+    report = (await bench.engine.get_run(ALICE, run, view="report")).report
+    assert report is not None
+    assert report.first_step.startswith("Settle cfl_")
+
+
 async def test_messages_are_told_as_they_stand(bench: Bench) -> None:
     run, _ = await until(bench, 4)
     [row] = await bench.engine.desk.rows(ALICE)

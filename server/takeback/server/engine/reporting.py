@@ -27,13 +27,14 @@ SIDES: Final = ("before", "after")
 _WITH_CONTENT: Final = frozenset({"file", "event", "message", "text"})
 
 
-async def report_run(core: Core, run: RunView, *, whole: bool = True) -> FailureReport:
+async def report_run(core: Core, run: RunView, *, whole: bool = True, opened: bool = True) -> FailureReport:
     """What became of a run.
 
     :param whole: with the text, the timeline and the results that can be fetched; without, only where the run stands.
+    :param opened: with what waits for a person.
     """
     actions = await core.journal.find(ActionView, run_id=run.run_id, oldest_first=True)
-    items = await core.journal.find(OpenItem, run_id=run.run_id, status="open", oldest_first=True)
+    items = await core.journal.find(OpenItem, run_id=run.run_id, status="open", oldest_first=True) if opened else ()
     approvals = await core.journal.find(ApprovalView, run_id=run.run_id, status="requested", oldest_first=True)
     around = Around(
         checkpoints=await named_checkpoints(core, run),
@@ -105,7 +106,8 @@ async def report_of(core: Core, run_id: RunId) -> FailureReport | None:
     """
     try:
         run = await core.journal.get(RunView, run_id)
-        return None if run is None else await report_run(core, run, whole=False)
+        # what was open before is not what the caller has to see to first
+        return None if run is None else await report_run(core, run, whole=False, opened=False)
     except JournalError:
         return None  # the failure itself is answered all the same
 
