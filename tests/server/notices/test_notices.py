@@ -317,6 +317,37 @@ async def test_a_death_at_any_step_loses_and_doubles_nothing(
         assert items == []
 
 
+async def test_what_happens_while_the_journal_is_read_is_told_as_soon(open_bench: OpenBench) -> None:
+    bench = await open_bench(notify=notify())
+    both = anyio.Event()
+
+    class Counting(Kept):
+        async def send(self, notice: Notice) -> None:
+            await super().send(notice)
+            if len(self.notices) == 2:
+                both.set()
+
+    kept = Counting()
+    notifier = await notifier_of(bench, kept)
+    first, second = await bench.start("one"), await bench.start("two")
+    left = [second]
+
+    async def meanwhile(step: str) -> None:
+        if step == "read" and left:
+            await bench.engine.contain_run(ALICE, left.pop(), "while it is read")
+
+    notifier.on_step = lambda step: meanwhile(step)
+    bench.engine.core.journal.listeners = (lambda written: notifier.ring() if notifier.heard(written) else None,)
+    async with anyio.create_task_group() as group:
+        group.start_soon(lambda: notifier.run(look_seconds=86400))
+        await anyio.wait_all_tasks_blocked()
+        await bench.engine.contain_run(ALICE, first, "at first")
+        with anyio.fail_after(sinks.SECONDS):
+            await both.wait()
+        group.cancel_scope.cancel()
+    assert sorted(notice.data["goal"] for notice in kept.notices) == ["one", "two"]
+
+
 async def test_what_another_process_is_sending_is_left_to_it(open_bench: OpenBench) -> None:
     bench = await open_bench(notify=notify())
     begun, go_on = anyio.Event(), anyio.Event()

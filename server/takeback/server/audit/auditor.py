@@ -104,7 +104,7 @@ class Auditor:
             self.sinks.append(WebhookSink(settings.url, settings.secret_variable))
         self._locks = Locks(self._data / "locks" / "audit")
         self._salt = os.urandom(32)
-        self._rung = asyncio.Event()
+        self._rung = {sink.name: asyncio.Event() for sink in self.sinks}
         self._stopping = False
         self._refused: dict[str, int] = {}
         """By sink, how often in a row it has taken nothing."""
@@ -113,7 +113,8 @@ class Auditor:
 
     def ring(self) -> None:
         """There are new events."""
-        self._rung.set()
+        for rung in self._rung.values():
+            rung.set()
 
     def stop(self) -> None:
         """`run` ends after what it is at."""
@@ -144,18 +145,18 @@ class Auditor:
                 group.start_soon(self._follow, sink, look_seconds)
 
     async def _follow(self, sink: Sink, look_seconds: float) -> None:
-        pause = 1.0
+        pause, rung = 1.0, self._rung[sink.name]
         while not self._stopping:
-            self._rung.clear()
+            rung.clear()  # before looking: what comes in meanwhile rings again
             if await self.drain(sink):
                 pause = 1.0
                 with anyio.move_on_after(look_seconds):
-                    await self._rung.wait()
+                    await rung.wait()
             else:
                 with anyio.move_on_after(pause):
                     while not self._stopping:  # new events are no reason to try again sooner
-                        self._rung.clear()
-                        await self._rung.wait()
+                        rung.clear()
+                        await rung.wait()
                 pause = min(pause * 2, LONGEST_PAUSE)
 
     async def drain(self, sink: Sink) -> bool:

@@ -69,7 +69,9 @@ class Notifier:
         self.store = NoticeStore(store_file(core.settings.data))
         self._locks = Locks(core.settings.data / "locks" / "notices")
         self._wanted = wanted(self._settings)
-        self._rung: list[asyncio.Event] = []
+        self._news = asyncio.Event()
+        self._due_now: list[asyncio.Event] = []
+        """One for each channel: there is something new for it."""
         self._stopping = asyncio.Event()
         self._opening = anyio.Lock()
         self.on_step: Callable[[str], object] = _nothing
@@ -81,13 +83,13 @@ class Notifier:
 
     def ring(self) -> None:
         """There is news: look at once."""
-        for event in self._rung:
-            event.set()
+        self._news.set()
 
     def stop(self) -> None:
         """Begin nothing more; `run` ends when what is being sent has been."""
         self._stopping.set()
-        self.ring()
+        self._news.set()
+        self._wake_all()
 
     async def begin(self) -> None:
         """Have the journal read from here on, if it never was: what is over is no news.
@@ -130,14 +132,12 @@ class Notifier:
     # -- taking up ------------------------------------------------------------------------------------------------------
 
     async def _watch(self, look_seconds: float) -> None:
-        rung = self._bell()
         while not self._stopping.is_set():
-            rung.clear()
+            self._news.clear()  # before looking: what comes in meanwhile rings again
             if await self._patiently(self._take_up):
-                self.ring()
-                rung.clear()
+                self._wake_all()
             with anyio.move_on_after(look_seconds):
-                await rung.wait()
+                await self._news.wait()
 
     async def _take_up(self) -> bool:
         """Put in what the journal has to tell; whether it was anything."""
@@ -179,7 +179,8 @@ class Notifier:
 
     async def _work(self, name: str, look_seconds: float) -> None:
         """One channel, so that a slow one holds up no other."""
-        rung = self._bell()
+        rung = asyncio.Event()
+        self._due_now.append(rung)
         while not self._stopping.is_set():
             rung.clear()
             await self._patiently(lambda: self._round(name))
@@ -308,10 +309,9 @@ class Notifier:
 
     # -- small things ---------------------------------------------------------------------------------------------------
 
-    def _bell(self) -> asyncio.Event:
-        event = asyncio.Event()
-        self._rung.append(event)
-        return event
+    def _wake_all(self) -> None:
+        for rung in self._due_now:
+            rung.set()
 
     def _now(self) -> float:
         return self._core.now().timestamp()
