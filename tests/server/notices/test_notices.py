@@ -319,18 +319,17 @@ async def test_a_death_at_any_step_loses_and_doubles_nothing(
 
 async def test_what_happens_while_the_journal_is_read_is_told_as_soon(open_bench: OpenBench) -> None:
     bench = await open_bench(notify=notify())
-    both = anyio.Event()
+    arrived = [anyio.Event() for _ in range(3)]
 
     class Counting(Kept):
         async def send(self, notice: Notice) -> None:
             await super().send(notice)
-            if len(self.notices) == 2:
-                both.set()
+            arrived[len(self.notices) - 1].set()
 
     kept = Counting()
     notifier = await notifier_of(bench, kept)
-    first, second = await bench.start("one"), await bench.start("two")
-    left = [second]
+    zeroth, first, second = [await bench.start(goal) for goal in ("zero", "one", "two")]
+    left = list[str]()
 
     async def meanwhile(step: str) -> None:
         if step == "read" and left:
@@ -340,12 +339,14 @@ async def test_what_happens_while_the_journal_is_read_is_told_as_soon(open_bench
     bench.engine.core.journal.listeners = (lambda written: notifier.ring() if notifier.heard(written) else None,)
     async with anyio.create_task_group() as group:
         group.start_soon(lambda: notifier.run(look_seconds=86400))
-        await anyio.wait_all_tasks_blocked()
-        await bench.engine.contain_run(ALICE, first, "at first")
         with anyio.fail_after(sinks.SECONDS):
-            await both.wait()
+            await bench.engine.contain_run(ALICE, zeroth, "so that it is at work")
+            await arrived[0].wait()
+            left.append(second)
+            await bench.engine.contain_run(ALICE, first, "at first")
+            await arrived[2].wait()
         group.cancel_scope.cancel()
-    assert sorted(notice.data["goal"] for notice in kept.notices) == ["one", "two"]
+    assert [notice.data["goal"] for notice in kept.notices] == ["zero", "one", "two"]
 
 
 async def test_what_another_process_is_sending_is_left_to_it(open_bench: OpenBench) -> None:
