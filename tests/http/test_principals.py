@@ -140,12 +140,14 @@ async def test_no_resource_shows_what_is_somebody_elses(house: House, work: Work
         for uri in (
             *(f"takeback://runs/{work.run}/{view}" for view in ("report", "journal", "diff")),
             *(f"takeback://conflicts/{work.conflict}/{which}" for which in ("base", "ours", "theirs")),
+            *(f"takeback://objects/{work.action}/0/{side}" for side in ("before", "after")),
         ):
             with pytest.raises(MCPError):
                 await bob.read_resource(uri)
     async with house.connected(ADA, era) as ada:
         assert work.run in str(await ada.read_resource("takeback://runs"))
         assert await ada.read_resource(f"takeback://conflicts/{work.conflict}/theirs")
+        assert await ada.read_resource(f"takeback://objects/{work.action}/0/after")
 
 
 async def test_no_completion_offers_what_is_somebody_elses(house: House, work: Work, era: str) -> None:

@@ -84,8 +84,8 @@ async def test_the_accomplished_comes_first(here: World) -> None:
     report = await report_of(here, run)
     assert report.done[0] == "2 of 3 steps done."
     assert report.failed == ["set_value failed in the step `send`: The mailbox is full."]
-    assert report.remaining == ["The step `send`."]
-    assert report.first_step == "Empty the mailbox, then send again."
+    assert report.remaining == ["The step `send`: what was tried in it failed."]
+    assert report.first_step == "See to the step `send`: Empty the mailbox, then send again."
     places = [
         report.text.index(part) for part in ("# Publish the report", "## Done", "## Kept", "## Failed", "## Left to do")
     ]

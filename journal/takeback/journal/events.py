@@ -166,6 +166,8 @@ class ActionFailed(BaseEvent):
     message: str
     advice: str = ""
     step: str | None = None
+    requested: dict[str, JsonValue] = {}
+    """As in `ActionIntended`, for a call that failed before its intent was written."""
     intended: bool = True
     """False if the call failed before its intent was written (then this is the only event of the action)."""
 

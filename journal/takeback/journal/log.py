@@ -13,7 +13,7 @@ later PostgreSQL. What an implementation must promise:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, TypeVar
@@ -100,6 +100,11 @@ class Verification:
 
 class Journal(ABC):
     """See the module's docstring for the promises."""
+
+    listeners: tuple[Callable[[Sequence[Recorded]], None], ...] = ()
+    """Called with what was just appended through this object, once it is durable. They must be quick, and not raise. What a
+    dying process or another one wrote is not heard: whoever must miss nothing reads by position, and takes this for a
+    bell."""
 
     # -- writing ----------------------------------------------------------------------------------------------------
 

@@ -83,6 +83,8 @@ class MemoryJournal(Journal):
         written = self._write(drafts)
         for name, data in (blobs or {}).items():
             self._blobs.setdefault(name, bytes(data))
+        for listener in self.listeners:
+            listener(written)
         return written
 
     def _write(self, drafts: Sequence[Draft]) -> list[Recorded]:

@@ -152,6 +152,8 @@ class SqliteJournal(Journal):
         written = await writer.put(Entry([draft(event) for event in events], dict(blobs or {}), dict(expect or {})))
         if written.refused is not None:
             raise written.refused
+        for listener in self.listeners:
+            listener(written.recorded)
         return written.recorded
 
     def _writable(self) -> Writer:

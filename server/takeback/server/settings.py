@@ -18,11 +18,14 @@ import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
+from takeback.server.audit.settings import AuditSettings
 from takeback.server.engine.approval_settings import ApprovalSettings
 from takeback.server.engine.checks.settings import CheckSettings
 from takeback.server.engine.checks.settings import check_names as check_check_names
 from takeback.server.engine.triggers.settings import TriggerSettings
+from takeback.server.notices.settings import NotifySettings
 from takeback.server.roles import RoleSettings
+from takeback.server.support import SupportSettings
 from takeback.server.web.settings import WebSettings
 from takeback.tools.calendar.settings import CalendarSettings
 from takeback.tools.calendar.settings import check_names as check_calendar_names
@@ -153,6 +156,18 @@ class ApprovalSection(Section, ApprovalSettings):
     """`[approvals]`: how often a person may be asked."""
 
 
+class NotifySection(Section, NotifySettings):
+    """`[notify]`: who is told at once of what."""
+
+
+class AuditSection(Section, AuditSettings):
+    """`[audit]`: where every event is streamed to."""
+
+
+class SupportSection(Section, SupportSettings):
+    """`[support]`: who is asked for help."""
+
+
 class Settings(BaseModel):
     """Everything that can be set. `Settings.load` reads it."""
 
@@ -167,6 +182,9 @@ class Settings(BaseModel):
     outbox: OutboxSection = OutboxSection()
     web: WebSection = WebSection()
     approvals: ApprovalSection = ApprovalSection()
+    notify: NotifySection = NotifySection()
+    audit: AuditSection = AuditSection()
+    support: SupportSection = SupportSection()
     databases: dict[str, DatabaseSettings] = Field(
         default_factory=dict, description="Per name, a database: its url, and how it is used ([databases.NAME])."
     )

@@ -37,9 +37,10 @@ async def test_a_held_act_is_told_with_its_time_and_so_it_is_on_the_timeline(pos
     assert "leaves at 2027-01-15 08:02:00Z" in str(what)
     report = (await post.engine.get_run(ALICE, run, view="report")).report
     assert report is not None
-    assert "Held until 2027-01-15T08:02:00.000Z." in report.done[1]
-    assert ", post, held: " in report.text
-    assert ", post, applied: " not in report.text
+    assert any("is held until 2027-01-15T08:02:00.000Z" in line for line in report.done)
+    [timed] = report.timeline
+    assert ", held: " in timed
+    assert timed.endswith(" Held until 2027-01-15T08:02:00.000Z.")
 
 
 async def sent(post: Post, run: str, id: str) -> None:

@@ -121,7 +121,7 @@ def failed(event: e.ActionFailed, position: int, get: Lookup) -> list[Change]:
     if action is not None:
         return [changed(action, position, **told), *key_becomes(action, position, get, "free")]
     action = _unintended(event, event.action_id, position, event.tool, event.step)
-    return [changed(action, position, **told)]
+    return [changed(action, position, **told, requested=event.requested)]
 
 
 def _unintended(event: BaseEvent, action_id: ActionId, position: int, tool: str, step: str | None) -> ActionView:

@@ -20,6 +20,8 @@ from takeback.server.cli import (
     install,
     looking,
     modes,
+    notices,
+    opened,
     outbox,
     policy,
     settling,
@@ -85,6 +87,8 @@ policy.register(app)
 drill.register(app)
 incident.register(app)
 outbox.register(app)
+notices.register(app)
+opened.register(app)
 calendars.register(app)
 tooling.register(app)
 web.register(app)

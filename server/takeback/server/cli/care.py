@@ -178,12 +178,21 @@ async def gc(
     return ExitCode.OPEN if done.problems else ExitCode.OK
 
 
-async def stats(session: Session) -> ExitCode:
-    """Count what was done, what failed, and what was taken back."""
+async def stats(
+    session: Session,
+    *,
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="T", help="Only what began since: 2h, 3d, or 2026-11-20T09:00Z.")
+    ] = None,
+) -> ExitCode:
+    """Count what was done, what failed, what was taken back, and how long that took."""
+    from takeback.server.cli.times import moment
+    from takeback.server.engine.pages import time_of
     from takeback.server.engine.stats import stats as counted
 
     async with session.engine() as engine:
-        found = await counted(engine.core)
+        begun = time_of(moment(since), engine.core.now()) if since else None
+        found = await counted(engine.core, begun)
     blocks: list[Block] = []
     for title, part in found.items():
         pairs = list(_flat(part))

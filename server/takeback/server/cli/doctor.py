@@ -25,6 +25,7 @@ from takeback.server.cli.failures import explain
 from takeback.server.cli.session import Session
 from takeback.server.engine.engine import Engine
 from takeback.server.engine.open import anchor_file, key_file
+from takeback.server.notices.settings import channel_names
 from takeback.server.settings import Loaded, Settings
 
 
@@ -138,6 +139,10 @@ def _configuration(report: Report, loaded: Loaded, settings: Settings) -> None:
             value = value[part]
         if key == "workspace.roots" and set(settings.workspace.roots) - set(loaded.settings.workspace.roots):
             origin = "servers started on this data directory"
+        if key == "notify.urls":  # an address may have a token in it
+            value = channel_names(settings.notify)[: len(settings.notify.urls)]
+        if key == "audit.url" and value:
+            value = "/".join(str(value).split("/")[:3]) + "/…"
         # of a family's own settings only the names: what they are set to may be private
         several = isinstance(value, list | dict)
         words = ", ".join(map(str, cast("list[Any]", value))) if several else "" if value is None else str(value)
@@ -245,10 +250,10 @@ async def _journal(session: Session, report: Report, engine: Engine) -> None:
         ("stored objects", f"{usage.objects:,} in {render.size(usage.stored_bytes)}"),
         ("tools", ", ".join(engine.core.tools)),
     ]
-    for item in await engine.open_items(session.caller):
-        if item.status == "open":
-            report.findings.append(Finding("open", f"{item.conflict_id}: {item.why}", item.next_step))
-    for action in await journal.find(ActionView, status=("in_doubt", "intended")):
+    for thing in await engine.everything_open(session.caller):
+        report.findings.append(Finding("open", f"{thing.item_id}: {thing.why}", thing.next_step))
+    report.findings += _streams(engine)
+    for action in await journal.find(ActionView, status="intended"):
         report.findings.append(
             Finding(
                 "open",
@@ -263,4 +268,18 @@ async def _journal(session: Session, report: Report, engine: Engine) -> None:
         if run.status in ("contained", "quarantined", "stalled", "sealed"):
             report.findings.append(
                 Finding("open", f"Run {run.id} is {run.status}: {run.why or run.goal}.", f"takeback show {run.id}")
+            )
+
+
+def _streams(engine: Engine) -> Iterator[Finding]:
+    if not engine.core.settings.audit.configured:
+        return
+    from takeback.server.audit.auditor import standing
+
+    for sink in standing(engine.core):
+        if sink.get("failed"):
+            yield Finding(
+                "open",
+                f"The audit stream to the {sink['sink']} has stood still since {sink['since']}: {sink['failed']}.",
+                "Remove the cause; nothing is skipped, and it goes on by itself.",
             )

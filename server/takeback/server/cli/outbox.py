@@ -159,7 +159,7 @@ def _whom(row: Row) -> str:
     return ", ".join(row.message.recipients) or row.message.carrier.removeprefix(PREFIX)
 
 
-class _Bare:
+class Bare:
     """The group itself as a command: what it does when it is called without one of its own."""
 
     def __init__(self, group: typer.Typer) -> None:
@@ -185,7 +185,7 @@ class _Bare:
 def register(app: typer.Typer) -> None:
     """Add the commands of this module, as a group."""
     group = typer.Typer(help="Messages that wait before they leave the machine.")
-    command(_Bare(group), "outbox")(listing)  # type: ignore[arg-type]  # of a group only this method is used
+    command(Bare(group), "outbox")(listing)  # type: ignore[arg-type]  # of a group only this method is used
     command(group, "show")(show)
     command(group, "cancel")(cancel)
     command(group, "send-now")(send_now)

@@ -106,7 +106,7 @@ def timeline(detail: RunDetail) -> list[Block]:
         blocks.append(line(detail.summary, indent=1))
     if detail.steps:
         blocks += [
-            said("planned steps", "strong"),
+            line(Cell("planned steps:", "strong"), detail.progress),
             *(line(f"{n}.", step, indent=1) for n, step in enumerate(detail.steps, 1)),
         ]
     if detail.actions:
@@ -143,6 +143,8 @@ def report(told: FailureReport) -> list[Block]:
     """What became of a run that did not go well: the accomplished first."""
     parts = (("done", told.done), ("preserved", told.preserved), ("failed", told.failed), ("remaining", told.remaining))
     blocks: list[Block] = []
+    if told.since:
+        blocks.append(line(told.status.replace("_", " "), Cell("since", "faint"), clock(told.since)))
     for name, sentences in parts:
         if sentences:
             blocks += [said(name, "strong"), *(line(sentence, indent=1) for sentence in sentences)]

@@ -17,6 +17,7 @@ from takeback.server.engine.answers import EngineError
 from takeback.server.principal import local_principal
 from takeback.server.roots import remembered, together
 from takeback.server.settings import Loaded, Settings, WorkspaceSettings, load
+from takeback.server.watching import watched
 
 if TYPE_CHECKING:
     from takeback.server.engine.engine import Engine
@@ -91,7 +92,8 @@ class Session:
         engine.core.persons_door = True
         waiting = False
         try:
-            yield engine
+            async with watched(engine.core, settings, here=False):
+                yield engine
             waiting = recover and await engine.core.outbox.waiting()
         finally:
             await engine.close()

@@ -20,19 +20,18 @@ from takeback.journal.events import (
     ApprovalUsed,
     BaseEvent,
 )
-from takeback.journal.ids import RunId, new_checkpoint_id
+from takeback.journal.ids import new_checkpoint_id
 from takeback.journal.log import JournalBroken, JournalError, Stale
 from takeback.journal.states import STRATEGIES, Compensation, Effect, State
-from takeback.journal.views import ActionView, RunView
-from takeback.server.engine.answers import CallAnswer, ErrorInfo, FailureReport, UndoInfo
+from takeback.server.engine.answers import CallAnswer, ErrorInfo, UndoInfo
 from takeback.server.engine.core import Core, rfc3339
 from takeback.server.engine.guard import Guard
 from takeback.server.engine.outgoing import belong, moved, release_of
 from takeback.server.engine.policy import Verdict
-from takeback.server.engine.report import failure_report, shown
+from takeback.server.engine.report import shown
+from takeback.server.engine.reporting import report_of
 from takeback.server.engine.seen import Seen
 from takeback.server.engine.settle import settle_held
-from takeback.server.engine.whereabouts import messages_of, sentences
 from takeback.server.engine.work import Again, Work, journaled, replayed, without_secrets
 from takeback.tools.contract import Committed, Prepared, ToolError
 from takeback.tools.system import Unavailable
@@ -256,23 +255,6 @@ class Actor:
                 advice=error.advice,
             ),
         )
-
-
-async def report_of(core: Core, run_id: RunId) -> FailureReport | None:
-    """Where the run stands after a failed call: done, preserved, failed, remaining, first step.
-
-    `None` if the journal cannot say. Without the whole text: for that there are `get_run` and the resource, under `report`.
-    """
-    try:
-        run = await core.journal.get(RunView, run_id)
-        if run is None:
-            return None
-        actions = await core.journal.find(ActionView, run_id=run_id, oldest_first=True)
-        return failure_report(
-            run, actions, [], core.now(), mail=sentences(await messages_of(core, run_id, actions))
-        ).model_copy(update={"text": ""})
-    except JournalError:
-        return None  # the failure itself is answered all the same
 
 
 def _mismatches(core: Core, intended: tuple[Effect, ...], observed: tuple[Effect, ...]) -> tuple[str, ...]:

@@ -47,6 +47,33 @@ class UndoInfo(AnswerModel):
     until: str | None = Field(default=None, description="RFC 3339; null: as long as its images are kept.")
 
 
+class StepTold(AnswerModel):
+    """One planned step of a run, and how it stands."""
+
+    step: str
+    status: Literal["done", "partly", "failed", "in_doubt", "taken_back", "skipped", "not_begun"]
+
+
+class ByHand(AnswerModel):
+    """A call that failed, with what a person needs in order to do it by hand."""
+
+    action_id: str
+    tool: str
+    title: str = Field(description="What the tool does, in words.")
+    step: str | None = None
+    arguments: dict[str, JsonValue] = Field(description="As they were asked for; secrets redacted, long texts cut.")
+    why: str = Field(description="Why it failed.")
+
+
+class Download(AnswerModel):
+    """A result that is kept and can be fetched."""
+
+    name: str
+    what: str = Field(description="Which content of it this is.")
+    uri: str = Field(description="The resource to read.")
+    size: int | None = None
+
+
 class FailureReport(AnswerModel):
     """What a failed, stalled or contained run looks like, for a person: the accomplished first."""
 
@@ -55,7 +82,17 @@ class FailureReport(AnswerModel):
     failed: list[str] = Field(default=[], description="What failed, in plain words.")
     remaining: list[str] = Field(default=[], description="What is left to do.")
     first_step: str = Field(default="", description="The first thing to do now.")
+    status: str = Field(default="", description="The status of the run.")
+    since: str | None = Field(default=None, description="Since when it has been so; RFC 3339.")
+    steps: list[StepTold] = Field(default=[], description="The planned steps, in order.")
+    by_hand: list[ByHand] = Field(default=[], description="What failed, with all that is needed to do it by hand.")
+    downloads: list[Download] = Field(default=[], description="Results that can be fetched.")
+    timeline: list[str] = Field(default=[], description="What happened when.")
     text: str = Field(default="", description="The whole report as Markdown.")
+
+    def short(self) -> FailureReport:
+        """Without what `get_run` tells with the view `report`: for an answer that only says where the run stands."""
+        return self.model_copy(update={"text": "", "timeline": [], "downloads": []})
 
 
 class CallAnswer(AnswerModel):
@@ -129,6 +166,23 @@ class OpenItemAnswer(AnswerModel):
     status: str = "open"
     opened_at: str = ""
     choice: str = ""
+
+
+class OpenThing(AnswerModel):
+    """Something that waits for a person, with everything they need to do it by hand."""
+
+    item_id: str = Field(description="Hand this to takeback settle.")
+    kind: Literal["conflict", "failed", "in_doubt", "irreversible", "denied", "mail", "notice"]
+    run_id: str
+    goal: str = ""
+    action_id: str = ""
+    object: str
+    why: str
+    next_step: str
+    opened_at: str
+    by_hand: list[str] = Field(default=[], description="What it was about, a sentence each.")
+    settle: str = Field(description="The command that closes it.")
+    details: dict[str, JsonValue] = Field(default={}, description="The same for programs.")
 
 
 class RollbackAnswer(AnswerModel):
@@ -289,6 +343,7 @@ class ShadowLog(AnswerModel):
 class RunDetail(AnswerModel):
     """`get_run`: the run, and one view of it."""
 
+    progress: str = Field(default="", description="How far it has come in its plan.")
     run: RunSummary
     steps: list[str] = []
     summary: str = ""

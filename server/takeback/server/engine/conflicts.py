@@ -59,6 +59,7 @@ from takeback.server.roles import Purpose
 from takeback.tools.system import Drifted
 
 Choice = Literal["theirs", "ours", "content", "beside"]
+LEFT = "left as it is, by choice"
 
 
 @dataclass(slots=True)
@@ -94,9 +95,12 @@ class Conflicts:
                 result[name] = None
         return result
 
-    async def resolve(self, caller: Caller, conflict_id: str, choice: Choice, content: str | None) -> RollbackAnswer:
+    async def resolve(
+        self, caller: Caller, conflict_id: str, choice: Choice, content: str | None, *, why: str = LEFT
+    ) -> RollbackAnswer:
         """Settle one open item.
 
+        :param why: in whose words it is left as it is, where the choice is `theirs`.
         :raises EngineError: it is settled already, changed since, or the choice is not possible there.
         """
         item = await self.item(caller, conflict_id, "decide")
@@ -117,7 +121,7 @@ class Conflicts:
                 {*exclusive, *task.locks}, shared, timeout=self.core.settings.limits.step_seconds
             ):
                 # from here on it comes to its end, whether somebody still waits for it or not
-                return await shielded(lambda: self._resolve(caller, item, task, choice, content))
+                return await shielded(lambda: self._resolve(caller, item, task, choice, content, why))
         except LockTimeout as error:
             raise locked(item.object, error) from error
         except Stale as error:
@@ -126,12 +130,12 @@ class Conflicts:
             raise unwritten(error, "It stopped", UNFINISHED) from error
 
     async def _resolve(
-        self, caller: Caller, item: OpenItem, task: Task, choice: Choice, content: str | None
+        self, caller: Caller, item: OpenItem, task: Task, choice: Choice, content: str | None, why: str
     ) -> RollbackAnswer:
         if item.kind == "in_doubt":
             return await self._settle(caller, item, choice)
         if choice == "theirs":
-            return await self._keep(caller, item, task)
+            return await self._keep(caller, item, task, why)
         system = self.core.systems.get(item.system)
         if system is None or item.theirs is None:
             raise EngineError(
@@ -247,10 +251,9 @@ class Conflicts:
             f"Look at the three versions of {again}, then decide again.",
         )
 
-    async def _keep(self, caller: Caller, item: OpenItem, task: Task) -> RollbackAnswer:
+    async def _keep(self, caller: Caller, item: OpenItem, task: Task, why: str) -> RollbackAnswer:
         rollback_id = new_rollback_id()
         stands = await self._stands(item, task) if task.stands is False else None
-        why = "left as it is, by choice"
         events = [
             *self._started(caller, item, rollback_id, "theirs"),
             self._step(item, rollback_id, "concluded", (), "skipped", why, stands),

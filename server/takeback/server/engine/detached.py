@@ -58,11 +58,19 @@ def start_sender(settings: Settings) -> bool:
     with held(os.fspath(file), wait=False) as idle:
         if not idle:
             return False  # it looks once more after letting go, so that nothing is left that was held by now
-    descriptor = os.open(file.with_name("sender.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    started = spawn(settings, ["outbox", "run"], file.with_name("sender.log"))
+    if not started:
+        log.warning("no sender could be started; run `takeback outbox run`")
+    return started
+
+
+def spawn(settings: Settings, command: list[str], log_file: Path) -> bool:
+    """Start a command of this program that outlives the process, with these settings; whether that could be done."""
+    descriptor = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         process = subprocess.Popen(  # noqa: S603 -- this very program
             # -P: what lies in the data directory is not to be imported
-            [sys.executable, "-P", "-m", MODULE, "outbox", "run", "--settings", "-"],
+            [sys.executable, "-P", "-m", MODULE, *command, "--settings", "-"],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=descriptor,
@@ -73,7 +81,7 @@ def start_sender(settings: Settings) -> bool:
         with process.stdin as given:  # type: ignore[union-attr]  # it is a pipe
             given.write(settings.model_dump_json().encode())
     except OSError as error:
-        log.warning("no sender could be started (%s); run `takeback outbox run`", error.strerror)
+        log.warning("takeback %s could not be started: %s", " ".join(command), error.strerror)
         return False
     finally:
         os.close(descriptor)

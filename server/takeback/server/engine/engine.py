@@ -18,7 +18,7 @@ from takeback.journal.events import Caller, CheckpointNamed, OnFailure, RunMode
 from takeback.journal.guarding import HoldKind
 from takeback.journal.ids import ActionId, CheckpointId, RollbackId, new_checkpoint_id
 from takeback.journal.log import JournalError
-from takeback.journal.views import ActionView, ApprovalView, Hold, OpenItem, RunView
+from takeback.journal.views import ApprovalView, Hold, RunView
 from takeback.server.engine import approvals, containment, holds, queries, runs
 from takeback.server.engine.answers import (
     ApprovalInfo,
@@ -30,6 +30,7 @@ from takeback.server.engine.answers import (
     FailureReport,
     NamedCheckpoint,
     OpenItemAnswer,
+    OpenThing,
     ReadAnswer,
     RollbackAnswer,
     RunDetail,
@@ -44,6 +45,7 @@ from takeback.server.engine.carrying import Carrier
 from takeback.server.engine.checks.running import Checked
 from takeback.server.engine.conflicts import Choice, Conflicts
 from takeback.server.engine.core import Core
+from takeback.server.engine.dead_letters import everything_open, settle
 from takeback.server.engine.desk import Desk
 from takeback.server.engine.finishing import end_collecting, made_of, throwing_away
 from takeback.server.engine.garbage import seldom_collected
@@ -52,7 +54,7 @@ from takeback.server.engine.incident import Incident
 from takeback.server.engine.open import Opened, open_core, workspace_name
 from takeback.server.engine.pipeline import Pipeline
 from takeback.server.engine.recovery import Recovery
-from takeback.server.engine.report import failure_report
+from takeback.server.engine.reporting import report_run, stored_content
 from takeback.server.engine.resume import resume_from
 from takeback.server.engine.rollback import Rollbacks, wish_for_redo
 from takeback.server.engine.scope import resolved
@@ -63,7 +65,6 @@ from takeback.server.engine.shadows import shadow_log
 from takeback.server.engine.takeover import Takeover
 from takeback.server.engine.told import rollback_told
 from takeback.server.engine.versions import restore_version
-from takeback.server.engine.whereabouts import messages_of, sentences
 from takeback.server.engine.work import parse, where
 from takeback.server.settings import Settings
 from takeback.tools.contract import AnyTool, CallContext, ReadTool, ToolError
@@ -298,14 +299,12 @@ class Engine:
                 text += f" {error.message}"
             run = await self.core.run(caller, run_id)
         report = await self._report(caller, run_id)
+        if any(step.status != "done" for step in report.steps):
+            text += f" {report.done[0]}"
         return StartedRun(run_id=run.id, status=run.status, report=report, text=text, made=made_of(outcome))
 
     async def _report(self, caller: Caller, run_id: str) -> FailureReport:
-        run = await self.core.run(caller, run_id, "look")
-        actions = await self.core.journal.find(ActionView, run_id=run.run_id, oldest_first=True)
-        items = await self.core.journal.find(OpenItem, run_id=run.run_id, status="open")
-        mail = sentences(await messages_of(self.core, run.run_id, actions))
-        return failure_report(run, actions, items, self.core.now(), mail=mail)
+        return await report_run(self.core, await self.core.run(caller, run_id, "look"))
 
     async def create_checkpoint(
         self,
@@ -378,6 +377,13 @@ class Engine:
     ) -> VersionPage:
         """Earlier contents of an object that are kept, newest first."""
         return await queries.list_versions(self.core, caller, object, limit=limit, cursor=cursor)
+
+    async def stored_content(self, caller: Caller, action_id: str, number: str, side: str) -> bytes:
+        """The content of one effect of an action (its number, from 0), `before` or `after` it.
+
+        :raises EngineError: unknown or foreign, or not kept.
+        """
+        return await stored_content(self.core, caller, action_id, number, side)
 
     # -- taking back --------------------------------------------------------------------------------------------------
 
@@ -513,6 +519,18 @@ class Engine:
     async def open_items(self, caller: Caller, *, run_id: str | None = None) -> Sequence[OpenItemAnswer]:
         """What waits for a person."""
         return await queries.open_items(self.core, caller, run_id=run_id)
+
+    async def everything_open(self, caller: Caller, *, run_id: str | None = None) -> Sequence[OpenThing]:
+        """Everything that waits for a person, oldest first: open items, messages and notices that did not go out, doubts."""
+        return await everything_open(self.core, caller, run_id=run_id)
+
+    async def settle(self, caller: Caller, item_id: str, reason: str) -> OpenThing:
+        """A person closes something that was open, and says why; the world is left as it is. Never offered as a tool.
+
+        :raises EngineError: unknown or foreign, settled already, or it has to be looked at first.
+        """
+        async with self._busy():
+            return await settle(self.core, self._conflicts, caller, item_id, reason)
 
     async def conflict_versions(self, caller: Caller, conflict_id: str) -> dict[str, bytes | None]:
         """The three versions of a conflict: `base` (the agent's), `ours` (the earlier one), `theirs` (what is there)."""

@@ -11,6 +11,7 @@ import json
 import os
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, Protocol, cast, runtime_checkable
 
@@ -32,8 +33,9 @@ from takeback.journal.views import (
 )
 from takeback.server.engine.answers import EngineError
 from takeback.server.engine.core import Core, rfc3339
-from takeback.server.engine.report import failure_report
-from takeback.server.engine.whereabouts import messages_of, sentences
+from takeback.server.engine.discreet import Discreet
+from takeback.server.engine.queries import event_row
+from takeback.server.engine.reporting import report_run
 
 FORMAT = "takeback-bundle/1"
 OBJECT_BYTES = 16 * 1024 * 1024
@@ -61,10 +63,11 @@ class Chained(Protocol):
         ...
 
 
-async def export_run(core: Core, caller: Caller, run_id: str, path: Path) -> Path:
+async def export_run(core: Core, caller: Caller, run_id: str, path: Path, *, redacted: bool = False) -> Path:
     """Write the bundle of a run.
 
     :param path: of the zip; it must not exist yet. It is complete or not there at all.
+    :param redacted: for whoever helps: without contents, secrets, addresses and places. Its chain can still be verified.
     :returns: the path.
     :raises EngineError: unknown or foreign run, a path that is taken or cannot be written.
     """
@@ -76,7 +79,7 @@ async def export_run(core: Core, caller: Caller, run_id: str, path: Path) -> Pat
         raise EngineError("exists", f"{path} is there already.", "Choose another name, or move it away.")
     try:
         with zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as bundle:
-            await _write(core, core.journal, run, _Bundle(bundle))
+            await _write(core, core.journal, run, _Bundle(bundle), _discretion(core) if redacted else None)
         with open(beside, "rb+") as written:
             os.fsync(written.fileno())
         os.replace(beside, path)
@@ -104,26 +107,34 @@ class _Bundle:
         self.files[name] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
 
 
-async def _write(core: Core, journal: Chained, run: RunView, bundle: _Bundle) -> None:
+def _discretion(core: Core) -> Discreet:
+    places = [str(root) for root in core.settings.workspace.roots]
+    return Discreet(os.urandom(32), [*places, str(core.settings.data), str(Path.home())])
+
+
+async def _write(core: Core, journal: Chained, run: RunView, bundle: _Bundle, discreet: Discreet | None) -> None:
     lines: list[str] = []
     head: dict[str, Any] = {"seq": 0, "mac": ""}
     after = 0
     while rows := await journal.chain_rows(run.run_id, after=after, limit=PAGE):
-        lines += [json.dumps(_line(row), ensure_ascii=True, separators=(",", ":")) for row in rows]
+        lines += [json.dumps(_line(row, discreet), ensure_ascii=True, separators=(",", ":")) for row in rows]
         after = rows[-1].position
         head = {"seq": rows[-1].seq, "mac": rows[-1].mac.hex()}
     bundle.add("events.jsonl", "".join(line + "\n" for line in lines).encode("ascii"))
+    if discreet is not None:
+        bundle.add("events.redacted.jsonl", await _told(core, run, discreet))
     for name, kind in _VIEWS:
         found = await core.journal.find(kind, run_id=run.run_id, oldest_first=True)
-        text = json.dumps([view.model_dump(mode="json") for view in found], ensure_ascii=True, indent=1)
+        values = [view.model_dump(mode="json") for view in found]
+        text = json.dumps(values if discreet is None else discreet.value(values), ensure_ascii=True, indent=1)
         bundle.add(f"views/{name}.json", text.encode("ascii"))
     actions = await core.journal.find(ActionView, run_id=run.run_id, oldest_first=True)
-    items = await core.journal.find(OpenItem, run_id=run.run_id, status="open")
-    report = failure_report(
-        run, actions, items, core.now(), mail=sentences(await messages_of(core, run.run_id, actions))
+    report = await report_run(core, run)
+    text = report.text if discreet is None else discreet.text(_without_contents(report.text))
+    bundle.add("report.md", text.encode("utf-8", "backslashreplace"))
+    left_out = (
+        await _objects(core, actions, bundle) if discreet is None else [{"object": "all", "why": "not for others"}]
     )
-    bundle.add("report.md", report.text.encode("utf-8", "backslashreplace"))
-    left_out = await _objects(core, actions, bundle)
     manifest = {
         "format": FORMAT,
         "run_id": run.id,
@@ -136,7 +147,27 @@ async def _write(core: Core, journal: Chained, run: RunView, bundle: _Bundle) ->
     bundle.add("manifest.json", json.dumps(manifest, ensure_ascii=True, indent=1).encode("ascii"))
 
 
-def _line(row: Row) -> dict[str, Any]:
+async def _told(core: Core, run: RunView, discreet: Discreet) -> bytes:
+    """The events as others may see them."""
+    lines: list[str] = []
+    after = 0
+    while batch := await core.journal.read(run.run_id, after=after, limit=PAGE):
+        lines += [json.dumps(discreet.value(event_row(recorded)), ensure_ascii=True) for recorded in batch]
+        after = batch[-1].position
+    return "".join(line + "\n" for line in lines).encode("ascii")
+
+
+_CONTENTS = ("- To do it by hand: ", "- The message ", "- Nobody knows whether the message ")
+
+
+def _without_contents(text: str) -> str:
+    """The report without what a person would need to do it by hand, and without the subjects of messages."""
+    return "\n".join(line for line in text.split("\n") if not line.startswith(_CONTENTS))
+
+
+def _line(row: Row, discreet: Discreet | None = None) -> dict[str, Any]:
+    if discreet is not None:  # as if its payload had been erased: the chain runs over digests, and holds without it
+        row = replace(row, payload=None, salt=None)
     return {
         "position": row.position,
         "run_id": row.run_id,

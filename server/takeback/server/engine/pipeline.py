@@ -17,7 +17,7 @@ from takeback.journal.events import ActionDenied, ActionFailed, ActionShadowed, 
 from takeback.journal.ids import ActionId, ApprovalId, RunId, new_action_id
 from takeback.journal.log import JournalError, ViewKey
 from takeback.server.engine import approvals, keys, outgoing, runs
-from takeback.server.engine.acting import Actor, report_of
+from takeback.server.engine.acting import Actor
 from takeback.server.engine.answers import CallAnswer, EngineError, ErrorInfo, UndoInfo
 from takeback.server.engine.calls import Call
 from takeback.server.engine.collecting import Collector, check_carried, strictest
@@ -28,6 +28,7 @@ from takeback.server.engine.locks import LockTimeout
 from takeback.server.engine.plan import object_key
 from takeback.server.engine.policy import Judged, Verdict
 from takeback.server.engine.report import sentence, shown
+from takeback.server.engine.reporting import report_of
 from takeback.server.engine.scope import outside
 from takeback.server.engine.seen import Seen
 from takeback.server.engine.shield import shielded
@@ -386,6 +387,7 @@ class Pipeline:
                     message=error.message,
                     advice=error.advice,
                     step=call.step,
+                    requested=journaled(call.arguments),
                     intended=False,
                 )
                 try:

@@ -34,9 +34,10 @@ from takeback.server.engine.answers import (
 from takeback.server.engine.core import Core, rfc3339
 from takeback.server.engine.listings import list_checkpoints, list_versions
 from takeback.server.engine.pages import Visible, began, check_limit, cursor_of, place_of, runs_newest_first, time_of
-from takeback.server.engine.report import failure_report, sentence, shown, shown_lines
+from takeback.server.engine.report import sentence, shown, shown_lines
+from takeback.server.engine.reporting import progress, report_run
 from takeback.server.engine.shadows import WAITING, call_row, shadow_log
-from takeback.server.engine.whereabouts import Whereabouts, foremost, messages_of, sentences
+from takeback.server.engine.whereabouts import Whereabouts, foremost, messages_of
 from takeback.tools.system import TargetError
 
 ACTIONS_SHOWN = 500
@@ -219,6 +220,7 @@ async def get_run(core: Core, caller: Caller, run_id: str, *, view: RunViewName 
         rollbacks=[rollback.id for rollback in rollbacks],
         open_items=[open_item_answer(item) for item in items],
         pending_approvals=[approval.id for approval in approvals if approval.expires_at > core.now()],
+        progress=await _progress(core, run, actions),
     )
     match view:
         case "summary":
@@ -228,8 +230,7 @@ async def get_run(core: Core, caller: Caller, run_id: str, *, view: RunViewName 
             for call in await core.journal.find(CollectedCall, run_id=run.run_id, status=WAITING, oldest_first=True):
                 detail.actions.append(call_row(core, call))
         case "report":
-            mail = await messages_of(core, run.run_id, actions)
-            detail.report = failure_report(run, actions, items, core.now(), mail=sentences(mail))
+            detail.report = await report_run(core, run)
         case "diff":
             detail.diff = await _diff(core, actions)
         case "journal":
@@ -237,6 +238,13 @@ async def get_run(core: Core, caller: Caller, run_id: str, *, view: RunViewName 
         case "shadow":
             detail.shadow = await shadow_log(core, caller, run_id=run_id)
     return detail
+
+
+async def _progress(core: Core, run: RunView, actions: Sequence[ActionView]) -> str:
+    if not run.steps:
+        return ""
+    come = await progress(core, run, actions)
+    return f"{come.done} of {len(come.steps)} steps done."
 
 
 async def _diff(core: Core, actions: Sequence[ActionView]) -> str:

@@ -1,90 +1,87 @@
-"""What became of a run or of a rollback, in words for people.
+"""What became of a run, in words for people: what was accomplished, what is kept, what failed, what is left, what to do first.
 
-Pure: views in, text out. The accomplished comes first; the word "restored" stands only where an outcome says so. Every name
-that somebody else may have chosen (objects, goals, steps, messages) is shown with its invisible characters escaped.
+Pure: views in, text out. The accomplished comes first, and nothing is called done of which a part failed.
 """
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from takeback.checkpoints.checkpoint import remaining_steps
-from takeback.journal.views import ActionView, CheckpointView, OpenItem, RunView
-from takeback.server.engine.answers import FailureReport, OpenItemAnswer, StepAnswer
+from takeback.journal.views import ActionView, ApprovalView, CheckpointView, OpenItem, RollbackView, RunView
+from takeback.server.engine.answers import ByHand, Download, FailureReport, StepTold
+from takeback.server.engine.rollback_report import rollback_report
+from takeback.server.engine.steps import Progress, Step, about, failures, progress_of
+from takeback.server.engine.timeline import timeline
+from takeback.server.engine.wording import (
+    MOST,
+    bounded,
+    clock,
+    counted,
+    day,
+    full_stop,
+    lasted,
+    listed,
+    name,
+    sentence,
+    shown,
+    shown_lines,
+)
 
 if TYPE_CHECKING:
+    from pydantic import JsonValue
+
     from takeback.journal.states import Effect
 
-MOST = 20
-"""Lines of one part of a report; more are counted."""
-TIMELINE = 40
-LINE = 300
-"""Characters of one piece of somebody else's text."""
+__all__ = [
+    "Around",
+    "asked",
+    "failure_report",
+    "name",
+    "rollback_report",
+    "sentence",
+    "shown",
+    "shown_lines",
+    "value_in_words",
+]
 
-_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-_BLANK = frozenset("\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0\u034f\u180b\u180c\u180d\u180f")
-"""Characters that are letters or marks by name, and cannot be seen."""
-
-
-def shown(text: str) -> str:
-    """Text so that what is read is what is there: control, bidirectional, zero-width and other invisible characters escaped.
-
-    One line comes out, whatever goes in.
-    """
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(_escaped(character) if _hidden(character) else character for character in text)
+MOST_NAMED = 5
+VALUE = 120
+"""Characters of one argument in a sentence; the structured report has what the journal keeps of it."""
 
 
-def shown_lines(text: str) -> str:
-    """As `shown`, for text of several lines (a diff): line breaks and tabs stay."""
-    return "\n".join("\t".join(map(shown, line.split("\t"))) for line in text.split("\n"))
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What else is known about a run, and how its tools and objects are called."""
 
+    checkpoints: Sequence[CheckpointView] = ()
+    rollbacks: Sequence[RollbackView] = ()
+    approvals: Sequence[ApprovalView] = ()
+    """Questions that a person has not answered yet."""
+    mail: Mapping[str, str] = field(default_factory=dict[str, str])
+    """By act that put messages into the outbox: one sentence about where they are, as the journal has heard."""
+    messages: Sequence[str] = ()
+    """Where what it put into the outbox stands now, a sentence each."""
+    inherited: Sequence[ActionView] = ()
+    """Acts of the runs that it was forked from."""
+    downloads: Sequence[Download] = ()
+    since: datetime | None = None
+    """When the run came into its present status."""
+    titles: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Of tools, by name."""
+    display: Callable[[str, str], str] = lambda system, object: object
+    """System and object to the name that people use."""
 
-def _hidden(character: str) -> bool:
-    return (
-        unicodedata.category(character) in _HIDDEN
-        or character in _BLANK
-        or "\ufe00" <= character <= "\ufe0f"
-        or "\U000e0100" <= character <= "\U000e01ef"
-    )
+    def tool(self, action: ActionView) -> str:
+        """What was called, in words."""
+        return sentence(self.titles.get(action.tool, action.tool))
 
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
-
-
-def sentence(text: str) -> str:
-    """Somebody's text as one line of a report: white space collapsed, invisible characters escaped, cut if it is long."""
-    line = shown(" ".join(text.split()))
-    return line if len(line) <= LINE else line[: LINE - 1] + "…"
-
-
-def name(text: str) -> str:
-    """A name in a report, set off from the sentence so that it cannot pass for a part of it."""
-    return "`" + sentence(text).replace("`", "\\x60") + "`"
-
-
-def _full_stop(text: str) -> str:
-    return text if not text or text[-1] in ".!?…" else text + "."
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def _bounded(lines: Iterable[str], most: int = MOST) -> list[str]:
-    everything = list(lines)
-    if len(everything) <= most:
-        return everything
-    return [*everything[: most - 1], f"… and {len(everything) - most + 1} more."]
-
-
-# --- a run ------------------------------------------------------------------------------------------------------------
+    def object(self, system: str, object: str) -> str:
+        """An object's name in a sentence."""
+        return name(self.display(system, object))
 
 
 def failure_report(
@@ -92,8 +89,7 @@ def failure_report(
     actions: Sequence[ActionView],
     open_items: Sequence[OpenItem],
     now: datetime,
-    *,
-    mail: Mapping[str, str] | None = None,
+    around: Around | None = None,
 ) -> FailureReport:
     """What became of a run: done, preserved, failed, left to do, and the first thing to do now.
 
@@ -101,127 +97,113 @@ def failure_report(
     :param open_items: what waits for a person; those that are resolved are passed over.
     :param mail: by act that held messages: one sentence about where they are by now.
     """
-    mail = mail or {}
+    around = around or Around()
     ordered = sorted(actions, key=lambda action: action.position)
     items = [item for item in open_items if item.status == "open"]
-    standing = [action for action in ordered if action.stands]
-    left = remaining_steps(run, standing, _end_of(run, ordered))
-    failures = _failures(ordered)
+    progress = progress_of(run, ordered, around.checkpoints, inherited=around.inherited)
+    failing = _failing(progress, ordered)
     doubtful = [action for action in ordered if action.status in ("intended", "in_doubt")]
 
-    done = _done(run, standing, left, mail)
-    preserved = _preserved(ordered, items)
-    failed = _bounded(_failed(run, failures, doubtful, items))
-    remaining = _bounded([*(f"The step {name(step)}." for step in left), *map(_to_settle, items)])
-    first = _first_step(run, failures, doubtful, items, left, standing)
-    text = _text(run, now, ordered, done, preserved, failed, remaining, first, mail)
-    return FailureReport(
-        done=done, preserved=preserved, failed=failed, remaining=remaining, first_step=first, text=text
+    done = _done(run, ordered, progress, around)
+    preserved = _preserved(ordered, items, around)
+    failed = bounded(_failed(run, failing, doubtful, items, around))
+    remaining = bounded(_remaining(progress, failing, items, around))
+    first = _first_step(run, failing, doubtful, items, progress, ordered, around)
+    told = FailureReport(
+        done=done,
+        preserved=preserved,
+        failed=failed,
+        remaining=remaining,
+        first_step=first,
+        status=run.status,
+        since=None if around.since is None else around.since.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        steps=[StepTold(step=step.name, status=step.status) for step in progress.steps],
+        by_hand=[_by_hand(action, around) for action in failing[-MOST:]],
+        downloads=list(around.downloads),
+        timeline=timeline(ordered, around.rollbacks, around.tool, _ending(run, around), around.mail),
     )
+    return told.model_copy(update={"text": _text(run, now, told, around)})
 
 
-def _end_of(run: RunView, actions: Sequence[ActionView]) -> CheckpointView:
-    position = actions[-1].position if actions else run.version
-    return CheckpointView(id="", run_id=run.run_id, version=run.version, position=position, at=run.started_at)
+def _ending(run: RunView, around: Around) -> tuple[datetime, str] | None:
+    return None if around.since is None or run.status == "open" else (around.since, run.status)
 
 
-def _done(run: RunView, standing: Sequence[ActionView], left: Sequence[str], mail: Mapping[str, str]) -> list[str]:
-    applied = [action for action in standing if action.status == "applied"]
+def _failing(progress: Progress, actions: Sequence[ActionView]) -> list[ActionView]:
+    """What failed and was not made good; in a step of which its agent said that it is done, nothing counts as failing."""
+    settled = {action.id for step in progress.steps if step.status == "done" for action in step.tried}
+    return [action for action in failures(actions) if action.id not in settled]
+
+
+# --- done -------------------------------------------------------------------------------------------------------------
+
+
+def _done(run: RunView, actions: Sequence[ActionView], progress: Progress, around: Around) -> list[str]:
+    applied = [action for action in actions if action.stands and action.status == "applied"]
     if run.steps:
-        head = f"{len(run.steps) - len(left)} of {len(run.steps)} steps done."
+        head = f"{progress.done} of {len(run.steps)} steps done."
     elif applied:
-        head = f"{_counted(len(applied), 'action')} done."
+        head = f"{counted(len(applied), 'action')} done."
     else:
         head = "Nothing has been changed."
-    return _bounded([head, *(_told(action, action.summary or _what(action), mail) for action in applied)])
+    lines = [_summary(action, bool(run.steps), around) for action in applied]
+    notes = [
+        f"The step {name(step.name)} was worked at {step.times + 1} times." for step in progress.steps if step.times
+    ]
+    if progress.unplanned:
+        notes.append(f"Not in the plan, but worked at: {listed([name(step) for step in progress.unplanned])}.")
+    return bounded([head, *lines, *around.messages, *notes])
 
 
-def _told(action: ActionView, what: str, mail: Mapping[str, str]) -> str:
-    return " ".join(part for part in (_full_stop(sentence(what)), mail.get(action.id, "")) if part)
+def _summary(action: ActionView, planned: bool, around: Around) -> str:
+    told = full_stop(sentence(action.summary or _what(action, around)))
+    if not around.messages and action.id in around.mail:
+        told = f"{told} {around.mail[action.id]}"
+    return f"In the step {name(action.step)}: {told}" if planned and action.step else told
 
 
-def _what(action: ActionView) -> str:
-    objects = ", ".join(shown(effect.object) for effect in action.effects[:3])
-    return f"{action.tool}: {objects}" if objects else action.tool
+def _what(action: ActionView, around: Around) -> str:
+    objects = ", ".join(shown(around.display(effect.system, effect.object)) for effect in action.effects[:3])
+    return f"{around.tool(action)}: {objects}" if objects else around.tool(action)
 
 
-def _failures(actions: Sequence[ActionView]) -> list[ActionView]:
-    # a call that failed and was then made again with success is no failure of the run
-    made_good: set[tuple[str, str | None, str]] = set()
-    found: list[ActionView] = []
-    for action in reversed(actions):
-        key = (action.tool, action.step, repr(sorted(action.requested.items(), key=lambda item: item[0])))
-        if action.status == "applied":
-            made_good.add(key)
-            if action.step:
-                made_good.add((action.tool, action.step, ""))
-        elif action.status in ("failed", "denied"):
-            nameless = (action.tool, action.step, "") if action.step and not action.requested else key
-            if key not in made_good and nameless not in made_good:
-                found.append(action)
-    return found[::-1]
+# --- kept -------------------------------------------------------------------------------------------------------------
 
 
-def _failed(
-    run: RunView, failures: Sequence[ActionView], doubtful: Sequence[ActionView], items: Sequence[OpenItem]
-) -> Iterable[str]:
-    match run.status:
-        case "contained" | "quarantined":
-            yield _full_stop(f"The run was {run.status}: {sentence(run.why or 'no reason was given')}")
-        case "stalled":
-            yield _full_stop(f"The run has stalled: {sentence(run.why or 'nobody has moved for a long time')}")
-        case "failed":
-            yield _full_stop(f"The run was given up: {sentence(run.summary or run.why or 'no reason was given')}")
-        case _:
-            pass
-    for action in failures:
-        step = f" in the step {name(action.step)}" if action.step else ""
-        verb = "was not allowed" if action.status == "denied" else "failed"
-        yield _full_stop(f"{action.tool} {verb}{step}: {sentence(action.error or 'no reason was recorded')}")
-    named = {item.action_id for item in items if item.kind == "in_doubt"}
-    for action in doubtful:
-        if action.id not in named:
-            objects = ", ".join(name(effect.object) for effect in action.effects[:3])
-            yield f"Nobody knows whether {action.tool} took effect{' on ' + objects if objects else ''}."
-    for item in items:
-        words = {
-            "conflict": "was not taken back, because somebody else changed it",
-            "failed": "could not be taken back",
-            "in_doubt": "is in doubt",
-            "irreversible": "cannot be taken back",
-            "denied": "was not allowed to be taken back",
-        }
-        yield _full_stop(f"{name(item.object)} {words[item.kind]}: {sentence(item.why)}")
-
-
-def _preserved(actions: Sequence[ActionView], items: Sequence[OpenItem]) -> list[str]:
+def _preserved(actions: Sequence[ActionView], items: Sequence[OpenItem], around: Around) -> list[str]:
     first: dict[tuple[str, str], tuple[ActionView, Effect]] = {}
+    new: dict[str, list[Effect]] = {}
     for action in actions:
         if action.stands and action.reversibility == "reversible":
             for effect in action.effects:
-                if effect.before.kind != "opaque" and not effect.before.same(effect.after):
-                    first.setdefault((effect.system, effect.object), (action, effect))
+                place = (effect.system, effect.object)
+                if effect.before.kind != "opaque" and not effect.before.same(effect.after) and place not in first:
+                    first[place] = (action, effect)
+                    if effect.before.absent:
+                        new.setdefault(action.id, []).append(effect)
     lines: list[str] = []
     for action, effect in first.values():
+        object = around.object(effect.system, effect.object)
         if effect.before.absent:
-            lines.append(f"{name(effect.object)} is new and stands; taking back {action.id} removes it.")
+            if own := new.pop(action.id, None):
+                lines.append(_new(action, own, around))
         elif effect.before.kind in ("file", "row", "event", "message", "text"):
             lines.append(
-                f"The {effect.before.kind} {name(effect.object)} as it was before this run is kept: put it back with "
+                f"The {effect.before.kind} {object} as it was before this run is kept: put it back with "
                 f"restore_version, version {action.id}:before."
             )
         else:
-            lines.append(
-                f"{name(effect.object)} as it was before this run is kept: take back {action.id} with rollback_run."
-            )
+            lines.append(f"{object} as it was before this run is kept: take back {action.id} with rollback_run.")
     back: dict[str, int] = Counter(
         action.taken_back_by for action in actions if action.taken_back_by is not None and not action.stands
     )
     for rollback, number in back.items():
-        lines.append(f"What {_counted(number, 'taken-back action')} had made is kept: redo_rollback with {rollback}.")
+        lines.append(f"What {counted(number, 'taken-back action')} had made is kept: redo_rollback with {rollback}.")
     for item in items:
         if item.kind == "conflict":
-            lines.append(f"All versions of {name(item.object)} that are in conflict are kept, under {item.id}.")
+            lines.append(
+                f"All versions of {around.object(item.system, item.object)} that are in conflict are kept, under {item.id}."
+            )
     last = next((a for a in reversed(actions) if a.stands and a.checkpoint_id), None)
     if last is not None:
         lines.append(f"Everything up to here: checkpoint {last.checkpoint_id}; go on from it with resume_from.")
@@ -232,162 +214,186 @@ def _preserved(actions: Sequence[ActionView], items: Sequence[OpenItem]) -> list
     return [*kept, f"… and {len(lines) - len(kept) - 1} more.", lines[-1]]
 
 
-def _to_settle(item: OpenItem) -> str:
-    return _full_stop(f"Settle {item.id} ({name(item.object)}): {sentence(item.next_step)}")
+def _new(action: ActionView, effects: Sequence[Effect], around: Around) -> str:
+    if action.summary and effects[0].after.kind in ("event", "message"):  # their names are nothing that one could say
+        return f"{sentence(action.summary).rstrip('.')}: it stands; taking back {action.id} removes it."
+    names = [around.object(effect.system, effect.object) for effect in effects]
+    several = len(names) > 1
+    if len(names) > MOST_NAMED:
+        names = [*names[: MOST_NAMED - 1], f"{len(names) - MOST_NAMED + 1} more"]
+    verbs = "are new and stand" if several else "is new and stands"
+    return f"{listed(names)} {verbs}; taking back {action.id} removes {'them' if several else 'it'}."
+
+
+# --- failed -----------------------------------------------------------------------------------------------------------
+
+
+def _failed(
+    run: RunView,
+    failing: Sequence[ActionView],
+    doubtful: Sequence[ActionView],
+    items: Sequence[OpenItem],
+    around: Around,
+) -> Iterable[str]:
+    match run.status:
+        case "contained" | "quarantined":
+            yield full_stop(f"The run was {run.status}: {sentence(run.why or 'no reason was given')}")
+        case "stalled":
+            yield full_stop(f"The run has stalled: {sentence(run.why or 'nobody has moved for a long time')}")
+        case "failed":
+            yield full_stop(f"The run was given up: {sentence(run.summary or run.why or 'no reason was given')}")
+        case _:
+            pass
+    for action in failing:
+        step = f" in the step {name(action.step)}" if action.step else ""
+        verb = "was not allowed" if action.status == "denied" else "failed"
+        yield full_stop(
+            f"{asked(action, around.titles)} {verb}{step}: {sentence(action.error or 'no reason was recorded')}"
+        )
+    named = {item.action_id for item in items if item.kind == "in_doubt"}
+    for action in doubtful:
+        if action.id not in named:
+            objects = listed([around.object(effect.system, effect.object) for effect in action.effects[:3]])
+            yield f"Nobody knows whether {around.tool(action)} took effect{' on ' + objects if objects else ''}."
+    for item in items:
+        yield _open(item, around)
+
+
+def asked(action: ActionView, titles: Mapping[str, str]) -> str:
+    """The call, by what it does and what it was about."""
+    subject = [value_in_words(value) for value in about(action.requested).values()]
+    called = sentence(titles.get(action.tool, action.tool))
+    return f"{called} ({', '.join(subject)})" if subject else called
+
+
+def _open(item: OpenItem, around: Around) -> str:
+    if item.system in ("outbox", "notices"):  # its reason is a whole sentence, about a message and not about an undo
+        return full_stop(sentence(item.why[:1].upper() + item.why[1:]))
+    words = {
+        "conflict": "was not taken back, because somebody else changed it",
+        "failed": "could not be taken back",
+        "in_doubt": "is in doubt",
+        "irreversible": "cannot be taken back",
+        "denied": "was not allowed to be taken back",
+    }
+    return full_stop(f"{around.object(item.system, item.object)} {words[item.kind]}: {sentence(item.why)}")
+
+
+# --- left to do -------------------------------------------------------------------------------------------------------
+
+_LEFT: Mapping[str, str] = {
+    "not_begun": "The step {}.",
+    "skipped": "The step {}: it was skipped.",
+    "failed": "The step {}: what was tried in it failed.",
+    "partly": "The rest of the step {}: only a part of it is done.",
+    "taken_back": "The step {}: it was taken back.",
+    "in_doubt": "The step {}: nobody knows whether it was done.",
+}
+
+
+def _left(step: Step) -> str:
+    return _LEFT[step.status].format(name(step.name))
+
+
+def _remaining(
+    progress: Progress, failing: Sequence[ActionView], items: Sequence[OpenItem], around: Around
+) -> Iterable[str]:
+    yield from map(_left, progress.left)
+    for action in failing:
+        if action.requested:
+            told = [
+                f"{shown(key)} {value_in_words(value)}" for key, value in action.requested.items() if value is not None
+            ]
+            yield f"To do it by hand: {around.tool(action)}, with {listed(told)}."
+    for item in items:
+        yield _to_settle(item, around)
+    for approval in around.approvals:
+        yield f"A person has to answer {approval.id}: {full_stop(sentence(approval.question))}"
+
+
+def _by_hand(action: ActionView, around: Around) -> ByHand:
+    return ByHand(
+        action_id=action.id,
+        tool=action.tool,
+        title=around.tool(action),
+        step=action.step,
+        arguments=action.requested,
+        why=action.error,
+    )
+
+
+def value_in_words(value: JsonValue) -> str:
+    """A value of an argument in a sentence."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str):
+        text = sentence(value)
+        return name(text if len(text) <= VALUE else text[: VALUE - 1] + "…")
+    if isinstance(value, list):
+        words = [value_in_words(each) for each in value[:5]]
+        return listed(words) + (f" and {len(value) - 5} more" if len(value) > 5 else "")
+    if isinstance(value, dict):
+        return listed([f"{shown(key)} {value_in_words(each)}" for key, each in value.items()])
+    return str(value)
+
+
+def _to_settle(item: OpenItem, around: Around) -> str:
+    what = around.object(item.system, item.object)
+    return full_stop(f"Settle {item.id} ({what}): {sentence(item.next_step)}")
 
 
 def _first_step(
     run: RunView,
-    failures: Sequence[ActionView],
+    failing: Sequence[ActionView],
     doubtful: Sequence[ActionView],
     items: Sequence[OpenItem],
-    left: Sequence[str],
-    standing: Sequence[ActionView],
+    progress: Progress,
+    actions: Sequence[ActionView],
+    around: Around,
 ) -> str:
-    urgent = sorted(items, key=lambda item: item.kind != "in_doubt")
+    urgent = sorted((item for item in items if item.system != "notices"), key=lambda item: item.kind != "in_doubt")
+    left = progress.left
     if urgent:
-        return _to_settle(urgent[0])
+        return _to_settle(urgent[0], around)
     if doubtful:
-        return f"Find out whether {doubtful[0].tool} took effect, before anything is repeated."
+        return f"Find out whether {around.tool(doubtful[0])} took effect, before anything is repeated."
     if run.status in ("contained", "quarantined"):
         return f"Look at what it did; then roll it back with rollback_run, or let it go on: takeback release {run.id}."
-    if failures and run.status in ("open", "stalled", "failed"):
-        last = failures[-1]
-        return _full_stop(sentence(last.advice) or f"Mend what made {last.tool} fail, then call it again")
+    if around.approvals and run.status in ("open", "stalled"):
+        return f"Answer the question: takeback approve {around.approvals[0].id}, or takeback deny."
+    if failing and run.status in ("open", "stalled", "failed"):
+        last = failing[-1]
+        advice = sentence(last.advice) or f"Mend what made {around.tool(last)} fail, then call it again"
+        return full_stop(f"See to the step {name(last.step)}: {advice}" if last.step else advice)
     if left and run.status in ("open", "stalled"):
-        return f"Go on with the step {name(left[0])}."
-    if left and standing:
-        return f"Go on with the step {name(left[0])} in a new run: resume_from with the checkpoint above."
+        return f"Go on with the step {name(left[0].name)}."
+    if left and any(action.stands for action in actions):
+        return f"Go on with the step {name(left[0].name)} in a new run: resume_from with the checkpoint above."
+    if any(item.system == "notices" for item in items):
+        return _to_settle(next(item for item in items if item.system == "notices"), around)
     return "Nothing needs to be done."
 
 
-def _text(
-    run: RunView,
-    now: datetime,
-    actions: Sequence[ActionView],
-    done: Sequence[str],
-    preserved: Sequence[str],
-    failed: Sequence[str],
-    remaining: Sequence[str],
-    first: str,
-    mail: Mapping[str, str],
-) -> str:
+# --- the whole --------------------------------------------------------------------------------------------------------
+
+
+def _text(run: RunView, now: datetime, told: FailureReport, around: Around) -> str:
+    span = timedelta(0) if around.since is None else now - around.since
+    so_long = f" It has been so for {lasted(span)}." if span >= timedelta(minutes=1) else ""
     parts = [
         f"# {sentence(run.goal)}",
-        f"Run {run.id} is {run.status.replace('_', ' ')}, as of {_day(now)} {_clock(now)} UTC.",
-        f"**First: {first}**",
+        f"Run {run.id} is {run.status.replace('_', ' ')}, as of {day(now)} {clock(now)} UTC.{so_long}",
+        f"**First: {told.first_step}**",
     ]
+    fetch = [f"{name(each.name)}, {each.what}: {each.uri}" for each in told.downloads]
     for title, lines in (
-        ("Done", done),
-        ("Kept", preserved),
-        ("Failed", failed),
-        ("Left to do", remaining),
-        ("What happened when", _timeline(actions, mail)),
+        ("Done", told.done),
+        ("Kept", told.preserved),
+        ("To download", fetch),
+        ("Failed", told.failed),
+        ("Left to do", told.remaining),
+        ("What happened when", told.timeline),
     ):
         if lines:
             parts += [f"## {title}", "\n".join(f"- {line}" for line in lines)]
     return "\n\n".join(parts) + "\n"
-
-
-def _timeline(actions: Sequence[ActionView], mail: Mapping[str, str]) -> list[str]:
-    lines: list[str] = []
-    day = ""
-    for action in actions[-TIMELINE:]:
-        today = _day(action.at)
-        at = _clock(action.at) if today == day else f"{today} {_clock(action.at)}"
-        day = today
-        what = action.summary or action.error or _what(action)
-        back = f" Taken back since: {action.undo_outcome}." if action.undo_outcome and not action.stands else ""
-        status = "held" if action.id in mail and action.status == "applied" else action.status.replace("_", " ")
-        lines.append(f"{at}, {action.tool}, {status}: {_told(action, what, mail)}{back}")
-    if len(actions) > TIMELINE:
-        lines.insert(0, f"… {len(actions) - TIMELINE} earlier ones; get_run with view journal shows all.")
-    return lines
-
-
-def _day(at: datetime) -> str:
-    return at.astimezone(UTC).strftime("%Y-%m-%d")
-
-
-def _clock(at: datetime) -> str:
-    return at.astimezone(UTC).strftime("%H:%M:%S")
-
-
-# --- a rollback -------------------------------------------------------------------------------------------------------
-
-_GOOD = ("restored", "merged", "already_undone", "compensated")
-_SAID: dict[str | None, str] = {
-    "restored": "restored",
-    "merged": "merged: only this change was removed, what others changed stays",
-    "already_undone": "already undone, nothing had to be done",
-    "compensated": "compensated by a follow-up act",
-    "conflict": "conflict, not touched",
-    "failed": "failed",
-    "irreversible": "irreversible, it stays",
-    "skipped": "skipped",
-    None: "not done",
-}
-_WOULD: dict[str | None, str] = {
-    "restored": "would be restored",
-    "merged": "would be merged: only this change is removed, what others changed stays",
-    "already_undone": "is undone already",
-    "compensated": "would be compensated by a follow-up act",
-    "conflict": "would not be touched",
-    "failed": "would fail",
-    "irreversible": "cannot be taken back, it stays",
-    "skipped": "would be skipped",
-    None: "would not be done",
-}
-
-
-def rollback_report(steps: Sequence[StepAnswer], status: str, open_items: Sequence[OpenItemAnswer]) -> str:
-    """What a rollback did, or (status `planned` or `pending_approval`) would do.
-
-    Said from the outcomes of the steps, whatever the status claims.
-    """
-    planned = status in ("planned", "pending_approval")
-    words = _WOULD if planned else _SAID
-    parts = [_headline(steps, planned)]
-    if status == "pending_approval":
-        parts.append("A person has to agree before it begins.")
-    if status == "failed":
-        parts.append("The rollback itself failed; the lines below say how far it came.")
-    # what needs attention comes before what went well, so that no bound on the lines can hide it
-    ordered = sorted(steps, key=lambda step: step.outcome in _GOOD)
-    if ordered:
-        parts.append(
-            "\n".join(f"- {line}" for line in _bounded((_step_line(step, words) for step in ordered), 2 * MOST))
-        )
-    if open_items:
-        settle = (
-            _full_stop(
-                f"{name(item.object)} ({item.conflict_id}): {_full_stop(sentence(item.why))} {sentence(item.next_step)}"
-            )
-            for item in open_items
-        )
-        parts += ["Open until somebody settles it:", "\n".join(f"- {line}" for line in _bounded(settle))]
-    return "\n\n".join(parts) + "\n"
-
-
-def _headline(steps: Sequence[StepAnswer], planned: bool) -> str:
-    if not steps:
-        return "There is nothing to take back."
-    good = [step for step in steps if step.outcome in _GOOD]
-    bad = len(steps) - len(good)
-    if planned:
-        head = f"A plan, nothing has been done: {len(good)} of {_counted(len(steps), 'action')} can be taken back"
-        return head + (f", {bad} cannot." if bad else ".")
-    if not good:
-        return f"Nothing was taken back: none of {_counted(len(steps), 'action')}."
-    counts = Counter[str]([step.outcome or "" for step in good])
-    how = ", ".join(f"{counts[word]} {word.replace('_', ' ')}" for word in _GOOD if counts[word])
-    if bad:
-        return f"{len(good)} of {_counted(len(steps), 'action')} taken back ({how}); {bad} not."
-    return f"{'All' if len(good) > 1 else 'The'} {_counted(len(good), 'action')} taken back ({how})."
-
-
-def _step_line(step: StepAnswer, words: dict[str | None, str]) -> str:
-    objects = list(dict.fromkeys(step.objects or ([step.object] if step.object else [])))
-    what = ", ".join(map(name, objects[:3])) + (f" and {len(objects) - 3} more" if len(objects) > 3 else "")
-    line = f"{what} ({step.tool}): {words[step.outcome]}" if what else f"{step.tool}: {words[step.outcome]}"
-    return _full_stop(f"{line}. {sentence(step.why)}" if step.why else line)

@@ -7,9 +7,10 @@ fork inherits the idempotency keys of the steps it stands on.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from takeback.checkpoints.checkpoint import Assessment, assess, included
-from takeback.checkpoints.resume import Done, ResumeBrief, resume_brief
+from takeback.checkpoints.resume import Done, ResumeBrief, as_markdown, resume_brief
 from takeback.journal.events import Caller, RunForked
 from takeback.journal.ids import CheckpointId, new_run_id
 from takeback.journal.states import State
@@ -20,8 +21,10 @@ from takeback.server.engine.calls import Progress
 from takeback.server.engine.core import Core
 from takeback.server.engine.gather import entry_of_action, observe
 from takeback.server.engine.plan import object_key
+from takeback.server.engine.reporting import inherited, named_checkpoints, up_to
 from takeback.server.engine.rollback import Rollbacks
 from takeback.server.engine.select import checkpoint_of, wish_for_rollback
+from takeback.server.engine.steps import progress_of
 
 
 async def resume_from(
@@ -138,7 +141,7 @@ async def present_of(core: Core, actions: Sequence[ActionView]) -> dict[tuple[st
 async def _brief(core: Core, checkpoint: CheckpointView, run: RunView, assessed: Assessment | None) -> ResumeBrief:
     actions = await core.journal.find(ActionView, run_id=run.run_id, oldest_first=True)
     approvals = await core.journal.find(ApprovalView, run_id=run.run_id)
-    return resume_brief(
+    brief = resume_brief(
         checkpoint,
         run,
         actions,
@@ -146,6 +149,29 @@ async def _brief(core: Core, checkpoint: CheckpointView, run: RunView, assessed:
         approvals=approvals,
         inherited=await _inherited(core, run),
     )
+    return await _with_partly_done(core, brief, checkpoint, run, actions)
+
+
+async def _with_partly_done(
+    core: Core, brief: ResumeBrief, checkpoint: CheckpointView, run: RunView, actions: Sequence[ActionView]
+) -> ResumeBrief:
+    """The brief, in which a step of which a part failed remains to be done: up to the checkpoint, or right after it."""
+    said = [view for view in await named_checkpoints(core, run) if view.position <= checkpoint.position]
+    come = progress_of(run, up_to(actions, checkpoint), said, inherited=await inherited(core, run))
+    partly = {step.name for step in come.steps if step.status == "partly"} - set(brief.remaining)
+    if not partly:
+        return brief
+    left, remaining = list(brief.remaining), list[str]()
+    for name in run.steps:
+        if name in partly:
+            partly.discard(name)
+            remaining.append(name)
+        elif name in left:
+            left.remove(name)
+            remaining.append(name)
+    next_step = checkpoint.next_step or remaining[0]
+    told = replace(brief, remaining=tuple(remaining), next_step=next_step)
+    return replace(told, text=as_markdown(told))
 
 
 async def _inherited(core: Core, run: RunView) -> list[Done]:

@@ -26,6 +26,7 @@ from takeback.journal.views import ActionView, CollectedCall, RunView
 from takeback.server.engine.answers import EngineError
 from takeback.server.engine.containment import FIRST_LOOK, check_cohort
 from takeback.server.engine.core import Core
+from takeback.server.engine.reporting import progress
 
 LIVE = ("open", "stalled")
 Outcome = Literal["done", "failed", "abandoned"]
@@ -164,7 +165,7 @@ async def _idle(core: Core, run: RunView, seconds: float) -> bool:
 
 async def finish_idle(core: Core, run: RunView) -> None:
     """End a run that nobody uses any more, or mark it stalled if steps remain. Somebody else doing so first is fine."""
-    steps_left = bool(run.steps) and len(await steps_done(core, run)) < len(set(run.steps))
+    steps_left = bool(run.steps) and bool((await progress(core, run)).left)
     steps_left = steps_left or bool(
         await core.journal.find(CollectedCall, run_id=run.run_id, status=("collected", "begun"), limit=1)
     )
@@ -179,12 +180,6 @@ async def finish_idle(core: Core, run: RunView) -> None:
         await core.journal.append([event], expect={ViewKey("run", run.id): run.version})
     except Stale:
         return
-
-
-async def steps_done(core: Core, run: RunView) -> set[str]:
-    """Names of the planned steps for which an action stands."""
-    actions = await core.journal.find(ActionView, run_id=run.run_id)
-    return {action.step for action in actions if action.step in run.steps and action.stands and action.step}
 
 
 async def tidy(core: Core) -> None:

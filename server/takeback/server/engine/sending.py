@@ -12,6 +12,7 @@ from takeback.server.engine.engine import Engine
 from takeback.server.engine.recovery import RECOVERY_SECONDS
 from takeback.server.engine.sender import Sender
 from takeback.server.settings import Settings
+from takeback.server.watching import watched
 from takeback.tools.outbox.store import OutboxStore
 
 Ended = Literal["nothing_held", "stopped", "another"]
@@ -36,7 +37,8 @@ async def send_all(settings: Settings) -> Ended:
                     return "another"
                 engine = await Engine.open(settings, recover_within=RECOVERY_SECONDS)
                 try:
-                    await Sender(engine.core, stop=stop).run()
+                    async with watched(engine.core, settings):
+                        await Sender(engine.core, stop=stop).run()
                 finally:
                     await engine.close()
             # somebody may have put a message in after the last look, and found the lock taken

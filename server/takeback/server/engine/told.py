@@ -26,24 +26,8 @@ async def rollback_told(
     await core.run(caller, view.run_id, "look")
     if view.status == "running":
         return "running"
-    steps: list[StepAnswer] = []
-    for_people: list[StepAnswer] = []
-    for step in view.steps:
-        action = await core.journal.get(ActionView, step.action_id)
-        effects = step.effects or (action.effects if action is not None else ())
-        objects = list(dict.fromkeys(effect.object for effect in effects))
-        names = list(dict.fromkeys(core.display(effect.system, effect.object) for effect in effects))
-        answer = StepAnswer(
-            action_id=step.action_id,
-            run_id=step.run_id,
-            tool=action.tool if action is not None else "",
-            object=objects[0] if objects else "",
-            objects=objects,
-            outcome=step.outcome,
-            why=step.why,
-        )
-        steps.append(answer)
-        for_people.append(answer.model_copy(update={"object": names[0] if names else "", "objects": names}))
+    steps = await steps_told(core, view, named=False)
+    for_people = await steps_told(core, view)
     runs = dict.fromkeys([view.run_id, *(step.run_id for step in view.steps)])
     items = [
         open_item_answer(item)
@@ -63,3 +47,29 @@ async def rollback_told(
         open_items=items,
         report=rollback_report(for_people, view.status, items),
     )
+
+
+async def steps_told(core: Core, view: RollbackView, *, named: bool = True) -> list[StepAnswer]:
+    """What became of each step.
+
+    :param named: objects by the names that people use, else by their ids.
+    """
+    steps: list[StepAnswer] = []
+    for step in view.steps:
+        action = await core.journal.get(ActionView, step.action_id)
+        effects = step.effects or (action.effects if action is not None else ())
+        objects = list(
+            dict.fromkeys(core.display(effect.system, effect.object) if named else effect.object for effect in effects)
+        )
+        steps.append(
+            StepAnswer(
+                action_id=step.action_id,
+                run_id=step.run_id,
+                tool=action.tool if action is not None else "",
+                object=objects[0] if objects else "",
+                objects=objects,
+                outcome=step.outcome,
+                why=step.why,
+            )
+        )
+    return steps

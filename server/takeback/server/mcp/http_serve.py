@@ -42,6 +42,7 @@ from takeback.server.mcp.http_wire import Listener, listening_socket
 from takeback.server.mcp.identity import only_authenticated
 from takeback.server.principal import local_principal
 from takeback.server.settings import HTTP_TOKEN, HttpSettings, Settings, SettingsError
+from takeback.server.watching import watched
 
 if TYPE_CHECKING:
     from takeback.server.engine.engine import Engine
@@ -98,12 +99,15 @@ async def serve_http(settings: Settings, given_token: str | None = None) -> int:
             raise
         care = Beside(engine.tend())
         listener = Listener.of(gate, seconds=http.request_seconds, connections=http.connections)
-        serving = asyncio.create_task(listener.serve(sockets=[listening]))
-        host, port = listening.getsockname()[:2]
-        shown = f"[{host}]" if ":" in host else host
-        print(f"takeback serves MCP at http://{shown}:{port}{PATH}\n{doors.announcement}", file=sys.stderr, flush=True)
-        await first(serving, stop)
-        forced.after(KILL_SECONDS)
+        async with watched(engine.core, settings):
+            serving = asyncio.create_task(listener.serve(sockets=[listening]))
+            host, port = listening.getsockname()[:2]
+            shown = f"[{host}]" if ":" in host else host
+            print(
+                f"takeback serves MCP at http://{shown}:{port}{PATH}\n{doors.announcement}", file=sys.stderr, flush=True
+            )
+            await first(serving, stop)
+            forced.after(KILL_SECONDS)
         orderly = await _wind_up(engine, gate, listener, serving, care)
     if orderly:
         forced.not_needed()

@@ -59,7 +59,8 @@ def _looking(engine: Engine) -> list[SurfaceTool]:
 
     async def get_run(a: args.GetRun, context: AnyContext) -> Reply:
         detail = await engine.get_run(caller_of(context.session), a.run_id, view=a.view)
-        return reply(detail, _run_words(detail, a.view))
+        lead = detail.progress if a.view in ("diff", "journal") else ""  # the other two begin with it
+        return reply(detail, lead, _run_words(detail, a.view))
 
     async def list_checkpoints(a: args.ListCheckpoints, context: AnyContext) -> Reply:
         page = await engine.list_checkpoints(

@@ -157,7 +157,8 @@ def _call_words(answer: CallAnswer) -> str:
 def _standing(report: FailureReport) -> list[str]:
     """Where the run stands, in a line each: a failed call is no reason to read a whole report."""
     parts = (("So far", report.done), ("Preserved", report.preserved), ("Left to do", report.remaining))
-    return [f"{name}: {' '.join(lines[:LINES_TOLD])}" for name, lines in parts if lines]
+    told = [f"{name}: {' '.join(lines[:LINES_TOLD])}" for name, lines in parts if lines]
+    return [*told, f"First: {report.first_step}"] if report.first_step else told
 
 
 def _ids(answer: CallAnswer) -> str:

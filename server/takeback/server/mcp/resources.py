@@ -97,8 +97,22 @@ def add_resources(server: MCPServer[Any], engine: Engine) -> None:
         except UnicodeDecodeError:
             return content
 
+    @server.resource(
+        "takeback://objects/{action_id}/{number}/{side}",
+        name="stored_object",
+        title="A stored result",
+        description="What an action made (after) or found (before), by the number of its effect; reports name them.",
+        mime_type="text/plain",
+    )
+    async def stored(action_id: str, number: str, side: str, context: Context[Any, Any]) -> str | bytes:
+        content = await _asked(engine.stored_content(caller_of(context.session), action_id, number, side))
+        try:
+            return content.decode("utf-8")
+        except UnicodeDecodeError:
+            return content
+
     # Registered by the decorators; named here so that nothing looks unused.
-    _ = (runs, report, journal, diff, conflict, outbox)
+    _ = (runs, report, journal, diff, conflict, outbox, stored)
 
 
 async def _asked(question: Awaitable[T]) -> T:

@@ -23,6 +23,7 @@ from takeback.server.mcp.ending import (
     on_signals,
 )
 from takeback.server.settings import Settings
+from takeback.server.watching import watched
 
 if TYPE_CHECKING:
     from takeback.server.mcp.transport import StdioTransport
@@ -63,16 +64,17 @@ async def serve_stdio(settings: Settings) -> int:
         engine = opening.result()
         orderly, care = False, Beside(engine.tend())
         try:
-            await keep_sending(engine, settings)
-            transport.start()
-            server = build_server(engine, settings, links=links_of(settings))
-            serving = asyncio.create_task(server.serve(transport.incoming, transport.outgoing))
-            gc.freeze()
-            gc.set_threshold(10_000, 20, 10)  # a call leaves hardly any rings behind
-            gc.enable()
-            await first(serving, stop, transport.ended)
-            forced.after(KILL_SECONDS)
-            orderly = await _wind_up(transport, serving) & await care.end()
+            async with watched(engine.core, settings):
+                await keep_sending(engine, settings)
+                transport.start()
+                server = build_server(engine, settings, links=links_of(settings))
+                serving = asyncio.create_task(server.serve(transport.incoming, transport.outgoing))
+                gc.freeze()
+                gc.set_threshold(10_000, 20, 10)  # a call leaves hardly any rings behind
+                gc.enable()
+                await first(serving, stop, transport.ended)
+                forced.after(KILL_SECONDS)
+                orderly = await _wind_up(transport, serving) & await care.end()
         finally:
             try:
                 async with asyncio.timeout(CLOSE_SECONDS):

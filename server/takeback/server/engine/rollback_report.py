@@ -1,0 +1,89 @@
+"""What a rollback did, or would do, in words for people. Pure: the outcomes of its steps in, text out.
+
+The word "restored" stands only where an outcome says so.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from takeback.server.engine.answers import OpenItemAnswer, StepAnswer
+from takeback.server.engine.wording import MOST, bounded, counted, full_stop, name, sentence
+
+_GOOD = ("restored", "merged", "already_undone", "compensated")
+_SAID: dict[str | None, str] = {
+    "restored": "restored",
+    "merged": "merged: only this change was removed, what others changed stays",
+    "already_undone": "already undone, nothing had to be done",
+    "compensated": "compensated by a follow-up act",
+    "conflict": "conflict, not touched",
+    "failed": "failed",
+    "irreversible": "irreversible, it stays",
+    "skipped": "skipped",
+    None: "not done",
+}
+_WOULD: dict[str | None, str] = {
+    "restored": "would be restored",
+    "merged": "would be merged: only this change is removed, what others changed stays",
+    "already_undone": "is undone already",
+    "compensated": "would be compensated by a follow-up act",
+    "conflict": "would not be touched",
+    "failed": "would fail",
+    "irreversible": "cannot be taken back, it stays",
+    "skipped": "would be skipped",
+    None: "would not be done",
+}
+
+
+def rollback_report(steps: Sequence[StepAnswer], status: str, open_items: Sequence[OpenItemAnswer]) -> str:
+    """What a rollback did, or (status `planned` or `pending_approval`) would do.
+
+    Said from the outcomes of the steps, whatever the status claims.
+    """
+    planned = status in ("planned", "pending_approval")
+    words = _WOULD if planned else _SAID
+    parts = [_headline(steps, planned)]
+    if status == "pending_approval":
+        parts.append("A person has to agree before it begins.")
+    if status == "failed":
+        parts.append("The rollback itself failed; the lines below say how far it came.")
+    # what needs attention comes before what went well, so that no bound on the lines can hide it
+    ordered = sorted(steps, key=lambda step: step.outcome in _GOOD)
+    if ordered:
+        parts.append(
+            "\n".join(f"- {line}" for line in bounded((_step_line(step, words) for step in ordered), 2 * MOST))
+        )
+    if open_items:
+        settle = (
+            full_stop(
+                f"{name(item.object)} ({item.conflict_id}): {full_stop(sentence(item.why))} {sentence(item.next_step)}"
+            )
+            for item in open_items
+        )
+        parts += ["Open until somebody settles it:", "\n".join(f"- {line}" for line in bounded(settle))]
+    return "\n\n".join(parts) + "\n"
+
+
+def _headline(steps: Sequence[StepAnswer], planned: bool) -> str:
+    if not steps:
+        return "There is nothing to take back."
+    good = [step for step in steps if step.outcome in _GOOD]
+    bad = len(steps) - len(good)
+    if planned:
+        head = f"A plan, nothing has been done: {len(good)} of {counted(len(steps), 'action')} can be taken back"
+        return head + (f", {bad} cannot." if bad else ".")
+    if not good:
+        return f"Nothing was taken back: none of {counted(len(steps), 'action')}."
+    counts = Counter[str]([step.outcome or "" for step in good])
+    how = ", ".join(f"{counts[word]} {word.replace('_', ' ')}" for word in _GOOD if counts[word])
+    if bad:
+        return f"{len(good)} of {counted(len(steps), 'action')} taken back ({how}); {bad} not."
+    return f"{'All' if len(good) > 1 else 'The'} {counted(len(good), 'action')} taken back ({how})."
+
+
+def _step_line(step: StepAnswer, words: dict[str | None, str]) -> str:
+    objects = list(dict.fromkeys(step.objects or ([step.object] if step.object else [])))
+    what = ", ".join(map(name, objects[:3])) + (f" and {len(objects) - 3} more" if len(objects) > 3 else "")
+    line = f"{what} ({step.tool}): {words[step.outcome]}" if what else f"{step.tool}: {words[step.outcome]}"
+    return full_stop(f"{line}. {sentence(step.why)}" if step.why else line)
