@@ -100,6 +100,14 @@ async def test_views_are_found_by_run_and_status_newest_first_with_a_cursor(jour
     assert [view.action_id for view in await journal.find(CheckpointView)] == ["act_2", "act_1", "act_0"]
 
 
+async def test_an_action_that_was_said_twice_is_found_once(journal: Journal, make: Any) -> None:
+    await journal.append([make.started(RUN)])
+    await journal.append([make.intended(RUN, "act_1", "/w/a")])
+    await journal.append([make.intended(RUN, "act_1", "/w/a", "/w/b")])
+    for objects in (["/w/a"], ["/w/b"], ["/w/a", "/w/b"]):
+        assert [action.id for action in await journal.touching("files", objects)] == ["act_1"]
+
+
 async def test_actions_are_found_by_what_they_touch(journal: Journal, make: Any) -> None:
     await journal.append([make.started(RUN)])
     await journal.append([make.intended(RUN, "act_1", "/w/a", "/w/a/b.txt")])

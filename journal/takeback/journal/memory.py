@@ -35,13 +35,17 @@ class _Projections:
         return self.views.get((kind, id))
 
     def fold(self, event: Recorded) -> None:
+        touched, action_id = touches(event), str(getattr(event.event, "action_id", ""))
+        intent = self.get("action", action_id)
+        if isinstance(intent, ActionView) and intent.status == "intended":
+            said = {(effect.system, effect.object) for effect in intent.effects}
+            touched = [place for place in touched if place not in said]
         for kind, id, view in fold(event, self.get):
             self.views[kind, id] = view
             self.first.setdefault((kind, id), event.position)
             if isinstance(view, StepPart):
                 self.steps.setdefault(view.rollback_id, {})[id] = view
-        for system, object in touches(event):
-            action_id = str(getattr(event.event, "action_id", ""))
+        for system, object in touched:
             action = self.get("action", action_id)
             if isinstance(action, ActionView):
                 self.touched.add((system, object, action.position, action_id))
@@ -201,7 +205,7 @@ class MemoryJournal(Journal):
             and action_id not in besides
             and any(_concerns(object, name, nested) for name in asked)
         }
-        actions = [self._now.get("action", action_id) for _, action_id in sorted(found)]
+        actions = [self._now.get("action", id) for id in dict.fromkeys(action_id for _, action_id in sorted(found))]
         return [action for action in actions if isinstance(action, ActionView)]
 
     async def position(self) -> int:

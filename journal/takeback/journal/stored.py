@@ -290,7 +290,7 @@ def touching(
                     (system, *below(object), after),
                 )
             )
-    wanted = [action_id for _, action_id in sorted(found) if action_id not in besides]
+    wanted = dict.fromkeys(action_id for _, action_id in sorted(found) if action_id not in besides)
     actions = [view(connection, ActionView, action_id) for action_id in wanted]
     return [action for action in actions if action is not None]
 
