@@ -23,8 +23,8 @@ from takeback.server.principal import local_principal
 
 BLOCK = re.compile(r"(?P<before>(?:<!-- before: .*? -->\n)*)```console\n(?P<body>.*?)```", re.S)
 _STYLE = re.compile(r"\x1b\[[0-9;]*m")
-_ID = re.compile(r"\b(run|act|chk|rbk|apr|cfl)_([a-z2-7]{26}|[a-z2-7]{8})\b")
-_TIME = re.compile(r"(20\d\d-\d\d-\d\d[ T])?\d\d:\d\d:\d\dZ")
+_ID = re.compile(r"\b(run|act|chk|rbk|apr|cfl|msg)_([a-z2-7]{26}|[a-z2-7]{8})\b")
+_TIME = re.compile(r"(20\d\d-\d\d-\d\d([ T]))?\d\d:\d\d:\d\d(\.\d{3})?Z")
 _DURATION = re.compile(r"\b\d[\d,]* ms\b")
 _DIGEST = re.compile(r"\b[0-9a-f]{16}\b")
 HOME = "/home/ada"
@@ -107,7 +107,7 @@ class Stage:
     def _stand_ins(self, text: str) -> str:
         text = _STYLE.sub("", text).replace(str(self.home), HOME).replace(local_principal(), "local:ada")
         text = _ID.sub(self._stand_in, text)
-        text = _TIME.sub(lambda at: ("2026-11-20 " if at[1] else "") + "09:30:00Z", text)
+        text = _TIME.sub(_time, text)
         text = _DURATION.sub("20 ms", text)
         return _DIGEST.sub("0123456789abcdef", text)
 
@@ -118,6 +118,11 @@ class Stage:
             number = sum(each.startswith(kind) for each in self.known)
             self.known[key] = hashlib.sha256(f"{kind} {number}".encode()).hexdigest().translate(_LETTERS)[:26]
         return f"{kind}_{self.known[key][: len(token)]}"
+
+
+def _time(found: re.Match[str]) -> str:
+    day = f"2026-11-20{found[2]}" if found[1] else ""
+    return f"{day}09:30:00{'.000' if found[3] else ''}Z"
 
 
 _LETTERS = str.maketrans("0189", "wxyz")

@@ -176,6 +176,28 @@ def test_a_process_that_dies_at_a_point_leaves_a_world_that_can_be_put_back(tmp_
     assert processes.run("look", task) == []
 
 
+async def test_what_is_put_back_beside_something_else_counts_and_what_happens_within_it_does_not() -> None:
+    """Else runs have more points or fewer, and the process that is to die at one of the last has none to die at."""
+    deaths = worker.Deaths(None)
+    begun, beside = anyio.Event(), anyio.Event()
+
+    async def note() -> None:
+        pass
+
+    async def change() -> None:
+        await noting()
+        begun.set()
+        await beside.wait()
+
+    noting, changing = deaths.counted(note, "an entry"), deaths.counted(change, "a change")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(changing)
+        await begun.wait()
+        await noting()
+        beside.set()
+    assert deaths.points == ["before a change", "before an entry", "after an entry", "after a change"]
+
+
 def acted(**given: object) -> ActionView:
     """An action as the journal tells it."""
     effect = Effect(system="files", object="/w/a", before=ABSENT, after=State(digest="blake3:1", kind="file"))

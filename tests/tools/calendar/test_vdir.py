@@ -59,6 +59,14 @@ async def test_what_a_death_left_beside_the_events_is_cleared_away(system, step:
     assert sorted(path.name for path in folder.iterdir()) == ["a.ics"]
 
 
+async def test_a_file_that_a_death_left_before_anything_was_written_into_it_is_cleared_away(system) -> None:
+    calendars, folder = system
+    await changing(calendars)
+    (folder / ".takeback-0123456789abcdef").touch()
+    await calendars.collect([], older_than_ns=0)
+    assert sorted(path.name for path in folder.iterdir()) == ["a.ics"]
+
+
 async def test_what_somebody_saved_in_the_instant_of_a_death_is_not_cleared_away(system) -> None:
     calendars, folder = system
     await changing(calendars)

@@ -1,18 +1,24 @@
-"""The demo's little world, and a way to fingerprint it that shares nothing with the server it is there to check."""
+"""The demo's little world, and ways to look at it that share nothing with the server they are there to check."""
 
 from __future__ import annotations
 
+import email
+import email.policy
 import hashlib
 import os
 import sqlite3
 import stat
 from collections.abc import Generator
 from contextlib import closing, contextmanager
+from email.message import EmailMessage
 from pathlib import Path
+from typing import NamedTuple
 
 CONFIG = "site.toml"
 DRAFTS = "drafts"
 SHOP = "data/shop.db"
+EVERYBODY = OFFICE, PRESS, GUEST = ("office", "press", "grace")
+"""Whose mailboxes there are. The office has a calendar too."""
 
 _FILES = {
     CONFIG: """\
@@ -49,8 +55,47 @@ INSERT INTO orders (customer, status) VALUES (1, 'open'), (2, 'open'), (2, 'ship
 """
 
 
+_APPOINTMENT = """\
+BEGIN:VCALENDAR
+VERSION:2.0
+PRODID:-//example.org//A paper diary//EN
+BEGIN:VEVENT
+UID:dentist@example.org
+DTSTAMP:20260901T080000Z
+DTSTART:20261006T090000
+DTEND:20261006T093000
+SUMMARY:Dentist
+X-MOOD:brave
+END:VEVENT
+END:VCALENDAR
+"""
+
+
+def address(name: str) -> str:
+    """Where the mail of somebody's mailbox is sent to."""
+    return f"{name}@example.org"
+
+
+def settings(home: Path) -> dict[str, dict[str, dict[str, str]]]:
+    """The configuration: a calendar that tells guests by mail, and a mailbox for everybody who may be written to.
+
+    No mail leaves this machine: it is delivered into these folders, and what is said of mail that has left is seen there.
+    """
+    return {
+        "calendars": {OFFICE: {"path": str(home / "calendars" / OFFICE), "mailbox": OFFICE}},
+        "mailboxes": {name: {"path": str(home / "mailboxes" / name), "address": address(name)} for name in EVERYBODY},
+    }
+
+
+def build_office(home: Path) -> None:
+    """Make what is beside the workspace: a calendar with an appointment in it. Mailboxes are made when mail arrives."""
+    folder = home / "calendars" / OFFICE
+    folder.mkdir(parents=True)
+    (folder / "dentist.ics").write_bytes(_APPOINTMENT.replace("\n", "\r\n").encode())
+
+
 def build(workspace: Path) -> None:
-    """Make the world."""
+    """Make the workspace."""
     for name, content in _FILES.items():
         path = workspace / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -110,16 +155,33 @@ def fingerprint(workspace: Path) -> dict[str, str]:
     return found
 
 
-def calendar(data: Path) -> dict[str, bytes]:
-    """The events of the calendar on this machine, as they lie on the disk."""
-    return {path.name: path.read_bytes() for path in (data / "calendar" / "default").glob("*.ics")}
+def calendar(home: Path) -> dict[str, bytes]:
+    """The events of the office's calendar, as they lie on the disk."""
+    return {path.name: path.read_bytes() for path in (home / "calendars" / OFFICE).iterdir()}
 
 
-def delivered(data: Path) -> list[str]:
-    """All mail in the mailbox on this machine, in whatever folder."""
-    return sorted(
-        str(path) for path in (data / "mail").rglob("*") if path.is_file() and path.parent.name in ("new", "cur")
-    )
+class Letter(NamedTuple):
+    """What somebody reads who gets a message."""
+
+    subject: str
+    text: str
+
+
+def letter(content: bytes) -> Letter:
+    """A message, read."""
+    return _read(email.message_from_bytes(content, policy=email.policy.default))
+
+
+def mail(home: Path, whose: str) -> list[Letter]:
+    """All that lies in somebody's mailbox, in whatever folder, answers after what they answer."""
+    paths = [path for path in sorted((home / "mailboxes" / whose).rglob("*")) if path.parent.name in ("new", "cur")]
+    found = [email.message_from_bytes(path.read_bytes(), policy=email.policy.default) for path in paths]
+    return [_read(message) for message in sorted(found, key=lambda message: "In-Reply-To" in message)]
+
+
+def _read(message: EmailMessage) -> Letter:
+    text = message.get_body(("plain",))
+    return Letter(str(message["Subject"]), "" if text is None else text.get_content().replace("\r\n", "\n"))
 
 
 def differences(a: dict[str, str], b: dict[str, str]) -> list[str]:

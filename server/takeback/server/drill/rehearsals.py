@@ -11,7 +11,7 @@ from takeback.server.drill.sandbox import Builder, Shape
 from takeback.server.drill.worker import Task
 from takeback.server.drill.world import world
 from takeback.server.engine.answers import EngineError
-from takeback.server.settings import Settings, WorkspaceSettings
+from takeback.server.settings import Settings
 
 if TYPE_CHECKING:
     from takeback.journal.events import Caller
@@ -42,14 +42,16 @@ async def of_run(core: Core, caller: Caller, run_id: str, folder: Path) -> tuple
 def of_demo(folder: Path) -> Task:
     """The demo's task in the demo's world: every family, on this machine's disk."""
     from takeback.server.demo import world as demo
-    from takeback.server.demo.story import TASK
+    from takeback.server.demo.task import TASK
 
     root = Path("/workspace")
-    shape = Shape(Settings(workspace=WorkspaceSettings(roots=(root,))), (root,))
     sandbox = folder / "start"
+    settings = Settings.model_validate({"workspace": {"roots": [root]}, **demo.settings(sandbox.absolute())})
+    shape = Shape(settings, (root,))
     (workspace,) = shape.roots_in(sandbox)
     workspace.mkdir(parents=True)
     (sandbox / "data").mkdir(mode=0o700)
     demo.build(workspace)
+    demo.build_office(sandbox)
     calls = tuple(Repeat(f"call {number}", tool, dict(given), {}) for number, (_, tool, given) in enumerate(TASK, 1))
     return Task(shape, sandbox, calls, world(shape.parts(sandbox)))

@@ -200,8 +200,10 @@ class CalendarSystem(TargetSystem):
                 if not isinstance(store, VdirStore):
                     continue
                 for name, data in await store.leftovers(older_than_ns):
-                    # what is stored is ours, or was there before; anything else is somebody's save, and lies nowhere but there
-                    if await self.objects.has(self.objects.name(data)) and await store.clear(name, data):
+                    # what is stored is ours, or was there before; anything else is somebody's save, and lies nowhere but there;
+                    # and a file that had been made, and not yet written, is nobody's
+                    known = not data or await self.objects.has(self.objects.name(data))
+                    if known and await store.clear(name, data):
                         freed += len(data)
             except TargetError:
                 continue  # away just now; there will be a next time
