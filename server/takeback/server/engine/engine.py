@@ -92,7 +92,7 @@ class Engine:
         """What a person can do to held messages."""
         self.takeover = Takeover(self.core)
         """Taking a run over, and returning it."""
-        self.incident = Incident(self.core, self._rollbacks)
+        self.incident = Incident(self.core, self._rollbacks, self._guard.checks)
         """The parts of recovering from a run that did damage."""
         self.held: Callable[[], object] = lambda: None
         """Called when a message is held: whoever serves keeps a sender at work."""
