@@ -13,7 +13,7 @@ later PostgreSQL. What an implementation must promise:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, TypeVar
@@ -23,6 +23,9 @@ from takeback.journal.ids import RunId
 from takeback.journal.views import ActionView, AnyView
 
 V = TypeVar("V", bound=AnyView)
+
+
+Heard = Callable[[Sequence[Recorded]], None]
 
 
 class JournalError(Exception):
@@ -122,6 +125,12 @@ class Journal(ABC):
     @abstractmethod
     async def erase(self, positions: Sequence[int], *, by: str, why: str, at: datetime) -> None:
         """Destroy the payloads at these positions (a person's right), and record that. Views lose them too."""
+
+    def listen(self, hear: Heard) -> None:  # an implementation that cannot tell need not
+        """Have told, in order, what is appended through this object, before whoever appended it goes on.
+
+        It may be told in part or not at all, and never what somebody else wrote: who listens reads what is missing.
+        """
 
     # -- reading ----------------------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from takeback.journal.connection import Connection, translated
 from takeback.journal.events import BaseEvent, Recorded
 from takeback.journal.ids import RunId
 from takeback.journal.keys import KeyFile, KeyRing, KeyStore
-from takeback.journal.log import Journal, JournalError, Verification, ViewKey
+from takeback.journal.log import Heard, Journal, JournalError, Verification, ViewKey
 from takeback.journal.oslock import FileLock, LockWait
 from takeback.journal.schema import BUSY_SECONDS, connect_reader, connect_writer
 from takeback.journal.tables import Entry
@@ -153,6 +153,10 @@ class SqliteJournal(Journal):
         if written.refused is not None:
             raise written.refused
         return written.recorded
+
+    def listen(self, hear: Heard) -> None:
+        if self._writer is not None:
+            self._writer.hear = hear
 
     def _writable(self) -> Writer:
         if self._closed:
