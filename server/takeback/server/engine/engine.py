@@ -127,6 +127,10 @@ class Engine:
             log.warning("action %s was left open by an earlier process: %s", action.id, action.status)
         for answer in await self._rollbacks.resume_unfinished():
             log.warning("rollback %s was finished: %s", answer.rollback_id, answer.status)
+        for answer in await self._guard.resume_unfinished():
+            log.warning(
+                "run %s was taken back, as the trigger demands that contained it: %s", answer.run_id, answer.status
+            )
         await self._conflicts.finish_unfinished()
         for run_id in await self._carrier.resume_unfinished():
             log.warning("run %s, whose process had died over it, was carried out to its end", run_id)

@@ -17,7 +17,15 @@ from typing import Final
 from blake3 import blake3
 from pydantic import JsonValue
 
-from takeback.journal.events import ActionFailed, BaseEvent, ConflictOpened, Recorded, ScopeContained, TriggerFired
+from takeback.journal.events import (
+    ActionFailed,
+    BaseEvent,
+    Caller,
+    ConflictOpened,
+    Recorded,
+    ScopeContained,
+    TriggerFired,
+)
 from takeback.journal.guarding import HOLDS
 from takeback.journal.ids import RunId, new_conflict_id
 from takeback.journal.log import ViewKey
@@ -47,6 +55,7 @@ from takeback.server.engine.triggers import detect
 from takeback.server.engine.triggers.principals import TRIGGER as PRINCIPAL
 from takeback.server.engine.triggers.tally import Tally
 from takeback.server.engine.triggers.values import Attempt, Firing, size_of
+from takeback.server.engine.unanswered import unanswered
 from takeback.server.engine.watch import Watch
 from takeback.server.engine.work import Work, where, without_secrets
 from takeback.tools.contract import AnyTool, Prepared
@@ -214,7 +223,7 @@ class Guard:
             if answer.is_error and answer.status != "pending_approval" and not work.take_back:
                 answer.warnings += await self._after_failure(work)
             if work.take_back == "run":
-                back = await shielded(lambda: self._roll_back(work, run_id=work.run.run_id))
+                back = await shielded(lambda: self._roll_back(work.call.caller, run_id=work.run.run_id))
                 answer.warnings.append(f"The run was taken back, as the trigger demands: {back.status}.")
         except Exception as error:  # the call is over whatever comes of this, and its answer has to be told
             log.warning("what a trigger or check demands could not be done: %s", where(error))
@@ -241,7 +250,7 @@ class Guard:
         ]
 
     async def _taken_back(self, work: Work, answer: CallAnswer) -> CallAnswer:
-        back = await self._roll_back(work, actions=(str(answer.action_id),))
+        back = await self._roll_back(work.call.caller, actions=(str(answer.action_id),))
         if back.status != "complete":
             left = "; ".join(item.why for item in back.open_items[:3])
             answer.warnings.append(
@@ -265,8 +274,19 @@ class Guard:
             }
         )
 
-    async def _roll_back(self, work: Work, *, run_id: str | None = None, actions: Sequence[str] = ()) -> RollbackAnswer:
-        caller = work.call.caller
+    async def resume_unfinished(self) -> list[RollbackAnswer]:
+        """Take back the runs that a trigger wanted taken back, and whose process died after it had contained them."""
+        answers: list[RollbackAnswer] = []
+        for run in await unanswered(self._core):
+            try:
+                answers.append(await self._roll_back(run.owner, run_id=run.id))
+            except Exception as error:  # it stays contained, and whoever starts next tries again
+                log.warning("run %s, which a trigger wants taken back, could not be: %s", run.id, where(error))
+        return answers
+
+    async def _roll_back(
+        self, caller: Caller, *, run_id: str | None = None, actions: Sequence[str] = ()
+    ) -> RollbackAnswer:
         wish = await wish_for_rollback(self._core, caller, run_id=run_id, actions=actions)
         # it was decided by whoever configured it, so nobody has to see the plan first
         wish = replace(wish, needs_digest="")
