@@ -313,7 +313,7 @@ class Guard:
             return events
         level, alone = LEVELS[worst.answer], worst.answer == "read_only" and not run.default
         members = await containment.tightening(self._core, run, level, alone=alone)
-        reason, by = f"{worst.trigger}: {worst.why}", f"trigger:{worst.trigger}"
+        reason, by = f"{worst.trigger}: {worst.why}", f"{holds.BY_TRIGGER}{worst.trigger}"
         return events + containment.contained(self._core, members, reason, level, by=by, alone=alone)
 
     def _holding(self, firing: Firing) -> BaseEvent:
@@ -324,7 +324,7 @@ class Guard:
             name=str(firing.evidence["principal"]),
             level=LEVELS[firing.answer],
             reason=f"{firing.trigger}: {firing.why}",
-            by=f"trigger:{firing.trigger}",
+            by=f"{holds.BY_TRIGGER}{firing.trigger}",
         )
 
     def _fired(self, work: Work, firing: Firing) -> TriggerFired:

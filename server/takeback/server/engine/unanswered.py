@@ -13,9 +13,9 @@ from takeback.journal.events import RunContained, RunReleased, RunSealed, Trigge
 from takeback.journal.views import ActionView, RunView
 from takeback.server.engine.containment import HELD
 from takeback.server.engine.core import Core
+from takeback.server.engine.holds import BY_TRIGGER
 from takeback.server.engine.triggers.settings import TriggerSettings
 
-BY: Final = "trigger:"
 PAGE: Final = 1000
 
 
@@ -36,9 +36,9 @@ async def _owed(core: Core, run: RunView) -> bool:
         for recorded in page:
             match recorded.event:
                 case TriggerFired(answer="rollback"):
-                    demanded = BY + recorded.event.trigger
+                    demanded = BY_TRIGGER + recorded.event.trigger
                 case RunContained():
-                    owed = recorded.event.by == demanded or (owed and recorded.event.by.startswith(BY))
+                    owed = recorded.event.by == demanded or (owed and recorded.event.by.startswith(BY_TRIGGER))
                 case RunSealed() | RunReleased():
                     demanded, owed = "", False
                 case _:
