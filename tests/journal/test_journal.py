@@ -253,3 +253,15 @@ async def test_a_closed_journal_refuses(journal: Journal, make: Any) -> None:
         await journal.append([make.started(RUN)])
     with pytest.raises(JournalError):
         await journal.position()
+
+
+async def test_whoever_listens_hears_everything_in_order_before_it_is_acknowledged(journal: Journal, make: Any) -> None:
+    heard: list[int] = []
+    journal.listen(lambda told: heard.extend(recorded.position for recorded in told))
+
+    async def append(number: int) -> None:
+        [recorded] = await journal.append([make.started(RunId(f"run_{number}"))])
+        assert recorded.position in heard
+
+    await asyncio.gather(*map(append, range(20)))
+    assert heard == sorted(heard) and len(heard) == 20

@@ -47,6 +47,7 @@ _BLANKS: Final[dict[str, object]] = {
     "notes": None,
     "plan": None,
     "warnings": (),
+    "checks": (),
     "digest": None,
     "compensation": None,
     "system": "",

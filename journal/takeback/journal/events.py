@@ -16,6 +16,7 @@ from takeback.journal.event_base import Caller as Caller
 from takeback.journal.guarding import ScopeContained as ScopeContained
 from takeback.journal.guarding import ScopeReleased as ScopeReleased
 from takeback.journal.ids import ActionId, ApprovalId, CheckpointId, ConflictId, RollbackId, RunId
+from takeback.journal.recovering import RunReconciled as RunReconciled
 from takeback.journal.states import Compensation, Effect, Frozen, Reversibility, State
 
 RunMode = Literal["act", "shadow", "plan", "staged"]
@@ -42,6 +43,8 @@ class RunStarted(BaseEvent):
     forked_from: CheckpointId | None = None
     on_failure: OnFailure = "report"
     mode: RunMode = "act"
+    recovers: tuple[RunId, ...] = ()
+    """A person opened it to go on from these, which stay contained: that does not hold back this one."""
 
 
 class RunFinished(BaseEvent):
@@ -466,7 +469,8 @@ Event = Annotated[
     | ScopeReleased
     | CallCollected
     | CollectionBegun
-    | CollectionEnded,
+    | CollectionEnded
+    | RunReconciled,
     Field(discriminator="type"),
 ]
 

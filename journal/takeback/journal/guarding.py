@@ -23,6 +23,8 @@ class ScopeContained(BaseEvent):
     level: Literal["contained", "quarantined"] = "contained"
     reason: str
     by: str
+    role: str = ""
+    """The role that let them, where it is about more than what is their own."""
 
 
 class ScopeReleased(BaseEvent):
@@ -33,3 +35,4 @@ class ScopeReleased(BaseEvent):
     name: str
     by: str
     reason: str = ""
+    role: str = ""

@@ -25,6 +25,9 @@ from takeback.journal.views import ActionView, AnyView
 V = TypeVar("V", bound=AnyView)
 
 
+Heard = Callable[[Sequence[Recorded]], None]
+
+
 class JournalError(Exception):
     """Base of what a journal refuses. `advice` is what the reader can do about it."""
 
@@ -127,6 +130,12 @@ class Journal(ABC):
     @abstractmethod
     async def erase(self, positions: Sequence[int], *, by: str, why: str, at: datetime) -> None:
         """Destroy the payloads at these positions (a person's right), and record that. Views lose them too."""
+
+    def listen(self, hear: Heard) -> None:  # an implementation that cannot tell need not
+        """Have told, in order, what is appended through this object, before whoever appended it goes on.
+
+        It may be told in part or not at all, and never what somebody else wrote: who listens reads what is missing.
+        """
 
     # -- reading ----------------------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from takeback.journal.connection import Connection, translated
 from takeback.journal.events import BaseEvent, Recorded
 from takeback.journal.ids import RunId
 from takeback.journal.keys import KeyFile, KeyRing, KeyStore
-from takeback.journal.log import Journal, JournalError, Verification, ViewKey
+from takeback.journal.log import Heard, Journal, JournalError, Verification, ViewKey
 from takeback.journal.oslock import FileLock, LockWait
 from takeback.journal.schema import BUSY_SECONDS, connect_reader, connect_writer
 from takeback.journal.tables import Entry
@@ -155,6 +155,10 @@ class SqliteJournal(Journal):
         for listener in self.listeners:
             listener(written.recorded)
         return written.recorded
+
+    def listen(self, hear: Heard) -> None:
+        if self._writer is not None:
+            self._writer.hear = hear
 
     def _writable(self) -> Writer:
         if self._closed:

@@ -51,6 +51,8 @@ class RunView(View):
     """Why it is contained, stalled or failed."""
     sealed_by: RollbackId | None = None
     before_seal: RunStatus | None = None
+    recovers: tuple[RunId, ...] = ()
+    """Contained runs that do not hold this one back, because a person opened it to go on from them."""
     alone: bool = False
     """Contained by itself: its children, and what its client begins now, go on."""
 

@@ -18,7 +18,7 @@ from takeback.journal.anchors import AnchorFile
 from takeback.journal.connection import Connection, translated
 from takeback.journal.kept import Kept
 from takeback.journal.keys import Key, KeyRing
-from takeback.journal.log import JournalBroken, JournalBusy, JournalError, KeyUnavailable
+from takeback.journal.log import Heard, JournalBroken, JournalBusy, JournalError, KeyUnavailable
 from takeback.journal.oslock import FileLock, LockWait
 from takeback.journal.schema import WAL_RESET_SAFE
 from takeback.journal.tables import Batch, Entry, Written
@@ -44,6 +44,8 @@ class Writer:
         self.transactions = 0
         self.broken: str | None = None
         self.unanchored: str | None = None
+        self.hear: Heard | None = None
+        """Told of every batch, in the event loop."""
         self._ring, self._lock, self._anchors, self._identity = ring, lock, anchors, identity
         self._waiting: deque[_Waiting] = deque()
         self._told = False
@@ -120,7 +122,7 @@ class Writer:
             results = batch.written
         except BaseException as error:  # every caller of the batch is told
             results = error
-        loop.call_soon_threadsafe(_tell, waiting, results)
+        loop.call_soon_threadsafe(_tell, waiting, results, self.hear)
 
     def _in_transaction(self, connection: sqlite3.Connection, work: Work) -> Batch:
         self.check()  # an earlier batch may have failed while this one waited
@@ -198,7 +200,7 @@ def _drained(waiting: deque[_Waiting]) -> Iterator[_Waiting]:
         yield waiting.popleft()
 
 
-def _tell(waiting: list[_Waiting], results: list[Written] | BaseException) -> None:
+def _tell(waiting: list[_Waiting], results: list[Written] | BaseException, hear: Heard | None) -> None:
     for index, (_, outcome) in enumerate(waiting):
         if outcome.done():
             continue  # its caller was cancelled
@@ -206,3 +208,6 @@ def _tell(waiting: list[_Waiting], results: list[Written] | BaseException) -> No
             outcome.set_exception(results)
         else:
             outcome.set_result(results[index])
+    if hear is not None and not isinstance(results, BaseException):
+        # those who were told above go on in the next turn, so this comes before; a fault in it keeps nobody waiting
+        hear([recorded for written in results for recorded in written.recorded])

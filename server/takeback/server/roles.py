@@ -29,8 +29,14 @@ class RoleSettings(BaseModel):
     auditors: tuple[str, ...] = Field(default=(), description="May look at everybody's runs.")
     approvers: tuple[str, ...] = Field(default=(), description="May also answer everybody's questions.")
     operators: tuple[str, ...] = Field(
-        default=(), description="May also take back, contain and release everybody's runs."
+        default=(),
+        description="May also take back, contain and release everybody's runs, and hold tools, systems and principals.",
     )
+
+    @property
+    def given(self) -> bool:
+        """Whether anybody has a role: several people share the data directory, and it matters who decides for others."""
+        return bool(self.auditors or self.approvers or self.operators)
 
     def role_for(self, principal: str, purpose: Purpose) -> Role | None:
         """The least role of a principal that allows something on somebody else's runs, if any does."""

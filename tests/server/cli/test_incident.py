@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from takeback.journal.events import Caller
+from takeback.journal.events import Caller, RunReconciled
+from takeback.journal.ids import RunId
+from takeback.journal.views import CollectedCall
 from takeback.server.engine.engine import Call, Engine
 from takeback.server.principal import local_principal
 
@@ -177,3 +179,138 @@ def test_no_tool_offers_what_only_a_person_may_do(desk) -> None:
         return [tool.name for tool in engine.tools]
 
     assert not {"take_run", "return_run", "recover_run", "release_run"} & set(desk.ask(names))
+
+
+# -- what has to be true in the end ------------------------------------------------------------------------------------------
+
+TOTALS = """
+[[checks]]
+name = "notes-say-good"
+objects = ["notes.txt"]
+command = ["grep", "-q", "good", "{path}"]
+
+[[checks]]
+name = "all-is-there"
+command = ["test", "-e", "index.html"]
+"""
+ODD = '[[checks]]\nname = "odd"\ncommand = ["no-such-program-anywhere"]\n'
+
+
+def checked(told: dict[str, object], when: str) -> list[tuple[str, str]]:
+    found = told[f"checks_{when}"]
+    assert isinstance(found, dict)
+    return [(each["check"], each["status"]) for each in found["checks"]]
+
+
+def damaged(desk, checks: str) -> str:
+    (desk.settings.data.parent / "config.toml").write_text(checks)
+    (desk.site / "notes.txt").write_text("good\n")
+    (desk.site / "index.html").write_text("home\n")
+    return desk.agent(
+        ("write_file", {"path": "notes.txt", "content": "damage\n"}), ("delete_file", {"path": "index.html"})
+    )
+
+
+def test_what_has_to_hold_is_looked_at_before_and_after_and_stands_in_the_journal(desk) -> None:
+    run = damaged(desk, TOTALS)
+    told = desk("recover", run, "--dry-run", "--json").json
+    assert checked(told, "before") == [("notes-say-good", "fails"), ("all-is-there", "fails")]
+    assert told["checks_after"] is None
+    answered = desk("recover", run, "--scope", "docs/**", "--yes", "--json")
+    assert answered.code == 0 and answered.json["resumed"] is not None
+    assert checked(answered.json, "before") == [("notes-say-good", "fails"), ("all-is-there", "fails")]
+    assert checked(answered.json, "after") == [("notes-say-good", "holds"), ("all-is-there", "holds")]
+
+    async def read(engine: Engine) -> list[tuple[str, list[str]]]:
+        events = [recorded.event for recorded in await engine.core.journal.read(RunId(run))]
+        return [
+            (event.moment, [one.status for one in event.checks]) for event in events if isinstance(event, RunReconciled)
+        ]
+
+    assert desk.ask(read) == [("before", ["fails", "fails"]), ("after", ["holds", "holds"])]
+
+
+@pytest.mark.parametrize(
+    ("checks", "status", "words"),
+    [
+        (TOTALS.replace('"good"', '"better"'), "fails", "1 failed"),
+        (TOTALS + ODD, "unknown", "could not be made, so nobody knows"),
+    ],
+)
+def test_nothing_goes_on_unless_everything_that_has_to_hold_is_known_to(
+    desk, checks: str, status: str, words: str
+) -> None:
+    run = damaged(desk, checks)
+    answered = desk("recover", run, "--scope", "docs/**", "--yes", "--json")
+    assert (answered.code, answered.json["rollback"]["status"], answered.json["resumed"]) == (1, "complete", None)
+    assert status in dict(checked(answered.json, "after")).values()
+    assert words in answered.json["checks_after"]["text"]
+    shown = desk("recover", run, "--yes")
+    assert shown.code == 1 and words in shown.out and (desk.site / "notes.txt").read_text() == "good\n"
+
+
+def test_without_checks_it_is_said_that_nobody_looked(desk) -> None:
+    run = desk.agent(("write_file", {"path": "a.txt", "content": "x"}))
+    answered = desk("recover", run, "--yes")
+    assert answered.code == 0 and "No checks are configured" in " ".join(answered.out.split())
+
+
+# -- going on with less -------------------------------------------------------------------------------------------------------
+
+
+def test_after_recovery_only_what_a_person_let_go_on_may_act(desk) -> None:
+    (desk.site / "docs").mkdir()
+    run = desk.agent(("write_file", {"path": "docs/a.md", "content": "damage\n"}))
+    fork = desk("recover", run, "--scope", "docs/**", "--yes", "--json").json["resumed"]["run_id"]
+    write = ("write_file", {"path": "docs/b.md", "content": "x"})
+    assert statuses(desk, write, run_id=fork) == ["applied"]
+    assert statuses(desk, write, run_id=run) == ["contained"]
+    desk.agent(write)
+    assert desk.answers[-1].status == "denied", "its client begins nothing else"
+    desk("release", run)
+    assert statuses(desk, write, run_id=run) == ["applied"]
+
+
+def test_what_goes_on_by_plan_or_only_shows_does_nothing_by_itself(desk) -> None:
+    run = desk.agent(("write_file", {"path": "a.txt", "content": "damage\n"}))
+    for mode in ("plan", "shadow"):
+        fork = desk("recover", run, "--mode", mode, "--yes", "--json").json["resumed"]["run_id"]
+        assert statuses(desk, ("write_file", {"path": "a.txt", "content": "again"}), run_id=fork) == ["shadowed"]
+        assert not (desk.site / "a.txt").exists()
+        collected = desk.ask(lambda engine: engine.core.journal.find(CollectedCall, run_id=RunId(fork)))  # noqa: B023  # asked at once
+        assert len(collected) == (mode == "plan")
+
+
+@pytest.mark.parametrize("wider", ["*", "docs", "docs/../**", "notes/**"])
+def test_nothing_goes_on_with_more_than_the_run_had(desk, wider: str) -> None:
+    async def start(engine: Engine) -> str:
+        return (await engine.start_run(AGENT, "Write", scope=["docs/**"])).run_id
+
+    (desk.site / "docs").mkdir()
+    run = desk.run_id = desk.ask(start)
+    desk.again(("write_file", {"path": "docs/a.md", "content": "damage\n"}))
+    answered = desk("recover", run, "--scope", wider, "--yes")
+    assert answered.code == 2 and "more than run" in answered.err
+    assert (desk.site / "docs" / "a.md").exists(), "and nothing was done"
+    assert desk("recover", run, "--scope", "docs/new/**", "--yes").code == 0
+
+
+def test_a_checkpoint_of_another_run_is_none_of_this_one(desk) -> None:
+    other = desk.agent(("write_file", {"path": "other.txt", "content": "x"}))
+    start = desk("checkpoints", other, "--json").json["checkpoints"][-1]["checkpoint_id"]
+    run = desk.agent(("write_file", {"path": "a.txt", "content": "x"}))
+    assert desk("recover", run, "--to", start, "--yes").code == 2
+    assert (desk.site / "other.txt").exists() and (desk.site / "a.txt").exists()
+
+
+def test_what_runs_that_are_a_part_of_it_did_is_named(desk) -> None:
+    parent = desk.agent(("write_file", {"path": "a.txt", "content": "x"}))
+
+    async def start(engine: Engine) -> str:
+        return (await engine.start_run(AGENT, "A part", parent_run_id=parent)).run_id
+
+    part = desk.run_id = desk.ask(start)
+    desk.again(("write_file", {"path": "b.txt", "content": "x"}))
+    answered = desk("recover", parent, "--yes", "--json")
+    assert answered.json["parts_standing"] == {part: 1}
+    assert desk("recover", part, "--yes").code == 0 and not (desk.site / "b.txt").exists()

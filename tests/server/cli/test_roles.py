@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from takeback.journal.events import Caller
+from takeback.journal.guarding import HOLDS, ScopeContained, ScopeReleased
 from takeback.journal.ids import RunId
 from takeback.server.engine.engine import Call, Engine
 from takeback.server.principal import local_principal
@@ -133,3 +134,65 @@ def test_an_agent_has_no_role_whatever_its_principal(desk, monkeypatch) -> None:
         return [each.run_id for each in page.runs]
 
     assert run not in desk.ask(act)
+
+
+# -- holds: wider than a run ------------------------------------------------------------------------------------------------
+
+WIDE = (("--tool", "write_file"), ("--system", "files"), ("--principal", BOB.principal))
+
+
+def holds_heard(desk) -> list[tuple[str, str, str]]:
+    async def read(engine: Engine) -> list[tuple[str, str, str]]:
+        events = [each.event for each in await engine.core.journal.read(HOLDS)]
+        return [
+            (event.type, event.by, event.role) for event in events if isinstance(event, ScopeContained | ScopeReleased)
+        ]
+
+    return desk.ask(read)
+
+
+@pytest.mark.parametrize("role", ["auditors", "approvers"])
+@pytest.mark.parametrize("scope", WIDE, ids=lambda scope: scope[0])
+def test_where_roles_are_given_only_an_operator_holds_what_concerns_others(
+    desk, monkeypatch, role: str, scope: tuple[str, str]
+) -> None:
+    bobs_run(desk)
+    with_role(desk, monkeypatch, role)
+    refused = desk("contain", *scope, "--reason", "odd")
+    assert refused.code == 4 and "no operator" in refused.err and holds_heard(desk) == []
+    with_role(desk, monkeypatch, "operators")
+    assert desk("contain", *scope, "--reason", "odd").code == 0
+    monkeypatch.delenv("TAKEBACK_ROLES__OPERATORS")
+    assert desk("release", *scope).code == 4, "what an operator holds an auditor does not let go"
+    with_role(desk, monkeypatch, "operators")
+    assert desk("release", *scope).code == 0
+    assert holds_heard(desk) == [("scope.contained", ME, "operator"), ("scope.released", ME, "operator")]
+
+
+def contained_by(desk, by: str) -> None:
+    async def hold(engine: Engine) -> None:
+        event = ScopeContained(
+            run_id=HOLDS, at=engine.core.now(), kind="principal", name=ME, reason="too much", by=by, role=""
+        )
+        await engine.core.journal.append([event])
+
+    desk.ask(hold)
+
+
+@pytest.mark.parametrize(("by", "code"), [(ME, 0), ("trigger:principal_radius", 0), (BOB.principal, 4)])
+def test_everybody_may_let_themselves_go_unless_somebody_else_contained_them(
+    desk, monkeypatch, by: str, code: int
+) -> None:
+    bobs_run(desk)
+    with_role(desk, monkeypatch, "auditors")
+    contained_by(desk, by)
+    assert desk("contain", "--principal", ME, "--reason", "mine now").code == code
+    assert desk("release", "--principal", ME).code == code
+
+
+def test_without_roles_whoever_is_at_the_command_line_decides(desk) -> None:
+    bobs_run(desk)
+    for scope in WIDE:
+        assert desk("contain", *scope, "--reason", "odd").code == 0
+        assert desk("release", *scope).code == 0
+    assert {role for _, _, role in holds_heard(desk)} == {""}

@@ -19,6 +19,7 @@ from takeback.server.engine.answers import EngineError
 from takeback.server.engine.engine import Engine
 from takeback.server.engine.sender import Sender
 from takeback.server.settings import OutboxSection
+from takeback.tools.outbox.port import Outgoing
 from takeback.tools.system import Unavailable
 
 
@@ -475,4 +476,32 @@ async def test_an_outbox_that_fails_right_after_it_took_a_message_leaves_a_doubt
     assert (row.status, row.owner) == ("HELD", ALICE.principal)
     await post.sender.round()
     assert await post.status(row.id) == "SENT"
+    assert await post.open_items() == []
+
+
+async def test_a_sender_at_work_looks_again_less_and_less_often_whether_what_broke_off_went_out(post: Post) -> None:
+    run = await post.bench.start()
+    id = await post.hold(run)
+    post.carrier.mode = "lost, blind"
+    await post.send()
+    await post.send(0)
+    assert await post.status(id) == "UNKNOWN"
+    looked: list[float] = []
+    real, began = post.carrier.happened, post.steady
+
+    async def happened(message: Outgoing) -> bool | None:
+        looked.append(post.steady - began)
+        return await real(message)
+
+    post.carrier.happened = happened
+    for _ in range(60):
+        post.later(30)
+        await post.sender.round()
+    assert looked == [60.0, 180.0, 420.0, 900.0]
+    assert await post.status(id) == "UNKNOWN" and len(post.carrier.letters()) == 1
+    post.carrier.mode = "well"
+    for _ in range(60):
+        post.later(30)
+        await post.sender.round()
+    assert await post.status(id) == "SENT" and len(looked) == 5 and len(post.carrier.letters()) == 1
     assert await post.open_items() == []

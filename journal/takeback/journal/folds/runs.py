@@ -26,6 +26,7 @@ def started(event: e.RunStarted, position: int, get: Lookup) -> list[Change]:
         forked_from=event.forked_from,
         on_failure=event.on_failure,
         mode=event.mode,
+        recovers=event.recovers,
     )
     return [Change("run", event.run_id, view)]
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Final
 
 import typer
 
+from takeback.journal.recovering import CheckStatus
 from takeback.journal.views import CheckpointView, RunView
 from takeback.server.cli import render
 from takeback.server.cli.acting import Yes, decided, would_leave_open
-from takeback.server.cli.blocks import Block, Cell, Id, line, said
+from takeback.server.cli.blocks import Block, Cell, Id, Tone, line, said
 from takeback.server.cli.codes import ExitCode
 from takeback.server.cli.command import command
 from takeback.server.cli.session import Session
 from takeback.server.cli.terminal import Progress
 from takeback.server.engine.answers import Brief, EngineError, RollbackAnswer
 from takeback.server.engine.engine import Engine
-from takeback.server.engine.incident import Secured, classified
+from takeback.server.engine.incident import Caution, Secured, classified
+from takeback.server.engine.reconciling import Reconciled
 from takeback.server.engine.takeover import TakenOver
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run, by its id or first characters.")]
@@ -65,34 +69,93 @@ async def recover(
         typer.Option(
             "--scope",
             metavar="OBJECT",
-            help="Then go on, in a new run that may touch only this; repeatable. Without: the run stays contained.",
+            help="Then go on, in a new run that may touch only this; repeatable. Without: nothing goes on.",
+        ),
+    ] = None,
+    mode: Annotated[
+        Caution | None,
+        typer.Option(
+            "--mode",
+            help="Then go on, in a new run whose calls a person sees first (plan), or that only shows (shadow).",
         ),
     ] = None,
     reason: Annotated[str, typer.Option("--reason", help="Why; stands in the journal.")] = "recovery",
     yes: Yes = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan; contain nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show checks and plan; contain nothing.")] = False,
 ) -> ExitCode:
-    """Contain a run, keep what is there, take it back by a plan, check, and go on from a safe place."""
+    """Contain a run, keep what is there, check, take it back by a plan, check again, and go on from a safe place."""
     async with session.engine(recover=True) as engine:
+        caller, incident = session.caller, engine.incident
         run_id = await session.id(engine, RunView, run)
         checkpoint = await session.id(engine, CheckpointView, to) if to else None
-        secured: Secured | None = None
+        bounds = await incident.bounds(caller, run_id, scope or (), mode)
+        told = _Recovered(run_id=run_id, dry_run=dry_run)
         if not dry_run:
-            secured = await engine.incident.secure(session.caller, run_id, reason)
-            _say(session, [line(Id(run_id), render.status(secured.status)), line("kept as", Id(secured.checkpoint_id))])
+            told.secured = await incident.secure(caller, run_id, reason)
+            kept = [
+                line(Id(run_id), render.status(told.secured.status)),
+                line("kept as", Id(told.secured.checkpoint_id)),
+            ]
+            _say(session, kept)
+        told.before = await incident.reconcile(caller, run_id, "before", record=not dry_run)
+        _say(session, _checked(told.before))
         done = await _taken_back(session, engine, run_id, checkpoint, yes=yes, dry_run=dry_run)
         if isinstance(done, ExitCode):
             return done
-        brief: Brief | None = None
-        whole = done is None or (done.status == "complete" and not done.open_items)
-        if scope and whole and not dry_run:
-            safe = checkpoint or await engine.incident.safe_checkpoint(session.caller, run_id)
+        told.done = done
+        if not dry_run:
+            told.after = await incident.reconcile(caller, run_id, "after")
+            told.parts = await incident.parts_standing(caller, run_id)
+        if bounds is not None and told.may_go_on:
+            safe = checkpoint or await incident.safe_checkpoint(caller, run_id)
             if safe is None:
-                raise EngineError(
-                    "nothing", f"Run {run_id} has no checkpoint that is safe to go on from.", "Start a new run."
-                )
-            brief = await engine.incident.resume(session.caller, run_id, safe, scope)
-    return _ended(session, run_id, secured, done, brief, dry_run=dry_run)
+                told.stopped = "It has no checkpoint that is safe to go on from as things are; start a new run."
+            else:
+                told.brief = await incident.resume(caller, run_id, safe, bounds)
+    session.terminal.show(_ended(told), told.value)
+    return ExitCode.OPEN if told.left else ExitCode.OK
+
+
+@dataclass
+class _Recovered:
+    """What has come of it so far."""
+
+    run_id: str
+    dry_run: bool
+    secured: Secured | None = None
+    before: Reconciled | None = None
+    done: RollbackAnswer | None = None
+    after: Reconciled | None = None
+    parts: dict[str, int] = field(default_factory=dict[str, int])
+    brief: Brief | None = None
+    stopped: str = ""
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether everything was taken back, and everything that has to hold is known to."""
+        whole = self.done is None or (self.done.status == "complete" and not self.done.open_items)
+        return whole and self.after is not None and self.after.true
+
+    @property
+    def left(self) -> bool:
+        """Whether something is left for a person."""
+        if self.dry_run:
+            return self.done is not None and would_leave_open(self.done)
+        return not self.may_go_on or bool(self.stopped)
+
+    @property
+    def value(self) -> dict[str, object]:
+        """For programs."""
+        return {
+            "run_id": self.run_id,
+            "secured": self.secured,
+            "classes": {} if self.done is None else classified(self.done),
+            "checks_before": self.before,
+            "rollback": self.done,
+            "checks_after": self.after,
+            "parts_standing": self.parts,
+            "resumed": self.brief,
+        }
 
 
 async def _taken_back(
@@ -101,7 +164,7 @@ async def _taken_back(
     async def act(plan_only: bool, digest: str | None, progress: Progress) -> RollbackAnswer:
         return await engine.rollback(
             session.caller,
-            run_id=None if checkpoint else run_id,
+            run_id=run_id,
             to_checkpoint=checkpoint,
             dry_run=plan_only,
             plan_digest=digest,
@@ -116,43 +179,46 @@ async def _taken_back(
         return None
 
 
-def _say(session: Session, blocks: list[Block]) -> None:
+def _say(session: Session, blocks: Sequence[Block]) -> None:
     (session.terminal.aside if session.terminal.as_json else session.terminal.show)(blocks)
 
 
-def _ended(
-    session: Session,
-    run_id: str,
-    secured: Secured | None,
-    done: RollbackAnswer | None,
-    brief: Brief | None,
-    *,
-    dry_run: bool,
-) -> ExitCode:
+_TONES: Final[dict[CheckStatus, Tone]] = {"holds": "good", "fails": "bad", "unknown": "warn"}
+
+
+def _checked(found: Reconciled) -> list[Block]:
+    """What is not known to hold, one by one; what holds, by number."""
+    heading = "Checks before:" if found.moment == "before" else "Checks now:"
+    told: list[Block] = [line(Cell(heading, "strong"), found.text)]
+    return told + [
+        line(Cell(one.status, _TONES[one.status]), one.text, indent=1) for one in found.checks if one.status != "holds"
+    ]
+
+
+def _ended(told: _Recovered) -> list[Block]:
     blocks: list[Block] = []
-    if done is None:
+    if told.done is None:
         blocks.append(said("Nothing of it stands, so there was nothing to take back."))
-    elif done.status == "planned":
-        blocks += render.plan(done)
-        blocks += [line(Cell(f"{count:,}", "strong"), word, indent=1) for word, count in classified(done).items()]
+    elif told.done.status == "planned":
+        blocks += render.plan(told.done)
+        blocks += [line(Cell(f"{count:,}", "strong"), word, indent=1) for word, count in classified(told.done).items()]
     else:
-        blocks += render.rollback(done)
-    if brief is not None:
-        blocks += render.brief(brief)
-    elif not dry_run:
-        blocks.append(said(f"The run stays contained; takeback release {run_id} lets it go on.", "faint"))
-    value = {
-        "run_id": run_id,
-        "secured": secured,
-        "classes": {} if done is None else classified(done),
-        "rollback": done,
-        "resumed": brief,
-    }
-    session.terminal.show(blocks, value)
-    left = done is not None and (
-        would_leave_open(done) if done.status == "planned" else done.status != "complete" or bool(done.open_items)
-    )
-    return ExitCode.OPEN if left else ExitCode.OK
+        blocks += render.rollback(told.done)
+    if told.after is not None:
+        blocks += _checked(told.after)
+    for part, acts in told.parts.items():
+        words = (
+            f"{acts:,} of its acts still {'stand' if acts != 1 else 'stands'}; it is contained too: takeback recover"
+        )
+        blocks.append(line("a part of it,", Id(part), words, Id(part)))
+    if told.stopped:
+        blocks.append(said(told.stopped, "warn"))
+    if told.brief is not None:
+        blocks += render.brief(told.brief)
+    if not told.dry_run:
+        only = "Only the new run may act" if told.brief is not None else "It may only read"
+        blocks.append(said(f"The run stays contained. {only}, until takeback release {told.run_id}.", "faint"))
+    return blocks
 
 
 def register(app: typer.Typer) -> None:

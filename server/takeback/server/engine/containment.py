@@ -24,6 +24,8 @@ Level = Literal["contained", "quarantined"]
 async def check_cohort(core: Core, caller: Caller, run: RunView) -> None:
     """Refuse acts of a part of a contained run, and of a run begun after one of the same client was contained.
 
+    What a person opened to recover from a run goes on although that one stays contained.
+
     :raises EngineError: `contained`.
     """
     # whoever was just contained must not simply go on in a fresh run
@@ -35,6 +37,7 @@ async def check_cohort(core: Core, caller: Caller, run: RunView) -> None:
         other
         for other in found
         if other.id != run.id
+        and other.run_id not in run.recovers
         and other.owner.principal == caller.principal
         and (other.status in HELD or other.before_seal in HELD)  # being taken back does not let it go
         and not other.alone
@@ -115,7 +118,7 @@ async def contain(
 
 async def tightening(core: Core, run: RunView, level: Level, *, alone: bool) -> list[RunView]:
     """The runs that are held less tightly than they would be."""
-    family = [run] if alone else [run, *await _children(core, run)]
+    family = [run] if alone else [run, *await parts_of(core, run)]
     return [
         member
         for member in family
@@ -143,7 +146,7 @@ async def release(core: Core, caller: Caller, run_id: str, reason: str) -> RunVi
         raise EngineError(
             "not_contained", f"Run {run.id} is {run.status}, not contained.", "There is nothing to release."
         )
-    family = [run, *await _children(core, run)]
+    family = [run, *await parts_of(core, run)]
     await core.journal.append(
         [
             RunReleased(run_id=member.run_id, at=core.now(), by=caller.principal, reason=reason)
@@ -155,7 +158,7 @@ async def release(core: Core, caller: Caller, run_id: str, reason: str) -> RunVi
     return await core.run(caller, run_id, "decide")
 
 
-async def _children(core: Core, run: RunView) -> list[RunView]:
+async def parts_of(core: Core, run: RunView) -> list[RunView]:
     """What was begun as a part of the run, or continues from one of its checkpoints, and what was begun from those."""
     everybody = await core.journal.find(RunView)
     source: dict[str, RunId] = {}

@@ -120,13 +120,14 @@ class Core:
 
     def may_see(self, caller: Caller, run: RunView) -> bool:
         """Whether the caller may look at this run: its owner may, through whatever client, and whoever has a role for it."""
-        return run.owner.principal == caller.principal or self._role(caller, "look") is not None
+        return run.owner.principal == caller.principal or self.role(caller, "look") is not None
 
     def may_answer(self, caller: Caller, owner: str) -> bool:
         """Whether the caller may answer a principal's questions."""
-        return owner == caller.principal or self._role(caller, "approve") is not None
+        return owner == caller.principal or self.role(caller, "approve") is not None
 
-    def _role(self, caller: Caller, purpose: Purpose) -> Role | None:
+    def role(self, caller: Caller, purpose: Purpose) -> Role | None:
+        """The role that lets the caller do something with what is somebody else's; at a person's own door only."""
         return self.settings.roles.role_for(caller.principal, purpose) if self.persons_door else None
 
     async def allows(self, caller: Caller, owner: str, run_id: RunId, purpose: Purpose | None) -> bool:
@@ -136,7 +137,7 @@ class Core:
         """
         if owner == caller.principal:
             return True
-        role = None if purpose is None else self._role(caller, purpose)
+        role = None if purpose is None else self.role(caller, purpose)
         if role is None or purpose is None:
             return False
         if (run_id, purpose) not in self._accessed:

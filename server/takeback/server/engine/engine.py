@@ -93,7 +93,7 @@ class Engine:
         """What a person can do to held messages."""
         self.takeover = Takeover(self.core)
         """Taking a run over, and returning it."""
-        self.incident = Incident(self.core, self._rollbacks)
+        self.incident = Incident(self.core, self._rollbacks, self._guard.checks)
         """The parts of recovering from a run that did damage."""
         self.held: Callable[[], object] = lambda: None
         """Called when a message is held: whoever serves keeps a sender at work."""
@@ -128,6 +128,10 @@ class Engine:
             log.warning("action %s was left open by an earlier process: %s", action.id, action.status)
         for answer in await self._rollbacks.resume_unfinished():
             log.warning("rollback %s was finished: %s", answer.rollback_id, answer.status)
+        for answer in await self._guard.resume_unfinished():
+            log.warning(
+                "run %s was taken back, as the trigger demands that contained it: %s", answer.run_id, answer.status
+            )
         await self._conflicts.finish_unfinished()
         for run_id in await self._carrier.resume_unfinished():
             log.warning("run %s, whose process had died over it, was carried out to its end", run_id)

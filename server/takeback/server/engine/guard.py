@@ -17,7 +17,16 @@ from typing import Final
 from blake3 import blake3
 from pydantic import JsonValue
 
-from takeback.journal.events import ActionFailed, BaseEvent, ConflictOpened, Recorded, TriggerFired
+from takeback.journal.events import (
+    ActionFailed,
+    BaseEvent,
+    Caller,
+    ConflictOpened,
+    Recorded,
+    ScopeContained,
+    TriggerFired,
+)
+from takeback.journal.guarding import HOLDS
 from takeback.journal.ids import RunId, new_conflict_id
 from takeback.journal.log import ViewKey
 from takeback.journal.states import Effect
@@ -25,17 +34,29 @@ from takeback.journal.views import RunView
 from takeback.server.engine import containment, holds
 from takeback.server.engine.answers import CallAnswer, EngineError, ErrorInfo, RollbackAnswer
 from takeback.server.engine.calls import no_progress
-from takeback.server.engine.checks.running import Checked, Checks
-from takeback.server.engine.containment import HELD, Level
+from takeback.server.engine.checks.running import Checks
+from takeback.server.engine.containment import HELD
 from takeback.server.engine.core import Core
 from takeback.server.engine.faults import fault
+from takeback.server.engine.guard_words import (
+    ADVICE,
+    LEVELS,
+    WORST,
+    of_check,
+    sentence_of,
+    undone,
+    warning_of,
+    what_follows,
+)
 from takeback.server.engine.rollback import Rollbacks
 from takeback.server.engine.select import wish_for_rollback
 from takeback.server.engine.shield import shielded
 from takeback.server.engine.triggers import detect
-from takeback.server.engine.triggers.settings import Answer
+from takeback.server.engine.triggers.principals import TRIGGER as PRINCIPAL
 from takeback.server.engine.triggers.tally import Tally
 from takeback.server.engine.triggers.values import Attempt, Firing, size_of
+from takeback.server.engine.unanswered import unanswered
+from takeback.server.engine.watch import Watch
 from takeback.server.engine.work import Work, where, without_secrets
 from takeback.tools.contract import AnyTool, Prepared
 
@@ -44,14 +65,6 @@ log = logging.getLogger(__name__)
 KEPT: Final = 512
 """Runs whose counts are remembered."""
 PAGE: Final = 500
-_WORST: Final[tuple[Answer, ...]] = ("off", "warn", "read_only", "contain", "quarantine", "rollback")
-_LEVELS: Final[dict[Answer, Level]] = {
-    "read_only": "contained",
-    "contain": "contained",
-    "quarantine": "quarantined",
-    "rollback": "contained",
-}
-_ADVICE: Final = "Stop here and tell the user: a person decides with `takeback release`, or rolls the run back."
 
 
 class Guard:
@@ -62,6 +75,7 @@ class Guard:
         self._settings = core.settings.triggers
         self._tallies: OrderedDict[RunId, Tally] = OrderedDict()
         self._schemas: dict[str, tuple[AnyTool, str]] = {}
+        self._watch = Watch(core)
         self.checks = Checks(core)
 
     # -- before -----------------------------------------------------------------------------------------------------------
@@ -102,10 +116,11 @@ class Guard:
         work.judged_at = tally.seq
         carried = work.call.carried
         consented = work.approval_id is not None or (carried is not None and carried.approval_id is not None)
-        found = detect.before(self._settings, tally, attempt, consented=consented)
+        together = await self._watch.before(work.run.owner.principal, attempt)
+        found = detect.before(self._settings, tally, attempt, consented=consented, everybodys=together)
         for firing in found:
             if firing.answer == "warn":
-                work.warnings.append(_warning(firing))
+                work.warnings.append(warning_of(firing))
                 work.fired.append(self._fired(work, firing))
         if strong := [firing for firing in found if firing.answer != "warn"]:
             await self._stop(work, strong, [])
@@ -127,17 +142,19 @@ class Guard:
         """
         own = [one for one in recorded if one.run_id == work.run.run_id]
         tally = await self._caught_up(work.run.run_id, own)
-        if own[0].seq == work.judged_at + 1:
-            return  # nothing came between: it was judged as things are
-        if found := detect.intended(self._settings, tally, self._core.now()):
+        found: list[Firing] = []
+        if own[0].seq != work.judged_at + 1:  # else nothing came between: it was judged as things are
+            found += detect.intended(self._settings, tally, self._core.now())
+        found += await self._watch.intended(work.run.owner.principal, recorded[-1].position)
+        if found:
             failed = ActionFailed(
                 run_id=work.run.run_id,
                 at=self._core.now(),
                 action_id=work.action_id,
                 tool=work.tool.name,
                 code="contained",
-                message=_sentence(found[0]),
-                advice=_ADVICE,
+                message=sentence_of(found[0]),
+                advice=ADVICE,
                 step=work.call.step,
             )
             await self._stop(work, found, [failed])
@@ -165,7 +182,7 @@ class Guard:
                 work.take_back, work.because = "action", "Right after the act an object was not as the act left it."
         checked = await self.checks.after(effects, work.call.caller)
         work.warnings += [one.sentence for one in checked]
-        found += [_of_check(one) for one in checked]
+        found += [of_check(one) for one in checked]
         for one in checked:
             if one.status == "fails" and one.on_fail == "rollback" and not work.take_back:
                 work.take_back, work.because = "action", one.sentence
@@ -206,7 +223,7 @@ class Guard:
             if answer.is_error and answer.status != "pending_approval" and not work.take_back:
                 answer.warnings += await self._after_failure(work)
             if work.take_back == "run":
-                back = await shielded(lambda: self._roll_back(work, run_id=work.run.run_id))
+                back = await shielded(lambda: self._roll_back(work.call.caller, run_id=work.run.run_id))
                 answer.warnings.append(f"The run was taken back, as the trigger demands: {back.status}.")
         except Exception as error:  # the call is over whatever comes of this, and its answer has to be told
             log.warning("what a trigger or check demands could not be done: %s", where(error))
@@ -228,19 +245,19 @@ class Guard:
         if strong:
             events += await self._containing(work, strong)
         await self._core.record(events)
-        return [_warning(firing) for firing in found if firing.answer == "warn"] + [
-            f"{_sentence(firing)} {_what(strong)}" for firing in strong
+        return [warning_of(firing) for firing in found if firing.answer == "warn"] + [
+            f"{sentence_of(firing)} {what_follows(strong)}" for firing in strong
         ]
 
     async def _taken_back(self, work: Work, answer: CallAnswer) -> CallAnswer:
-        back = await self._roll_back(work, actions=(str(answer.action_id),))
+        back = await self._roll_back(work.call.caller, actions=(str(answer.action_id),))
         if back.status != "complete":
             left = "; ".join(item.why for item in back.open_items[:3])
             answer.warnings.append(
                 f"{work.because} It was to be taken back at once, and that was {back.status}: {left or 'see its report'}."
             )
             return answer
-        how = _undone(back)
+        how = undone(back)
         return answer.model_copy(
             update={
                 "status": "failed",
@@ -257,8 +274,19 @@ class Guard:
             }
         )
 
-    async def _roll_back(self, work: Work, *, run_id: str | None = None, actions: Sequence[str] = ()) -> RollbackAnswer:
-        caller = work.call.caller
+    async def resume_unfinished(self) -> list[RollbackAnswer]:
+        """Take back the runs that a trigger wanted taken back, and whose process died after it had contained them."""
+        answers: list[RollbackAnswer] = []
+        for run in await unanswered(self._core):
+            try:
+                answers.append(await self._roll_back(run.owner, run_id=run.id))
+            except Exception as error:  # it stays contained, and whoever starts next tries again
+                log.warning("run %s, which a trigger wants taken back, could not be: %s", run.id, where(error))
+        return answers
+
+    async def _roll_back(
+        self, caller: Caller, *, run_id: str | None = None, actions: Sequence[str] = ()
+    ) -> RollbackAnswer:
         wish = await wish_for_rollback(self._core, caller, run_id=run_id, actions=actions)
         # it was decided by whoever configured it, so nobody has to see the plan first
         wish = replace(wish, needs_digest="")
@@ -270,19 +298,34 @@ class Guard:
         fired: list[BaseEvent] = [*work.fired, *(self._fired(work, firing) for firing in found)]
         work.fired.clear()
         await self._core.journal.append([*along, *fired, *await self._containing(work, found)])
-        raise EngineError("contained", f"{_sentence(found[0])} So it was not made. {_what(found)}", _ADVICE)
+        raise EngineError("contained", f"{sentence_of(found[0])} So it was not made. {what_follows(found)}", ADVICE)
 
     async def _containing(self, work: Work, found: Sequence[Firing]) -> list[BaseEvent]:
-        worst = max((firing for firing in found), key=lambda firing: _WORST.index(firing.answer))
+        events: list[BaseEvent] = [self._holding(firing) for firing in found if firing.trigger == PRINCIPAL]
+        found = [firing for firing in found if firing.trigger != PRINCIPAL or firing.answer == "rollback"]
+        if not found:
+            return events
+        worst = max((firing for firing in found), key=lambda firing: WORST.index(firing.answer))
         if worst.answer == "rollback":
             work.take_back = "run"
         run = await self._core.journal.get(RunView, work.run.run_id)
         if run is None:
-            return []
-        level, alone = _LEVELS[worst.answer], worst.answer == "read_only" and not run.default
+            return events
+        level, alone = LEVELS[worst.answer], worst.answer == "read_only" and not run.default
         members = await containment.tightening(self._core, run, level, alone=alone)
-        reason, by = f"{worst.trigger}: {worst.why}", f"trigger:{worst.trigger}"
-        return containment.contained(self._core, members, reason, level, by=by, alone=alone)
+        reason, by = f"{worst.trigger}: {worst.why}", f"{holds.BY_TRIGGER}{worst.trigger}"
+        return events + containment.contained(self._core, members, reason, level, by=by, alone=alone)
+
+    def _holding(self, firing: Firing) -> BaseEvent:
+        return ScopeContained(
+            run_id=HOLDS,
+            at=self._core.now(),
+            kind="principal",
+            name=str(firing.evidence["principal"]),
+            level=LEVELS[firing.answer],
+            reason=f"{firing.trigger}: {firing.why}",
+            by=f"{holds.BY_TRIGGER}{firing.trigger}",
+        )
 
     def _fired(self, work: Work, firing: Firing) -> TriggerFired:
         return TriggerFired.model_validate(
@@ -325,40 +368,3 @@ class Guard:
                 break
             tally.take(page)
         return tally
-
-
-def _undone(back: RollbackAnswer) -> str:
-    outcomes = {step.outcome for step in back.steps}
-    if "compensated" in outcomes:
-        made_up = "; ".join(step.why.rstrip(".") for step in back.steps if step.outcome == "compensated" and step.why)
-        return f"It was made up for at once: {made_up or 'see the report'}."
-    if "merged" in outcomes:
-        return "It was taken back at once; what somebody else changed meanwhile is kept."
-    return "It was taken back at once: everything is as before it."
-
-
-def _of_check(one: Checked) -> Firing:
-    evidence: dict[str, JsonValue] = {"check": one.check, "object": one.object, "status": one.status}
-    answer: Answer = one.on_fail if one.status == "fails" else "warn"
-    return Firing("check", answer, one.why, evidence, about=one.check)
-
-
-def _sentence(firing: Firing) -> str:
-    return f"{firing.why[:1].upper()}{firing.why[1:]} ({firing.trigger})."
-
-
-def _warning(firing: Firing) -> str:
-    return f"{_sentence(firing)} Look whether this is still what the user wants."
-
-
-def _what(found: Sequence[Firing]) -> str:
-    worst = max((firing.answer for firing in found), key=_WORST.index)
-    match worst:
-        case "read_only":
-            return "The run may only read now."
-        case "quarantine":
-            return "The run is quarantined now."
-        case "rollback":
-            return "The run is contained now, and taken back."
-        case _:
-            return "The run is contained now: it may only read."

@@ -21,6 +21,8 @@ from takeback.server.engine.plan import Entry
 from takeback.tools.contract import AnyTool
 
 KEY: Final = ViewKey("holds", HOLDS)
+BY_TRIGGER: Final = "trigger:"
+"""How whoever contains begins where it was no person."""
 ADVICE: Final = "A person lets it go on with `takeback release`; `takeback contained` shows what is held."
 
 
@@ -133,14 +135,15 @@ async def check_not_frozen(core: Core, approval: ApprovalView) -> None:
 async def contain(core: Core, caller: Caller, kind: HoldKind, name: str, reason: str, level: Level) -> Hold:
     """Let a tool or family, a system or a principal act no more. A person's act. Doing it twice may only tighten.
 
-    :raises EngineError: no reason given, or nothing has such a name.
+    :raises EngineError: no reason given, nothing has such a name, or it is not the caller's to decide.
     """
     if not reason.strip():
         raise EngineError("invalid", "Containing something needs a reason.", "Say what looked wrong.")
     name = _known(core, kind, name)
     reason = reason.strip().rstrip(".")
+    role = _deciding(core, caller, kind, name, (await present(core)).of(kind, name))
     event: BaseEvent = ScopeContained(
-        run_id=HOLDS, at=core.now(), kind=kind, name=name, level=level, reason=reason, by=caller.principal
+        run_id=HOLDS, at=core.now(), kind=kind, name=name, level=level, reason=reason, by=caller.principal, role=role
     )
     await core.journal.append([event])
     hold = (await present(core)).of(kind, name)
@@ -151,7 +154,7 @@ async def contain(core: Core, caller: Caller, kind: HoldKind, name: str, reason:
 async def release(core: Core, caller: Caller, kind: HoldKind, name: str, reason: str) -> Hold:
     """A person lets it act again; what was held.
 
-    :raises EngineError: it is not contained.
+    :raises EngineError: it is not contained, or it is not the caller's to decide.
     """
     view = await present(core)
     hold = view.of(kind, name) or view.of(kind, _place(core, name) if kind == "system" else name)
@@ -159,11 +162,32 @@ async def release(core: Core, caller: Caller, kind: HoldKind, name: str, reason:
         raise EngineError(
             "not_contained", f"The {kind} {name} is not contained.", "`takeback contained` shows what is held."
         )
+    role = _deciding(core, caller, kind, hold.name, hold)
     event: BaseEvent = ScopeReleased(
-        run_id=HOLDS, at=core.now(), kind=kind, name=hold.name, by=caller.principal, reason=reason
+        run_id=HOLDS, at=core.now(), kind=kind, name=hold.name, by=caller.principal, reason=reason, role=role
     )
     await core.journal.append([event])
     return hold
+
+
+def _deciding(core: Core, caller: Caller, kind: HoldKind, name: str, hold: Hold | None) -> str:
+    """The role under which the caller decides about a hold; none is needed where nobody has one, or for oneself.
+
+    Who was contained by another person does not let themselves go, nor take the hold over by tightening it.
+
+    :raises EngineError: `not_allowed`.
+    """
+    others = hold is not None and hold.by != caller.principal and not hold.by.startswith(BY_TRIGGER)
+    if kind == "principal" and name == caller.principal and not others:
+        return ""
+    role = core.role(caller, "decide")
+    if role is None and core.settings.roles.given:
+        raise EngineError(
+            "not_allowed",
+            f"Containing and releasing {name} concerns others too, and you are no operator.",
+            "Ask an operator ([roles] in the configuration); what is your own you can contain run by run.",
+        )
+    return role or ""
 
 
 def _known(core: Core, kind: HoldKind, name: str) -> str:

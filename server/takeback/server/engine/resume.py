@@ -7,12 +7,13 @@ fork inherits the idempotency keys of the steps it stands on.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Final
 
 from takeback.checkpoints.checkpoint import Assessment, assess, included
 from takeback.checkpoints.resume import Done, ResumeBrief, as_markdown, resume_brief
-from takeback.journal.events import Caller, RunForked
-from takeback.journal.ids import CheckpointId, new_run_id
+from takeback.journal.events import Caller, RunForked, RunMode
+from takeback.journal.ids import CheckpointId, RunId, new_run_id
 from takeback.journal.states import State
 from takeback.journal.views import ActionView, ApprovalView, CheckpointView, RollbackView, RunView
 from takeback.server.engine import runs
@@ -26,6 +27,20 @@ from takeback.server.engine.rollback import Rollbacks
 from takeback.server.engine.select import checkpoint_of, wish_for_rollback
 from takeback.server.engine.steps import progress_of
 
+_STRICTNESS: Final[tuple[RunMode, ...]] = ("act", "staged", "plan", "shadow")
+"""Of two modes the later one lets less happen without a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a run may do that continues from one that did damage: less than that one might."""
+
+    scope: tuple[str, ...] = ()
+    """All that it may touch; empty: what the earlier one might."""
+    mode: RunMode = "act"
+    recovers: tuple[RunId, ...] = ()
+    """The earlier run and those contained with it: they stay so."""
+
 
 async def resume_from(
     core: Core,
@@ -37,15 +52,15 @@ async def resume_from(
     dry_run: bool,
     plan_digest: str | None,
     progress: Progress,
-    tighter: tuple[str, ...] = (),
+    bounds: Bounds | None = None,
 ) -> Brief:
     """Open a run that continues from the checkpoint, and say what it stands on.
 
-    :param tighter: all that the new run may touch, instead of what the earlier one might; it is taken back if it fails.
+    :param bounds: what a person lets the new run do, although the earlier one is contained; it is taken back if it fails.
     :raises EngineError: unknown checkpoint, a run that must not be continued, a digest that does not fit.
     """
     checkpoint, run = await checkpoint_of(core, caller, checkpoint_id)
-    if run.status in ("contained", "quarantined", "sealed"):
+    if run.status in ("quarantined", "sealed") or (run.status == "contained" and bounds is None):
         raise EngineError(
             "contained" if run.status != "sealed" else "sealed",
             f"Run {run.id} is {run.status}, so nothing can be resumed from it now.",
@@ -67,7 +82,7 @@ async def resume_from(
     brief = await _brief(core, checkpoint, run, assessed)
     fork_id: str | None = None
     if not dry_run and (rollback is None or rollback.status in ("complete", "partial")):
-        fork = await _fork(core, caller, checkpoint, run, tighter)
+        fork = await _fork(core, caller, checkpoint, run, bounds)
         fork_id = fork.id
     return _answer(brief, fork_id, rollback, unseen)
 
@@ -90,9 +105,7 @@ async def _take_back(
     return await rollbacks.carry_out(caller, wish, dry_run=dry_run, plan_digest=plan_digest, progress=progress)
 
 
-async def _fork(
-    core: Core, caller: Caller, checkpoint: CheckpointView, run: RunView, tighter: tuple[str, ...]
-) -> RunView:
+async def _fork(core: Core, caller: Caller, checkpoint: CheckpointView, run: RunView, bounds: Bounds | None) -> RunView:
     fork_id = new_run_id()
     # somebody with a role for it opens it for whose work it is
     owner = caller if caller.principal == run.owner.principal else run.owner
@@ -102,16 +115,21 @@ async def _fork(
         run.goal,
         workspace=run.workspace,
         steps=run.steps,
-        scope=tighter or run.scope,
+        scope=(bounds.scope if bounds else ()) or run.scope,
         parent_run_id=run.parent_run_id,
         forked_from=CheckpointId(checkpoint.id),
-        on_failure="rollback" if tighter else run.on_failure,
-        mode=run.mode,
+        on_failure="rollback" if bounds else run.on_failure,
+        mode=run.mode if bounds is None else _stricter(run.mode, bounds.mode),
+        recovers=() if bounds is None else bounds.recovers,
         run_id=fork_id,
         along=[
             RunForked(run_id=run.run_id, at=core.now(), fork_run_id=fork_id, checkpoint_id=CheckpointId(checkpoint.id))
         ],
     )
+
+
+def _stricter(one: RunMode, other: RunMode) -> RunMode:
+    return one if _STRICTNESS.index(one) > _STRICTNESS.index(other) else other
 
 
 async def assessments(core: Core, run: RunView) -> Mapping[CheckpointId, Assessment]:

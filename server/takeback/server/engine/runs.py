@@ -205,10 +205,12 @@ async def start(
     mode: RunMode = "act",
     along: Sequence[BaseEvent] = (),
     run_id: RunId | None = None,
+    recovers: Sequence[RunId] = (),
 ) -> RunView:
     """Open a run of its own.
 
     :param along: events to be written in the same transaction (of other runs).
+    :param recovers: contained runs that do not hold it back; only for what a person opens.
     :raises EngineError: an empty goal, or a parent that is not the caller's.
     """
     if not goal.strip():
@@ -230,6 +232,7 @@ async def start(
                 forked_from=forked_from,
                 on_failure=on_failure,
                 mode=mode,
+                recovers=tuple(recovers),
             ),
             *along,
         ]

@@ -73,6 +73,16 @@ def outside(core: Core, scope: Sequence[str], effects: Sequence[Effect]) -> Outs
     return None
 
 
+def within(pattern: str, scope: Sequence[str]) -> bool:
+    """Whether a pattern surely names nothing outside the scope: it stands there, or is about what is below a place of it."""
+    return not scope or any(pattern == place or _below(pattern, place) for place in scope)
+
+
+def _below(pattern: str, place: str) -> bool:
+    above = place.removesuffix("/**").rstrip("/")
+    return not set("*?[") & set(above) and pattern.startswith(above + "/") and ".." not in pattern.split("/")
+
+
 def _places(effect: Effect) -> list[list[tuple[str, str]]]:
     """System and object of all that has to be in scope, each with what else it goes by."""
     if holding([effect]):

@@ -7,7 +7,8 @@ The order of steps is what the promises rest on; the process may die between any
 3. The carrier delivers.
 4. `SENDING → SENT | UNKNOWN | HELD` (to be tried again) `| DEAD`, durable; then the journal, then the note.
 
-What is found SENDING at a start, and had been begun, is asked for at the other side, else UNKNOWN: never sent again.
+What is found SENDING at a start, and had been begun, is asked for at the other side, else UNKNOWN: never sent again. Of what is
+UNKNOWN the other side is asked anew, as long as the sender is at work.
 """
 
 from __future__ import annotations
@@ -46,6 +47,11 @@ PATIENT_SECONDS: Final = 10.0
 """Pause while the outbox or the journal is out of reach."""
 DELIVER_SECONDS: Final = 300.0
 """After so long without an answer nobody knows whether a message went out."""
+LOOK_SECONDS: Final = 60.0
+"""How long after a delivery that broke off it is looked whether it succeeded; then twice as long each time."""
+LONGEST_LOOK: Final = 3600.0
+LOOK_BOUND: Final = 20.0
+"""How long a look may keep from sending."""
 LONGEST_PAUSE: Final = 900.0
 _FROZEN: Final = ("sealed", "contained", "quarantined")
 _EVENTS: Final[dict[Status, str]] = {
@@ -83,6 +89,9 @@ class Sender:
         self._core, self._outbox, self._steady = core, core.outbox, steady
         self._due: dict[str, tuple[float, float]] = {}
         """By message: its `release_at`, and the time on the steady clock before which it does not go out."""
+        self._looks: dict[str, tuple[int, float]] = {}
+        """By message of which nobody knows: how often it was looked, and when it is again."""
+        self._look_at = 0.0
         self.on_step: Callable[[str], object] = _nothing
         """Called between two steps, so that a test can die there, or do something; what it returns is awaited."""
 
@@ -119,11 +128,7 @@ class Sender:
             else:
                 await self._ask(row, "the sender was stopped while it was at it")
         for row in await self._rows("UNKNOWN"):
-            action = await self._core.journal.get(ActionView, row.action_id) if is_act(row.message) else None
-            if action is not None and not action.stands:
-                await held_acts.made_up_for(self._core, row.action_id)
-            elif row.told == "UNKNOWN":
-                await self._ask(row, row.detail)
+            await self._unknown(row, within=DELIVER_SECONDS)
         for row in await self._outbox.rows(None, everything=True):
             if row.told != row.status:
                 await self._make_up(row)
@@ -142,7 +147,32 @@ class Sender:
             elif self._is_due(row) and await self._may_leave(row) and await self._is_true(row):
                 tried += 1
                 await self._send(row)
+        if not self._stop.is_set():
+            await self._look_again()
         return tried
+
+    async def _look_again(self) -> None:
+        """Ask anew about what nobody knew, less and less often: a server that was away may be back, and a copy have come."""
+        now = self._steady()
+        if now < self._look_at:
+            return
+        self._look_at = now + LOOK_SECONDS
+        unknown = await self._rows("UNKNOWN")
+        # what is unknown since now has its first look later: what is on its way may still arrive
+        looks = {row.id: self._looks.get(row.id, (0, now + LOOK_SECONDS)) for row in unknown}
+        for row in unknown:
+            times, at = looks[row.id]
+            if now >= at:
+                looks[row.id] = times + 1, now + min(LOOK_SECONDS * 2 ** (times + 1), LONGEST_LOOK)
+                await self._unknown(row, within=LOOK_BOUND)
+        self._looks = looks
+
+    async def _unknown(self, row: Row, *, within: float) -> None:
+        action = await self._core.journal.get(ActionView, row.action_id) if is_act(row.message) else None
+        if action is not None and not action.stands:
+            await held_acts.made_up_for(self._core, row.action_id)
+        elif row.told == "UNKNOWN":
+            await self._ask(row, row.detail, within=within)
 
     def _is_due(self, row: Row) -> bool:
         left = row.release_at - self._outbox.now()
@@ -239,11 +269,11 @@ class Sender:
         returned = RETURNED + json.dumps(delivered.returned).encode("ascii") if delivered.returned is not None else None
         return "SENT", delivered.detail, returned
 
-    async def _ask(self, row: Row, why: str) -> None:
+    async def _ask(self, row: Row, why: str, *, within: float = DELIVER_SECONDS) -> None:
         """Ask the other side whether a message that was begun went out."""
         carrier = self._outbox.carriers.get(row.message.carrier)
         try:
-            with anyio.fail_after(DELIVER_SECONDS):
+            with anyio.fail_after(within):
                 happened = await carrier.happened(row.message) if carrier is not None else None
         except Exception as error:  # third-party code: nobody could say
             log.warning("it could not be looked whether %s went out: %s", row.id, type(error).__name__)

@@ -17,10 +17,18 @@ WARN_AGAIN = timedelta(minutes=10)
 """A warning about the same thing is not repeated before."""
 
 
-def before(settings: TriggerSettings, tally: Tally, attempt: Attempt, *, consented: bool) -> list[Firing]:
+def before(
+    settings: TriggerSettings,
+    tally: Tally,
+    attempt: Attempt,
+    *,
+    consented: bool,
+    everybodys: Iterable[Firing] = (),
+) -> list[Firing]:
     """What looks wrong about an act that is about to be made.
 
     :param consented: a person consented to exactly this act, so that how much it touches is no question any more.
+    :param everybodys: what looks wrong about all runs of its principal together.
     """
     counts, now = tally.counts, attempt.at
     counts.pace.at(now)
@@ -33,6 +41,7 @@ def before(settings: TriggerSettings, tally: Tally, attempt: Attempt, *, consent
     if not consented:
         found += target_confusion(settings.target_confusion, counts.tenants, attempt)
         found += blast_radius(settings.blast_radius, counts.total, counts.minute.at(now), attempt)
+        found += everybodys
     return _worth_telling(tally, found, now)
 
 

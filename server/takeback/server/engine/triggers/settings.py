@@ -78,6 +78,29 @@ class BlastRadius(_Part):
     answer: Answer = Field(default="contain", description=_ANSWER)
 
 
+class PrincipalRadius(_Part):
+    """How much all runs of one principal touch together. By default what two runs may that are both at their own bounds."""
+
+    objects_per_hour: int = Field(default=4000, ge=0, description="Most objects changed in an hour.")
+    objects_per_minute: int = Field(default=1200, ge=0, description="Most objects changed in a minute.")
+    deleted_per_hour: int = Field(default=800, ge=0, description="Most objects deleted in an hour.")
+    deleted_per_minute: int = Field(default=200, ge=0, description="Most objects deleted in a minute.")
+    rows_per_hour: int = Field(default=200_000, ge=0, description="Most rows changed in an hour.")
+    rows_per_minute: int = Field(default=100_000, ge=0, description="Most rows changed in a minute.")
+    recipients_per_hour: int = Field(default=100, ge=0, description="Most people written to in an hour.")
+    recipients_per_minute: int = Field(default=50, ge=0, description="Most people written to in a minute.")
+    answer: Answer = Field(
+        default="contain", description=f"{_ANSWER} Whatever is more than warn holds the principal, not the run alone."
+    )
+
+    @property
+    def watches(self) -> bool:
+        """Whether there is anything to count."""
+        return self.answer != "off" and any(
+            value for name, value in self.model_dump().items() if name.endswith(("_hour", "_minute"))
+        )
+
+
 class TargetConfusion(_Part):
     """Objects outside what the run declared (its scope), or of another tenant than it began with."""
 
@@ -120,6 +143,7 @@ class TriggerSettings(_Part):
     step_count: StepCount = StepCount()
     mutation_rate: MutationRate = MutationRate()
     blast_radius: BlastRadius = BlastRadius()
+    principal_radius: PrincipalRadius = PrincipalRadius()
     target_confusion: TargetConfusion = TargetConfusion()
     schema_drift: SchemaDrift = SchemaDrift()
     partial_failure: PartialFailure = PartialFailure()
