@@ -21,6 +21,7 @@ from takeback.journal.ids import RunId
 from takeback.journal.views import ActionView
 from takeback.server.engine.answers import EngineError
 from takeback.server.engine.engine import Engine
+from takeback.server.engine.triggers.settings import TriggerSettings
 from takeback.server.settings import LimitSettings, Settings, ToolSettings
 
 HISTORIES = int(os.environ.get("TAKEBACK_MAIL_HISTORIES", "3"))
@@ -32,6 +33,7 @@ def settings_of(box: Box, folder: Path) -> Settings:
     return settings_for(
         folder,
         tools=ToolSettings(off=("files", "database", "calendar")),
+        triggers=TriggerSettings.off(),
         limits=LimitSettings(ballast_bytes=4096, step_seconds=20),
         mailboxes={"work": box.settings()},
     )
