@@ -6,6 +6,7 @@ import os
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -20,6 +21,8 @@ from takeback.tools.email.imap.store import ImapStore
 from takeback.tools.email.imap.wire import Lost, SaidNo, Wire
 from takeback.tools.email.port import Role
 from takeback.tools.email.settings import MailboxSettings, server
+from takeback.tools.email.states import SYSTEM
+from takeback.tools.recall import Recall, nothing
 from takeback.tools.system import Unavailable
 
 
@@ -80,12 +83,14 @@ def open_imap(
     settings: MailboxSettings,
     data: Path,
     *,
+    recall: Recall = nothing,
     environment: Mapping[str, str] | None = None,
     context: ssl.SSLContext | None = None,
     seconds: float = SECONDS,
 ) -> ImapStore:
     """The mailbox. Nothing is asked of the server yet.
 
+    :param recall: what the journal knows of what was moved where.
     :param context: whom to believe; by default the authorities that the system knows.
     """
     known = os.environ if environment is None else environment
@@ -96,4 +101,5 @@ def open_imap(
 
     # numbers mean something on this server and for this user only
     whose = blake3(f"{settings.imap}\0{settings.username}".encode()).hexdigest()[:16]
-    return ImapStore(account, data / "mail" / "imap" / f"{name}-{whose}.sqlite3", configured=_named(settings))
+    table = data / "mail" / "imap" / f"{name}-{whose}.sqlite3"
+    return ImapStore(account, table, configured=_named(settings), recall=partial(recall, SYSTEM, name))
