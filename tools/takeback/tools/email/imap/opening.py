@@ -14,7 +14,7 @@ import anyio.to_thread
 from blake3 import blake3
 
 from takeback.tools.email.credentials import password_of
-from takeback.tools.email.imap.changing import COPIED, LEFT, NO_CONDSTORE
+from takeback.tools.email.imap.changing import COPIED, GMAIL, LABELS, LEFT, NO_CONDSTORE
 from takeback.tools.email.imap.reaching import SECONDS, Account
 from takeback.tools.email.imap.roles import roles_of
 from takeback.tools.email.imap.store import ImapStore
@@ -60,6 +60,7 @@ async def inspect(settings: MailboxSettings, password: str) -> Inspected:
             lacks = [NO_CONDSTORE] if "CONDSTORE" not in wire.can else []
             lacks += [COPIED] if "MOVE" not in wire.can else []
             lacks += [LEFT] if not wire.can & {"MOVE", "UIDPLUS"} else []
+            lacks += [LABELS] if GMAIL in wire.can else []
             messages = sum(status.get("MESSAGES", 0) for _, status in statuses)
             return Inspected(len(statuses), messages, {str(role): folder for role, folder in roles.items()}, lacks)
         except (Lost, SaidNo) as error:
