@@ -14,6 +14,8 @@ import pytest
 from tests.server.engine.bench import ALICE, Bench, settings_for
 from tests.server.engine.reaper import Died, Reaper, interpose
 from tests.tools.email.imap.boxes import FOLDERS, ODD, Box, message_id
+from tests.tools.email.imap.proxy import Proxy
+from tests.tools.email.imap.test_lost_connections import LACKING, lying
 from tests.tools.email.imap.test_store import keys_of
 
 from takeback.journal.events import Caller
@@ -116,6 +118,30 @@ async def test_random_histories_are_taken_back_exactly(box: Box, tmp_path: Path)
             assert box.tree() == before, seed
     finally:
         await bench.engine.close()
+
+
+@pytest.mark.parametrize("lacking", ["no move", "no uidplus", "nothing"])
+async def test_histories_on_a_server_that_lacks_extensions_are_taken_back_but_for_what_waits_to_be_expunged(
+    dovecot_box: Box, tmp_path: Path, lacking: str
+) -> None:
+    box = dovecot_box.fill(2)
+    proxy = Proxy(box.server.port, hide=LACKING[lacking])
+    box.port = proxy.port
+    bench = await open_bench(box, tmp_path)
+    try:
+        known = await ids_of(bench)
+        for seed in range(max(2, HISTORIES // 3)):
+            chance = random.Random(f"imap {lacking} {seed}")
+            before = lying(box) if lacking != "no move" else box.tree()
+            run = await bench.start(str(seed))
+            answers = [await act(bench, run, chance, known) for _ in range(chance.randrange(1, 7))]
+            assert all(answer.status == "applied" for answer in answers), answers
+            back = await bench.back(run_id=run)
+            assert back.status == "complete", (seed, back.report)
+            assert (lying(box) if lacking != "no move" else box.tree()) == before, seed
+    finally:
+        await bench.engine.close()
+        proxy.close()
 
 
 async def test_what_another_mail_program_did_in_between_always_survives(box: Box, tmp_path: Path) -> None:
