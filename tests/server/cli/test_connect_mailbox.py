@@ -63,15 +63,21 @@ def test_a_password_that_was_taken_is_kept_and_what_is_there_is_told(
 
 
 def test_a_wrong_password_a_false_certificate_and_a_host_that_is_away_are_told_and_nothing_is_kept(
-    desk: Desk, person: Box, ring: Kept, monkeypatch: pytest.MonkeyPatch
+    desk: Desk,
+    person: Box,
+    ring: Kept,
+    imap_certificate: object,  # noqa: F811 -- the fixture
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     server = person.server
-    for url, fact in (
-        (f"imap://127.0.0.1:{server.port}", "does not accept"),
-        (f"imaps://localhost:{server.tls_port}", "cannot be trusted"),
-        ("imap://127.0.0.1:1", "cannot be reached"),
+    monkeypatch.setenv("MAIL_PASSWORD", "wrong horse")
+    for url, certificates, fact in (
+        (f"imap://127.0.0.1:{server.port}", f"{imap_certificate}/cert.pem", "does not accept"),
+        (f"imap://127.0.0.1:{server.port}", "/dev/null", "cannot be trusted"),
+        (f"imaps://localhost:{server.tls_port}", "/dev/null", "cannot be trusted"),
+        ("imap://127.0.0.1:1", "/dev/null", "cannot be reached"),
     ):
-        monkeypatch.setenv("MAIL_PASSWORD", "wrong horse")
+        monkeypatch.setenv("SSL_CERT_FILE", certificates)
         told = connect(desk, url, username=person.user, more='password_variable = "MAIL_PASSWORD"')
         assert told.code != ExitCode.OK
         assert fact in told.err

@@ -193,7 +193,7 @@ async def test_what_another_mail_program_did_in_between_always_survives(box: Box
 async def test_a_death_at_any_step_is_settled_by_what_is_there(box: Box, tmp_path: Path) -> None:
     before = box.tree()
     # each step on Dovecot; on pymap some of them, and all of them where time is given for many histories
-    for at in range(1, 60, 1 if box.server.kind == "dovecot" or HISTORIES >= 20 else 4):
+    for at in range(1, 60, 1 if box.server.kind == "dovecot" or HISTORIES >= 20 else 6):
         engine = await Engine.open(settings_of(box, tmp_path))
         bench = Bench(engine, tmp_path)
         run = await bench.start(f"death {at}")
