@@ -15,6 +15,7 @@ from tests.tools.email.imap.test_histories import open_bench
 from tests.tools.email.imap.test_store import keys_of
 
 from takeback.journal.views import ActionView, OpenItem
+from takeback.server.engine.answers import EngineError
 from takeback.server.engine.calls import Call
 from takeback.tools.email.imap.store import ImapStore
 
@@ -174,3 +175,29 @@ async def test_a_damaged_record_is_told_and_not_overwritten(box: Box, machine: M
     assert f"Delete mail/imap/{record.name}" in refused.error.advice
     record.unlink()
     assert (await bench.back(run_id=run)).status == "complete"
+
+
+@pytest.mark.parametrize("box", ["dovecot"], indirect=True)
+async def test_of_messages_that_are_alike_none_is_touched_and_the_rest_goes_back(box: Box, machine: Machine) -> None:
+    bench = await machine.open()
+    run = await bench.start()
+    keys = await keys_of(store_of(bench))
+    for number in (1, 2):
+        await bench.done(
+            "move_email", run, mailbox="work", message_ids=[keys[message_id(number)]], destination="Archive"
+        )
+    box.copy("Archive", message_id(1), ODD)
+    box.copy("Archive", message_id(1), "Sent")
+    box.destroy("Archive", message_id(1))
+    theirs = {each for each in box.tree() if b"<m1@" in each[3]}
+    back = await bench.back(run_id=run)
+    assert sorted(step.outcome for step in back.steps) == ["conflict", "restored"], back.report
+    [item] = await bench.engine.core.journal.find(OpenItem, status="open")
+    assert "2 messages could be it" in item.why
+    assert {each for each in box.tree() if b"<m1@" in each[3]} == theirs
+    box.destroy("Sent", message_id(1))
+    with pytest.raises(EngineError, match="changed again"):
+        await bench.engine.resolve_conflict(ALICE, item.id, "ours")
+    [item] = await bench.engine.core.journal.find(OpenItem, status="open")
+    await bench.engine.resolve_conflict(ALICE, item.id, "ours")
+    assert {each[0] for each in box.tree() if b"<m1@" in each[3]} == {"INBOX"}
