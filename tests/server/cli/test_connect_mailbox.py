@@ -66,11 +66,13 @@ def test_a_wrong_password_a_false_certificate_and_a_host_that_is_away_are_told_a
     desk: Desk,
     person: Box,
     ring: Kept,
+    says: Says,
     imap_certificate: object,  # noqa: F811 -- the fixture
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     server = person.server
-    monkeypatch.setenv("MAIL_PASSWORD", "wrong horse")
+    monkeypatch.setattr("getpass.getpass", lambda _: "wrong horse")
+    says([])
     for url, certificates, fact in (
         (f"imap://127.0.0.1:{server.port}", f"{imap_certificate}/cert.pem", "does not accept"),
         (f"imap://127.0.0.1:{server.port}", "/dev/null", "cannot be trusted"),
@@ -78,7 +80,7 @@ def test_a_wrong_password_a_false_certificate_and_a_host_that_is_away_are_told_a
         ("imap://127.0.0.1:1", "/dev/null", "cannot be reached"),
     ):
         monkeypatch.setenv("SSL_CERT_FILE", certificates)
-        told = connect(desk, url, username=person.user, more='password_variable = "MAIL_PASSWORD"')
+        told = connect(desk, url, username=person.user)
         assert told.code != ExitCode.OK
         assert fact in told.err
         assert "horse" not in told.out + told.err
