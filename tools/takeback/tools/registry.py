@@ -26,6 +26,7 @@ from takeback.tools.definition import DefinitionError, check_family_name, check_
 from takeback.tools.email.settings import MailboxSettings
 from takeback.tools.outbox.port import SYSTEM as OUTBOX
 from takeback.tools.outbox.port import Carrier, Corrector, Outbox
+from takeback.tools.recall import Recall, nothing
 from takeback.tools.system import TargetSystem
 
 GROUP = "takeback.tools"
@@ -76,6 +77,8 @@ class Services:
     """`[calendars.NAME]`, by name."""
     mailboxes: Mapping[str, MailboxSettings] = field(default_factory=dict[str, MailboxSettings])
     """`[mailboxes.NAME]`, by name."""
+    recall: Recall = nothing
+    """What the journal knows of objects, for a family that keeps records of its own which may be lost."""
 
 
 class NoSettings(BaseModel):

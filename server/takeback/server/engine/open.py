@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import platformdirs
@@ -16,6 +17,7 @@ from takeback.server.engine.core import Core
 from takeback.server.engine.held_acts import carriers_of
 from takeback.server.engine.locks import Locks
 from takeback.server.engine.policy import DefaultPolicy, Policy
+from takeback.server.engine.recalled import recalled
 from takeback.server.settings import APP, Settings
 from takeback.tools.outbox.system import OutboxSystem
 from takeback.tools.registry import Family, Limits, Registry, Services, read_settings
@@ -107,6 +109,7 @@ async def open_core(settings: Settings, *, policy: Policy | None = None) -> Open
                 databases=settings.databases,
                 calendars=settings.calendars,
                 mailboxes=settings.mailboxes,
+                recall=partial(recalled, journal),
             )
 
         registry = await Registry.open(

@@ -1,4 +1,4 @@
-"""Between takeback and a real server: hides extensions, and breaks the connection before a command or before its answer."""
+"""Between takeback and a real server: hides or presents extensions, breaks the connection before a command or its answer."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ CHANGING = re.compile(rb"(\S+) (?:UID )?(MOVE|COPY|STORE|APPEND|EXPUNGE|CREATE)\
 class Proxy:
     """Listens on a port of its own. `cut` is asked at each command that changes something."""
 
-    def __init__(self, target: int, *, hide: frozenset[bytes] = frozenset()) -> None:
-        self.target, self.hide = target, hide | {b"STARTTLS"}
+    def __init__(self, target: int, *, hide: frozenset[bytes] = frozenset(), present: bytes = b"") -> None:
+        """
+        :param present: an extension that the server does not have.
+        """
+        self.target, self.hide, self.present = target, hide | {b"STARTTLS"}, present
         self.cut: Callable[[str], Cut] = lambda command: ""
         self.seen: list[str] = []
         """Commands that change something, in their order."""
@@ -83,6 +86,8 @@ class Proxy:
                 if self.hide and b"CAPABILITY" in line.upper():
                     words = re.split(rb"( |\]|\r\n)", line)
                     line = b"".join(word for word in words if word.upper() not in self.hide)
+                    if self.present:
+                        line = re.sub(rb"(CAPABILITY )", rb"\1" + self.present + b" ", line, count=1)
                 near.sendall(line)
         self._end(near, far)
 

@@ -24,10 +24,19 @@ LACKING = {
 }
 
 
+@pytest.fixture
+def box(request: pytest.FixtureRequest) -> Box:
+    """Dovecot, without what `proxy` hides; or pymap as it is."""
+    on_pymap = request.node.callspec.params["proxy"] == "pymap"
+    found = request.getfixturevalue("pymap_box" if on_pymap else "dovecot_box")
+    assert isinstance(found, Box)
+    return found
+
+
 @pytest.fixture(params=[*LACKING])
-def proxy(request: pytest.FixtureRequest, dovecot_box: Box) -> Iterator[Proxy]:
-    proxy = Proxy(dovecot_box.server.port, hide=LACKING[request.param])
-    dovecot_box.port = proxy.port
+def proxy(request: pytest.FixtureRequest, box: Box) -> Iterator[Proxy]:
+    proxy = Proxy(box.server.port, hide=LACKING.get(request.param, frozenset()))
+    box.port = proxy.port
     yield proxy
     proxy.close()
 
@@ -50,12 +59,11 @@ def lying(box: Box) -> object:
 
 
 @pytest.mark.parametrize(
-    ("proxy", "side"), [("all", "before"), *((lacking, "after") for lacking in LACKING)], indirect=["proxy"]
+    ("proxy", "side"),
+    [("all", "before"), *((lacking, "after") for lacking in LACKING), ("pymap", "before"), ("pymap", "after")],
+    indirect=["proxy"],
 )
-async def test_repeating_settles_what_was_cut_at_any_command(
-    dovecot_box: Box, proxy: Proxy, side: str, tmp_path: Path
-) -> None:
-    box = dovecot_box
+async def test_repeating_settles_what_was_cut_at_any_command(box: Box, proxy: Proxy, side: str, tmp_path: Path) -> None:
     before = lying(box)
     for at in range(1, 50):
         store = box.store(tmp_path / str(at))
@@ -94,9 +102,9 @@ async def test_repeating_settles_what_was_cut_at_any_command(
 
 
 async def test_a_connection_that_was_lost_while_nothing_happened_is_made_anew(
-    dovecot_box: Box, proxy: Proxy, tmp_path: Path
+    box: Box, proxy: Proxy, tmp_path: Path
 ) -> None:
-    store = dovecot_box.store(tmp_path)
+    store = box.store(tmp_path)
     keys = await keys_of(store)
     proxy.drop()
     assert await keys_of(store) == keys
@@ -114,10 +122,9 @@ async def test_a_connection_that_was_lost_while_nothing_happened_is_made_anew(
 @pytest.mark.parametrize("proxy", [*LACKING], indirect=True)
 @pytest.mark.parametrize("act", ["flag", "move"])
 async def test_somebody_who_is_faster_by_a_moment_keeps_what_they_did(
-    dovecot_box: Box, proxy: Proxy, act: str, tmp_path: Path
+    box: Box, proxy: Proxy, act: str, tmp_path: Path
 ) -> None:
     """Between the look and the command: another program flags the messages."""
-    box = dovecot_box
     store = box.store(tmp_path)
     keys = list((await keys_of(store)).values())
     now = [place for place in await store.look(keys) if place is not None]

@@ -89,6 +89,11 @@ class _Acting(MailTool):
             for key, placement in zip(keys, placements, strict=True):
                 if placement is None or (folder is not None and placement.folder != folder):
                     raise no_message(key, mailbox)
+                if placement.unsure:
+                    raise ToolError(
+                        f"Another program moved the message {key}, and {placement.unsure}.",
+                        advice="Call search_email, and use the id that the right one has now.",
+                    )
                 goal = changed(store, placement)
                 before, after = (state_of(name, key, side) for side in (placement, goal))
                 made.append(Effect(system=self.system.name, object=object_of(name, key), before=before, after=after))

@@ -24,6 +24,7 @@ from takeback.tools.email.writing import LOCAL_ADDRESS
 from takeback.tools.files.calls import Calls
 from takeback.tools.files.choosing import choose_calls
 from takeback.tools.outbox.port import Carrier, Outbox
+from takeback.tools.recall import Recall, nothing
 from takeback.tools.registry import Family, Services
 from takeback.tools.system import Refused
 
@@ -70,7 +71,9 @@ class EmailFamily(Family):
                 raise Refused(str(error), advice=f"Correct [mailboxes.{name}] address.") from error
         system = MailSystem(
             {
-                name: partial(open_store, its, services.data, services.portable_files, name=name)
+                name: partial(
+                    open_store, its, services.data, services.portable_files, name=name, recall=services.recall
+                )
                 for name, its in settings.items()
             },
             services.objects,
@@ -83,15 +86,18 @@ class EmailFamily(Family):
         self._attaching.close()
 
 
-def open_store(settings: MailboxSettings, data: Path, portable: bool, *, name: str = DEFAULT) -> MailStore:
+def open_store(
+    settings: MailboxSettings, data: Path, portable: bool, *, name: str = DEFAULT, recall: Recall = nothing
+) -> MailStore:
     """The mailbox of some settings.
 
+    :param recall: what the journal knows of its messages.
     :raises Refused: its folders can have no such names.
     """
     if settings.imap is not None:
         from takeback.tools.email.imap.opening import open_imap  # not before there is such a mailbox
 
-        return open_imap(name, settings, data)
+        return open_imap(name, settings, data, recall=recall)
     path = settings.path
     assert path is not None, "checked when the settings were read"
 

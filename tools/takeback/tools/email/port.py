@@ -44,6 +44,11 @@ class Placement:
     ref: dict[str, JsonValue] = field(default_factory=dict[str, JsonValue])
     """What the store needs beyond that to put it back exactly. Compared like everything else."""
 
+    @property
+    def unsure(self) -> str:
+        """Why nobody can tell where it lies, as half a sentence. Nothing can be done with it then. Empty: it lies there."""
+        return str(self.ref.get("unsure", ""))
+
 
 @dataclass(frozen=True, slots=True)
 class Change:

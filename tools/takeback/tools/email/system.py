@@ -186,6 +186,8 @@ class MailSystem(TargetSystem):
         base, wanted, now = (states.placement_of(state) for state in (effect.before, effect.after, there))
         if now is None:
             return "somebody deleted it"
+        if now.unsure:
+            return f"somebody moved it, and {now.unsure}"
         if base is None or wanted is None:
             return "somebody moved or flagged it meanwhile" if base is not None else "there is one of that name again"
         mailbox, key = states.parts(effect.object)
@@ -229,12 +231,14 @@ def _kept_in(effect: Effect, stored: str | None) -> Effect:
 
 
 def _placed_at(effect: Effect, place: str) -> Effect:
-    """The journal keeps where a message went on a server that numbers it anew."""
-    if effect.after.absent or place == effect.after.ref.get("key"):
+    """The journal keeps where a message went on a server that numbers it anew; this is the truth about it."""
+    if effect.after.absent:
         return effect
-    return effect.model_copy(
-        update={"after": effect.after.model_copy(update={"ref": {**effect.after.ref, "at": place}})}
-    )
+    # of a state that is put back, the place is the one of then
+    ref = {name: value for name, value in effect.after.ref.items() if name != "at"}
+    if place != ref.get("key"):
+        ref["at"] = place
+    return effect.model_copy(update={"after": effect.after.model_copy(update={"ref": ref})})
 
 
 def _with_image(state: State, hint: State | None) -> State:

@@ -27,8 +27,8 @@ LEFT: Final = (
     "This server cannot take single messages out of a folder: what was moved or taken back also lies in its old folder,"
     " marked as deleted, until a mail program expunges that folder."
 )
-
-
+GMAIL: Final = "X-GM-EXT-1"
+"""What only Gmail says that it can do."""
 LABELS: Final = (
     "On Gmail a folder is a label: a message that had several may have lost the others,"
     " and moving it back does not bring them back."
@@ -165,7 +165,7 @@ class Changing:
         uids = [self._spot(change).uid for change in own]
         if expected:
             self._touched += [change for change in own if change not in self._touched]
-        if "X-GM-EXT-1" in self.wire.can:
+        if GMAIL in self.wire.can:
             self._warnings[LABELS] = None
         if "MOVE" in self.wire.can:
             spots = self.wire.move(uids, to)

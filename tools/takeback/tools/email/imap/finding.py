@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from blake3 import blake3
+from pydantic import JsonValue
 
 from takeback.tools.email.imap.names import Spot, spot_of
 from takeback.tools.email.imap.remap import Known, Remap
@@ -30,13 +31,17 @@ class Seen:
     flags: frozenset[str]
     copies: tuple[Spot, ...] = ()
     """Copies that takeback had made before it was interrupted, on a server that cannot move in one step."""
+    unsure: str = ""
+    """Why nobody can tell whether it is this message."""
 
     @property
     def placement(self) -> Placement:
         """As the port says it."""
         # neither where it was nor where it goes: what was begun has to be finished
         folder = f"{self.known.spot.folder} + {self.copies[0].folder}" if self.copies else self.known.spot.folder
-        return Placement(folder, self.flags, self.known.date_ns, self.known.digest, self.known.size)
+        known = self.known
+        ref: dict[str, JsonValue] = {"unsure": self.unsure} if self.unsure else ref_of(known.whole)
+        return Placement(folder, self.flags, known.date_ns, known.digest, known.size, ref)
 
 
 def digest_of(size: int, start: bytes) -> str:
@@ -54,6 +59,11 @@ def whole_of(content: bytes) -> str:
     return f"blake3:{blake3(content).hexdigest()}"
 
 
+def ref_of(whole: str) -> dict[str, JsonValue]:
+    """What a placement says beyond itself: of a message that takeback put there, the fingerprint of all its bytes."""
+    return {"whole": whole} if whole else {}
+
+
 class Finding:
     """Looks for messages over one connection."""
 
@@ -63,8 +73,16 @@ class Finding:
     def find(self, keys: Sequence[str]) -> dict[str, Seen | None]:
         """Each message, wherever it is.
 
-        :raises Refused: somebody moved one, and several that are alike could be it.
+        :raises Refused: somebody moved one, and nobody can tell where to.
         """
+        found = self.look(keys)
+        for seen in found.values():
+            if seen is not None and seen.unsure:
+                raise Refused(f"A message was moved by another program: {seen.unsure}.", advice="Settle it by hand.")
+        return found
+
+    def look(self, keys: Sequence[str]) -> dict[str, Seen | None]:
+        """The same, with those of which nobody can tell."""
         rows = self.remap.get(keys)
         spots: dict[str, Spot] = {}
         for key in keys:
@@ -82,7 +100,7 @@ class Finding:
 
     def arrived(self, known: Known, folder: str) -> list[tuple[Spot, frozenset[str]]]:
         """Messages like it that came into the folder since it was last changed, with their flags."""
-        floor = self.remap.floors(known.key).get(folder)
+        floor = (self.remap.floors(known.key) or {}).get(folder)
         return [(one.spot, row.flags) for one, row in self._alike(known, folder, floor)]
 
     def _in_folder(self, folder: str, spots: Mapping[str, Spot], rows: Mapping[str, Known]) -> dict[str, Seen]:
@@ -107,7 +125,7 @@ class Finding:
 
     def _copies(self, known: Known) -> list[Spot]:
         """Copies of it in the folder that it was being copied to."""
-        floor = self.remap.floors(known.key).get(known.heading)
+        floor = (self.remap.floors(known.key) or {}).get(known.heading)
         try:
             return [one.spot for one, _ in self._alike(known, known.heading, floor)]
         except SaidNo:
@@ -120,25 +138,26 @@ class Finding:
         floors = self.remap.floors(known.key)
         found: list[tuple[Known, Row]] = []
         for listed, status in self.wire.statuses():
-            floor = floors.get(listed.name)
+            floor = None if floors is None else floors.get(listed.name)
             if floor is not None and floor[0] == status.get("UIDVALIDITY") and floor[1] == status.get("UIDNEXT"):
                 continue  # nothing came into it since
             try:
                 found += self._alike(known, listed.name, floor)
             except SaidNo:
                 continue  # deleted just now
-        if len(found) > 1:
+        if len(found) > 1 and floors is not None:
             # where takeback itself put it is where it is, whatever copies somebody made since
             found = [each for each in found if each[0].spot.folder == known.heading] or found
-        if len(found) > 1:
-            names = ", ".join(dict.fromkeys(one.spot.folder for one, _ in found))
-            raise Refused(
-                f"A message was moved by another program, and {len(found)} messages could be it (in {names}).",
-                advice="Delete the copies that are too many, or settle it by hand.",
-            )
-        for one, row in found:
-            return Seen(one, row.flags)
-        return None
+        if not found:
+            return None
+        one, row = found[0]
+        folders = ", ".join(dict.fromkeys(each.spot.folder for each, _ in found))
+        unsure = ""
+        if floors is None:
+            unsure = f"one like it lies in {folders}, and what would tell whether it is the same one was lost"
+        elif len(found) > 1:
+            unsure = f"{len(found)} messages could be it, in {folders}"
+        return Seen(one, row.flags, unsure=unsure)
 
     def _alike(self, known: Known, folder: str, floor: tuple[int, int] | None) -> list[tuple[Known, Row]]:
         box = self.wire.open(folder)

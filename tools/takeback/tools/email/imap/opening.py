@@ -6,6 +6,7 @@ import os
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -13,13 +14,15 @@ import anyio.to_thread
 from blake3 import blake3
 
 from takeback.tools.email.credentials import password_of
-from takeback.tools.email.imap.changing import COPIED, LEFT, NO_CONDSTORE
+from takeback.tools.email.imap.changing import COPIED, GMAIL, LABELS, LEFT, NO_CONDSTORE
 from takeback.tools.email.imap.reaching import SECONDS, Account
 from takeback.tools.email.imap.roles import roles_of
 from takeback.tools.email.imap.store import ImapStore
 from takeback.tools.email.imap.wire import Lost, SaidNo, Wire
 from takeback.tools.email.port import Role
 from takeback.tools.email.settings import MailboxSettings, server
+from takeback.tools.email.states import SYSTEM
+from takeback.tools.recall import Recall, nothing
 from takeback.tools.system import Unavailable
 
 
@@ -57,6 +60,7 @@ async def inspect(settings: MailboxSettings, password: str) -> Inspected:
             lacks = [NO_CONDSTORE] if "CONDSTORE" not in wire.can else []
             lacks += [COPIED] if "MOVE" not in wire.can else []
             lacks += [LEFT] if not wire.can & {"MOVE", "UIDPLUS"} else []
+            lacks += [LABELS] if GMAIL in wire.can else []
             messages = sum(status.get("MESSAGES", 0) for _, status in statuses)
             return Inspected(len(statuses), messages, {str(role): folder for role, folder in roles.items()}, lacks)
         except (Lost, SaidNo) as error:
@@ -80,12 +84,14 @@ def open_imap(
     settings: MailboxSettings,
     data: Path,
     *,
+    recall: Recall = nothing,
     environment: Mapping[str, str] | None = None,
     context: ssl.SSLContext | None = None,
     seconds: float = SECONDS,
 ) -> ImapStore:
     """The mailbox. Nothing is asked of the server yet.
 
+    :param recall: what the journal knows of what was moved where.
     :param context: whom to believe; by default the authorities that the system knows.
     """
     known = os.environ if environment is None else environment
@@ -96,4 +102,5 @@ def open_imap(
 
     # numbers mean something on this server and for this user only
     whose = blake3(f"{settings.imap}\0{settings.username}".encode()).hexdigest()[:16]
-    return ImapStore(account, data / "mail" / "imap" / f"{name}-{whose}.sqlite3", configured=_named(settings))
+    table = data / "mail" / "imap" / f"{name}-{whose}.sqlite3"
+    return ImapStore(account, table, configured=_named(settings), recall=partial(recall, SYSTEM, name))

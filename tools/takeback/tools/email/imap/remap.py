@@ -1,15 +1,19 @@
 """What moved where: UIDs change with every move, and an act that is taken back next week has to find its message.
 
-A row is written, durably, before a message is changed: what it is, where it lies, and the next free number of every folder.
-What turns up afterwards with the same content and a later number is that message: moved by us before a crash, or by others.
+The journal says so with every act, and this is a table of it, by message and by place: lost, it is made anew from there.
+
+What is not in the journal helps to find a message that is not where it was left. A row is written, durably, before a message
+is changed: what it is, where it lies, and the next free number of every folder. What turns up afterwards with the same content
+and a later number is that message: moved by us before a crash, or by others. A row that was made anew has no such numbers; what
+is like its message may be another one then, and is not taken for it.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -20,15 +24,17 @@ from takeback.tools.system import Unavailable
 Floors = Mapping[str, tuple[int, int]]
 """Per folder its UIDVALIDITY and its next number, as they were when the message was last changed by us."""
 _WAIT_SECONDS: Final = 20.0
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS floors (id INTEGER PRIMARY KEY, folders TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS messages (
+_MADE: Final = 1
+"""In the file's `user_version`: everything that the journal knows is in it."""
+_SCHEMA: Final = (
+    "CREATE TABLE IF NOT EXISTS floors (id INTEGER PRIMARY KEY, folders TEXT NOT NULL)",
+    """CREATE TABLE IF NOT EXISTS messages (
     key TEXT PRIMARY KEY, folder TEXT NOT NULL, validity INTEGER NOT NULL, uid INTEGER NOT NULL,
     size INTEGER NOT NULL, date_ns INTEGER NOT NULL, digest TEXT NOT NULL, message_id TEXT NOT NULL,
     whole TEXT NOT NULL, heading TEXT NOT NULL, begun TEXT NOT NULL, floors INTEGER NOT NULL REFERENCES floors (id)
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS spots ON messages (folder, validity, uid);
-"""
+) WITHOUT ROWID""",
+    "CREATE INDEX IF NOT EXISTS spots ON messages (folder, validity, uid)",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +61,46 @@ class Remap:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._seen: tuple[int, int] | None = None
+        """The file that was found to be whole."""
+
+    def whole(self) -> bool:
+        """Whether everything that the journal knows is in it; else `make` it first. Cheap.
+
+        :raises Unavailable: the file cannot be read.
+        """
+        try:
+            there = self._path.stat()
+        except OSError:
+            return False
+        if (there.st_dev, there.st_ino) != self._seen:
+            with self._connected() as db:
+                if not _made(db):
+                    return False
+            self._seen = (there.st_dev, there.st_ino)
+        return True
+
+    def make(self, known: Iterable[Known]) -> None:
+        """Make it of what the journal knows, unless another process has done so meanwhile."""
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self._connected() as db, _transaction(db):
+            if _made(db):
+                return
+            for statement in _SCHEMA:
+                db.execute(statement)
+            number = db.execute("INSERT INTO floors (folders) VALUES ('null')").lastrowid
+            marks = ", ".join("?" * 12)
+            rows = [(*_values(each), number) for each in known]
+            db.executemany(f"INSERT OR IGNORE INTO messages VALUES ({marks})", rows)  # noqa: S608 -- marks only
+            db.execute(f"PRAGMA user_version = {_MADE}")
 
     def get(self, keys: Iterable[str]) -> dict[str, Known]:
         """What is known of each."""
         wanted = list(dict.fromkeys(keys))
-        if not wanted or not self._path.exists():
+        if not wanted:
             return {}
         found: dict[str, Known] = {}
-        with closing(self._open()) as db:
+        with self._opened() as db:
             for start in range(0, len(wanted), 500):
                 some = wanted[start : start + 500]
                 marks = ", ".join("?" * len(some))
@@ -72,29 +110,25 @@ class Remap:
 
     def in_folder(self, folder: str, validity: int) -> dict[int, str]:
         """Keys of the messages that are known to lie there, by number; the oldest key of each."""
-        if not self._path.exists():
-            return {}
-        with closing(self._open()) as db:
+        with self._opened() as db:
             rows = db.execute(
                 "SELECT uid, key FROM messages WHERE folder = ? AND validity = ? AND uid > 0 ORDER BY floors DESC, key DESC",
                 (folder, validity),
             ).fetchall()
         return {int(uid): str(key) for uid, key in rows}
 
-    def floors(self, key: str) -> dict[str, tuple[int, int]]:
-        """The floors of a message; none for one that is not known."""
-        if not self._path.exists():
-            return {}
-        with closing(self._open()) as db:
+    def floors(self, key: str) -> dict[str, tuple[int, int]] | None:
+        """The floors of a message; `None`: they are not known any more."""
+        with self._opened() as db:
             row = db.execute(
                 "SELECT folders FROM floors JOIN messages ON messages.floors = floors.id WHERE key = ?", (key,)
             ).fetchone()
-        return {} if row is None else {folder: (one, two) for folder, (one, two) in json.loads(row[0]).items()}
+        folders = None if row is None else json.loads(row[0])
+        return None if folders is None else {folder: (one, two) for folder, (one, two) in folders.items()}
 
     def begin(self, known: Sequence[Known], floors: Floors) -> None:
         """Keep what is about to be changed. On disk when it returns."""
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with closing(self._open()) as db, _transaction(db):
+        with self._opened() as db, _transaction(db):
             number = db.execute("INSERT INTO floors (folders) VALUES (?)", (json.dumps(floors),)).lastrowid
             db.executemany(
                 "INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET folder ="
@@ -107,7 +141,7 @@ class Remap:
 
     def put(self, places: Mapping[str, Spot]) -> None:
         """Where the messages lie now; other keys of the same message follow."""
-        with closing(self._open()) as db, _transaction(db):
+        with self._opened() as db, _transaction(db):
             for key, spot in places.items():
                 old = db.execute("SELECT folder, validity, uid FROM messages WHERE key = ?", (key,)).fetchone()
                 here = (spot.folder, spot.validity, spot.uid)
@@ -122,19 +156,33 @@ class Remap:
                     (*here, key),
                 )
 
-    def _open(self) -> sqlite3.Connection:
+    @contextmanager
+    def _opened(self) -> Generator[sqlite3.Connection]:
+        with self._connected() as db:
+            if not _made(db):
+                # a file that somebody took away just now, in whose place this one lies
+                raise Unavailable("The record of what was moved where is gone.", advice="Try again: it is made anew.")
+            yield db
+
+    @contextmanager
+    def _connected(self) -> Generator[sqlite3.Connection]:
         try:
-            db = sqlite3.connect(self._path, timeout=_WAIT_SECONDS, isolation_level=None)
-            db.execute("PRAGMA synchronous = FULL")
-            # not WAL: writes are few, and a rollback journal has no shared memory that could outlive its file
-            if db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'spots'").fetchone()[0] == 0:
-                db.executescript(_SCHEMA)
-            return db
+            with closing(sqlite3.connect(self._path, timeout=_WAIT_SECONDS, isolation_level=None)) as db:
+                db.execute("PRAGMA synchronous = FULL")
+                # not WAL: writes are few, and a rollback journal has no shared memory that could outlive its file
+                yield db
         except sqlite3.Error as error:
+            away = isinstance(error, sqlite3.OperationalError)
             raise Unavailable(
-                f"The record of what was moved where cannot be opened: {error}.",
-                advice="See whether the disk is full, or the data directory read-only.",
+                f"The record of what was moved where cannot be read: {error}.",
+                advice="See whether the disk is full, or the data directory read-only."
+                if away
+                else f"Delete mail/imap/{self._path.name} in the data directory: it is made anew from the journal.",
             ) from error
+
+
+def _made(db: sqlite3.Connection) -> bool:
+    return int(db.execute("PRAGMA user_version").fetchone()[0]) == _MADE
 
 
 _COLUMNS: Final = "key, folder, validity, uid, size, date_ns, digest, message_id, whole, heading, begun"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -13,9 +13,10 @@ import anyio.to_thread
 from blake3 import blake3
 
 from takeback.tools.email.imap.changing import Changing
-from takeback.tools.email.imap.finding import Finding, Seen, digest_of_content
+from takeback.tools.email.imap.finding import Finding, Seen, digest_of_content, ref_of, whole_of
 from takeback.tools.email.imap.names import FLAGS, Spot, key_of
 from takeback.tools.email.imap.reaching import Account
+from takeback.tools.email.imap.recalling import known_from
 from takeback.tools.email.imap.remap import Remap
 from takeback.tools.email.imap.roles import roles_of
 from takeback.tools.email.imap.searching import MOST, newest, words
@@ -34,6 +35,7 @@ from takeback.tools.email.port import (
     Role,
     Wanted,
 )
+from takeback.tools.recall import Recalled
 from takeback.tools.system import Refused, Unavailable
 
 T = TypeVar("T")
@@ -43,6 +45,7 @@ HEADER_BYTES: Final = 64 * 1024
 FEWEST: Final = 200
 """Messages that are looked at of each folder when many are listed at once."""
 Credentials = Callable[[], Account]
+Recalling = Callable[[], Awaitable[Mapping[str, Recalled]]]
 
 
 class ImapStore(MailStore):
@@ -50,14 +53,15 @@ class ImapStore(MailStore):
 
     local = False
 
-    def __init__(self, account: Credentials, table: Path, *, configured: Mapping[Role, str]) -> None:
+    def __init__(self, account: Credentials, table: Path, *, configured: Mapping[Role, str], recall: Recalling) -> None:
         """
         :param account: asked at each connection: a password may have been stored since.
         :param table: the file that remembers what was moved where.
         :param configured: folders that the settings name on purpose.
+        :param recall: what the journal knows of that, should the file be lost.
         """
         self._account, self._configured = account, configured
-        self._remap = Remap(table)
+        self._remap, self._recall = Remap(table), recall
         self._wire: Wire | None = None
         self._used = 0.0
         self._busy = threading.Lock()
@@ -117,7 +121,7 @@ class ImapStore(MailStore):
 
     async def look(self, keys: Sequence[str]) -> Sequence[Placement | None]:
         def look(wire: Wire) -> list[Placement | None]:
-            found = self._find(wire, keys)
+            found = Finding(wire, self._remap).look(keys)
             return [None if (seen := found[key]) is None else seen.placement for key in keys]
 
         return await self._run(look)
@@ -179,11 +183,14 @@ class ImapStore(MailStore):
         now = int(time.time()) * 1_000_000_000
         key = f"takeback.{blake3(seed.encode()).hexdigest()[:32]}"
         words = frozenset(FLAGS[flag] for flag in flags)
-        return key, Placement(folder, words, now, digest_of_content(content), len(content))
+        ref = ref_of(whole_of(content))
+        return key, Placement(folder, words, now, digest_of_content(content), len(content), ref)
 
     # -- in a thread ---------------------------------------------------------------------------------------------------------
 
     async def _run(self, work: Callable[[Wire], T]) -> T:
+        if not self._remap.whole():
+            self._remap.make(known_from(await self._recall()))
         # what has been begun is brought to its end, whoever stops waiting for it
         return await anyio.to_thread.run_sync(self._do, work)
 
