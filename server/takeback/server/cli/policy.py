@@ -115,7 +115,7 @@ async def test(
     """Judge past calls again: what would this policy have decided otherwise?"""
     from takeback.journal.ids import RunId
     from takeback.server.engine.labels import labels_of
-    from takeback.server.engine.replaying import replay
+    from takeback.server.engine.replaying import counted, replay
 
     policy = _policy(session, file)
     async with session.engine() as engine:
@@ -128,7 +128,8 @@ async def test(
         }
         latest = await core.journal.find(ActionView, run_id=chosen, limit=limit)
         actions = [action for action in reversed(latest) if action.run_id in mine]
-        judged = replay(policy, actions, mine, lambda effect: labels_of(core.settings, effect))
+        counts = await counted(core.journal, actions)
+        judged = replay(policy, actions, mine, lambda effect: labels_of(core.settings, effect), counts)
         differing = [each for each in judged if each.differs]
         rows = tuple(
             (

@@ -290,6 +290,7 @@ class Pipeline:
                     how=prepared.how,
                     policy_rule=verdict.rule,
                     would=verdict.decision,
+                    counts=dict(prepared.counts),
                 )
             ]
         )
