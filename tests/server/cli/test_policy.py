@@ -23,6 +23,15 @@ rules:
   - id: large
     when: {more_than: {rows: 1000}}
     then: ask
+  - id: bulk
+    when: {more_than: {deleted: 50, schema_changes: 0}}
+    then: deny
+  - id: strangers
+    when: {addressed_beyond: ["*@example.org"]}
+    then: ask
+  - id: saturdays
+    when: {tools: [water_plants], hours: {days: [sat]}}
+    then: shadow
 """
 
 
@@ -40,6 +49,9 @@ def test_the_rules_are_listed_in_their_order(desk, file: str) -> None:
     assert [rule["id"] for rule in desk("policy", "check", "--file", file, "--json").json["rules"]] == [
         "keep-finance",
         "large",
+        "bulk",
+        "strangers",
+        "saturdays",
     ]
 
 
@@ -56,6 +68,12 @@ def test_a_file_with_a_mistake_is_refused_with_its_place(desk, file: str) -> Non
         (("delete_file", "--object", "/w/finance/q3", "--verb", "deleted"), "deny", "keep-finance"),
         (("delete_file", "--object", "/w/other", "--verb", "deleted"), "allow", "default.reversible"),
         (("execute_sql", "--system", "database", "--object", "shop//t", "--rows", "1001"), "ask", "large"),
+        (("execute_sql", "--deleted", "51"), "deny", "bulk"),
+        (("execute_sql", "--schema-changes", "1"), "deny", "bulk"),
+        (("send_email", "--to", "ada@example.org", "--to", "eve@elsewhere.net"), "ask", "strangers"),
+        (("send_email", "--to", "ada@example.org"), "allow", "default.reversible"),
+        (("water_plants", "--at", "2026-11-28T12:00Z"), "shadow", "saturdays"),
+        (("water_plants", "--at", "2026-11-27T12:00Z"), "allow", "default.reversible"),
         (("send_email", "--reversibility", "compensable"), "ask", "default.compensable"),
         (("send_email", "--reversibility", "compensable", "--held"), "allow", "default.held"),
     ],

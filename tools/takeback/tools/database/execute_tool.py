@@ -101,7 +101,12 @@ class SqlPrepared(Prepared):
         self.reversibility, self.reason, self.how = execution.reversibility, execution.reason, execution.how
         self.blobs = execution.blobs
         rows = sum(table.inserted + table.updated + table.deleted for table in execution.changed)
-        self.counts = {"rows": rows, "tables": len(execution.changed)}
+        self.counts = {
+            "rows": rows,
+            "tables": len(execution.changed),
+            "deleted_rows": sum(table.deleted for table in execution.changed),
+            "schema": execution.schema,
+        }
 
     async def commit(self) -> Committed:
         with told():
