@@ -118,7 +118,7 @@ CALLS: dict[str, list[dict[str, Any]]] = {
     "delete_file": [{"path": "a"}, {"path": "large"}],
     "create_directory": [{"path": "made/below"}],
     "execute_sql": [
-        {"database": "shop.db", "sql": "INSERT INTO t VALUES (100, 'new')"},
+        {"database": "shop.db", "sql": "INSERT INTO t VALUES (1000, 'new')"},
         {"database": "shop.db", "sql": "UPDATE t SET v = 'w' WHERE id = 1"},
         {"database": "shop.db", "sql": "DELETE FROM t WHERE id < 3"},
         {"database": "shop.db", "sql": "DROP TABLE t"},
