@@ -80,8 +80,8 @@ TRIED: dict[str, list[tuple[Judged, str]]] = {
         (call(on("/w/a"), mode="staged"), "allow"),
         (call(ROW), "allow"),
     ],
-    "Ask before mail is sent to make up for mail": [
-        (call(mail("bob@example.org"), compensation=True, reversibility="compensable"), "ask"),
+    "Ask before something is made up for": [
+        (call(on("note/1", system="crm"), compensation=True, reversibility="compensable"), "ask"),
         (call(on("/w/a"), compensation=True), "allow"),
         (call(mail("bob@example.org"), **SENT), "allow"),
     ],
