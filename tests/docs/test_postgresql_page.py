@@ -43,6 +43,8 @@ async def test_each_line_of_the_table_is_true(line: Class, tmp_path: Path) -> No
         assert line.how == "refused", refused
     else:
         assert {"exact": "reversible"}.get(line.how, line.how) == execution.reversibility, execution.reason
+        reshapes = line.example.split()[0] in ("CREATE", "ALTER", "DROP", "COMMENT", "REFRESH")
+        assert (execution.schema > 0) is reshapes, "what rules count as changes of the schema"
         await execution.discard()
     await database.close()
     drop(running, name)

@@ -14,10 +14,21 @@ from takeback.server.engine.policy import Judged
 from takeback.server.engine.policy_rules import PolicyFile, RulesPolicy
 
 
-def effect(object: str, *, system: str = "files", verb: str = "changed", size: int = 0, kind: str = "file") -> Effect:
+def effect(
+    object: str, *, system: str = "files", verb: str = "changed", size: int = 0, kind: str = "file", like: str = "a"
+) -> Effect:
     before = ABSENT if verb == "created" else State(digest="b", kind=kind, size=size)
-    after = ABSENT if verb == "deleted" else State(digest="a", kind=kind, size=size)
+    after = ABSENT if verb == "deleted" else State(digest=like, kind=kind, size=size)
     return Effect(system=system, object=object, before=before, after=after)
+
+
+def gone(*objects: str) -> list[Effect]:
+    return [effect(object, verb="deleted") for object in objects]
+
+
+def message(*to: str) -> Effect:
+    held = State(digest="held", kind="held", ref={"message": {"recipients": list(to)}})
+    return Effect(system="outbox", object="out_1", before=ABSENT, after=held)
 
 
 def call(*effects: Effect, **more: Any) -> Judged:
@@ -93,6 +104,11 @@ def test_a_rule_that_allows_has_to_be_about_all_that_is_touched() -> None:
         ({"recipients": 5}, call(counts={"recipients": 5}), call(counts={"recipients": 6})),
         ({"bytes": 100}, call(effect("a", size=100)), call(effect("a", size=60), effect("b", size=60))),
         ({"objects": 9, "rows": 0}, call(effect("a")), call(effect("a"), counts={"rows": 1})),
+        ({"deleted": 1}, call(effect("a"), effect("b", verb="deleted")), call(*gone("a", "b"))),
+        ({"deleted": 0}, call(effect("a", verb="deleted"), effect("b", verb="created", like="b")), call(*gone("a"))),
+        ({"deleted": 5}, call(counts={"deleted_rows": 5}), call(counts={"deleted_rows": 6})),
+        ({"deleted": 5}, call(counts={"deleted": 5}), call(counts={"deleted": 6})),
+        ({"schema_changes": 0}, call(counts={"rows": 9, "schema": 0}), call(counts={"schema": 1})),
     ],
 )
 def test_size_counts_once_a_limit_is_passed(limit: dict[str, int], below: Judged, above: Judged) -> None:
@@ -137,6 +153,37 @@ def test_each_condition_is_heeded(when: dict[str, Any], meets: dict[str, Any], d
 def test_hours_are_those_of_their_zone_and_may_pass_midnight(hours: dict[str, Any], at: str, holds: bool) -> None:
     moment = datetime.fromisoformat(at)
     assert decided({"when": {"hours": hours}, "then": "ask"}, call(at=moment)) is holds
+
+
+HOME = ["*@example.org"]
+
+
+@pytest.mark.parametrize(
+    ("when", "meets", "does_not"),
+    [
+        ({"addressed_beyond": HOME}, [message("ada@Example.org", "eve@elsewhere.net")], [message("ADA@EXAMPLE.ORG")]),
+        ({"addressed_to": ["*@Rival.com"]}, [message("ada@example.org", "x@rival.com")], [message("ada@example.org")]),
+        ({"addressed_to": ["*"], "addressed_beyond": HOME}, [message("x@rival.com")], [effect("a")]),
+        ({"addressed_beyond": HOME}, [message("a@example.org"), message("b@elsewhere.net")], []),
+        ({"addressed_beyond": HOME}, [message("ada@example.org.evil.net")], [message("ada@example.org")]),
+    ],
+)
+def test_rules_name_people_by_their_addresses(when: Any, meets: list[Effect], does_not: list[Effect]) -> None:
+    assert decided({"when": when, "then": "ask"}, call(*meets))
+    assert not decided({"when": when, "then": "ask"}, call(*does_not))
+
+
+def test_a_rule_that_allows_has_to_be_about_everybody_who_is_written_to() -> None:
+    rule = {"when": {"addressed_to": HOME}, "then": "allow"}
+    assert decided(rule, call(message("ada@example.org", "bob@example.org")))
+    assert not decided(rule, call(message("ada@example.org", "eve@elsewhere.net")))
+    assert not decided(rule, call(effect("a"))), "nobody is written to"
+
+
+def test_whoever_is_only_counted_may_be_anybody() -> None:
+    counted = call(message("ada@example.org"), counts={"recipients": 2})
+    assert decided({"when": {"addressed_beyond": HOME}, "then": "ask"}, counted)
+    assert not decided({"when": {"addressed_to": HOME}, "then": "allow"}, counted)
 
 
 def test_a_rule_about_hours_does_not_hold_when_nobody_knows_the_time() -> None:

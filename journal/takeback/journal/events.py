@@ -192,6 +192,8 @@ class ActionShadowed(BaseEvent):
     policy_rule: str = ""
     would: str = ""
     """What the policy would have decided had it been meant: allow, ask, deny; shadow if a rule wants it only shown."""
+    counts: dict[str, int] = {}
+    """As in `ActionIntended`."""
 
 
 class ActionDenied(BaseEvent):

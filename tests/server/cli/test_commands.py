@@ -450,3 +450,12 @@ def test_what_can_only_be_made_up_for_is_made_up_for_with_consent(posted):
     done = posted("rollback", posted.run_id, "--yes", "--json")
     assert (done.code, done.json["status"]) == (0, "complete"), done
     assert [step["outcome"] for step in done.json["steps"]] == ["compensated"]
+
+
+def test_the_tools_are_listed_with_how_far_each_can_be_taken_back(desk) -> None:
+    told = {each["tool"]: each for each in desk("tool", "list", "--json").json["tools"]}
+    assert told["read_file"]["reversibility"] == "read only"
+    assert (told["send_email"]["reversibility"], told["execute_sql"]["worse"][-1]) == ("compensable", "irreversible")
+    printed = desk("tool", "list")
+    assert printed.code == 0
+    assert "delete_file" in printed.out

@@ -109,6 +109,8 @@ def test_each_tool_says_in_its_meta_how_it_is_taken_back(tools: list[Tool]) -> N
     assert contracts["announce"] == {"strategy": "none", "reversibility": "irreversible"}
     assert contracts["post_note"]["reversibility"] == "compensable"
     assert contracts["read_file"] == {"strategy": "none", "reversibility": "read_only"}
+    assert contracts["write_file"]["worst"] == "irreversible" and "trash" in contracts["write_file"]["worseIf"]
+    assert "worst" not in contracts["create_directory"]
     assert contracts["rollback_run"]["compensatingOperation"]["operationId"] == "redo_rollback"
     for contract in contracts.values():
         operation = contract.get("compensatingOperation")

@@ -26,6 +26,7 @@ from takeback.checkpoints.objects import ObjectStore
 from takeback.journal.events import Caller
 from takeback.journal.ids import ActionId, RunId
 from takeback.journal.states import Effect, Reversibility, State
+from takeback.tools.recovery import Recovery
 from takeback.tools.system import Drifted, Preview, TargetSystem, Unavailable
 
 
@@ -172,6 +173,8 @@ class Tool(ABC, Generic[A]):
     open_world: ClassVar[bool] = False
     timeout: ClassVar[float] = 120.0
     """Seconds for one call, without the time a person takes."""
+    recovery: ClassVar[Recovery | None] = None
+    """How far its calls can be taken back, for people; left out, what follows from the kind (`recovery.stated`)."""
     family: str = ""
     """Name of the family it was opened in; set by the registry."""
 

@@ -19,6 +19,7 @@ from takeback.tools.contract import (
     ReadTool,
     ReversibleTool,
 )
+from takeback.tools.recovery import Recovery
 
 COMMON_ARGUMENTS = ("run_id", "step", "idempotency_key", "dry_run")
 """Taken by every acting tool beside its own; the server handles them."""
@@ -137,6 +138,7 @@ def _problems(definition: type[AnyTool]) -> Iterator[tuple[str, str]]:
         yield f"does not define `{missing[0]}`.", _FORGOTTEN.get(missing[0], f"Write `{missing[0]}`.")
     yield from _attributes(definition)
     yield from _arguments(definition)
+    yield from _recovery(definition)
     if _writes_memos(definition):
         yield from _memo(definition)
     for verb in ("run", "prepare"):
@@ -213,6 +215,26 @@ def _arguments(definition: type[AnyTool]) -> Iterator[tuple[str, str]]:
                 f"takes an argument `{taken}`, which every acting tool has already.",
                 f"Call it something else; {', '.join(COMMON_ARGUMENTS)} are handled by the server.",
             )
+
+
+def _recovery(definition: type[AnyTool]) -> Iterator[tuple[str, str]]:
+    stated = cast("object", getattr(definition, "recovery", None))
+    if stated is None:
+        return
+    if not isinstance(stated, Recovery):
+        yield "has a `recovery` that is no Recovery.", 'Write: recovery = Recovery("the note is deleted again").'
+        return
+    if problem := stated.problem():
+        yield f"has a `recovery` that {problem}.", "Say in one line what is done, and when it cannot be done."
+    own = {CompensableTool: "compensable", IrreversibleTool: "irreversible"}
+    kind = next((word for base, word in own.items() if issubclass(definition, base)), None)
+    if issubclass(definition, ReadTool):
+        yield "has a `recovery` though it only reads.", "Leave it out: there is nothing to take back."
+    elif kind is not None and (stated.best, stated.worse) != (kind, ()):
+        yield (
+            f"states that its calls are {stated.best}, and its kind says {kind}.",
+            f'Write best="{kind}" and no worse, or derive it from the kind that you mean.',
+        )
 
 
 def _memo(definition: type[MemoTool[Any, Any, Any]]) -> Iterator[tuple[str, str]]:

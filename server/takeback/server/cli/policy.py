@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from pydantic import JsonValue
 
 from takeback.journal.states import ABSENT, Effect, State
 from takeback.journal.views import ActionView, RunView
@@ -13,6 +15,7 @@ from takeback.server.cli.blocks import Block, Cell, Id, Table, Tone, line, said
 from takeback.server.cli.codes import ExitCode
 from takeback.server.cli.command import command
 from takeback.server.cli.session import Session
+from takeback.server.cli.times import moment
 
 if TYPE_CHECKING:
     from takeback.server.engine.policy import Judged, Verdict
@@ -55,7 +58,13 @@ async def explain(
     held: Annotated[bool, typer.Option("--held", help="It waits in the outbox first.")] = False,
     rows: Annotated[int | None, typer.Option("--rows", min=0, help="Rows that it changes.")] = None,
     recipients: Annotated[int | None, typer.Option("--recipients", min=0, help="People that it writes to.")] = None,
+    to: Annotated[list[str] | None, typer.Option("--to", help="Address of one of them; repeatable.")] = None,
     size: Annotated[int, typer.Option("--bytes", min=0, help="Size of each object.")] = 0,
+    deleted: Annotated[int | None, typer.Option("--deleted", min=0, help="Rows that it deletes.")] = None,
+    schema: Annotated[
+        int | None, typer.Option("--schema-changes", min=0, help="Tables, views … that it makes, alters or drops.")
+    ] = None,
+    at: Annotated[str | None, typer.Option("--at", metavar="TIME", help="When; by default now.")] = None,
     mode: Annotated[
         Literal["act", "shadow", "plan", "staged"], typer.Option("--mode", help="Mode of the run.")
     ] = "act",
@@ -76,7 +85,10 @@ async def explain(
     caller = session.caller.model_copy(
         update={key: value for key, value in (("principal", principal), ("client", client)) if value is not None}
     )
-    counts = {key: value for key, value in (("rows", rows), ("recipients", recipients)) if value is not None}
+    given = {"rows": rows, "recipients": recipients, "deleted_rows": deleted, "schema": schema}
+    counts = {key: value for key, value in given.items() if value is not None}
+    effects = [_effect(system, each, verb, size) for each in object or ()]
+    effects += [_message(to)] if to else []
     labels = {name: value for name, _, value in (each.partition("=") for each in label or ())}
     call = Judged(
         tool=tool,
@@ -84,13 +96,13 @@ async def explain(
         caller=caller,
         mode=mode,
         scope=tuple(scope or ()),
-        effects=tuple(_effect(system, each, verb, size) for each in object or ()),
-        labels=(labels,) * len(object or ()),
+        effects=tuple(effects),
+        labels=(labels,) * len(effects),
         reversibility=reversibility,
         reason="",
         counts=counts,
         held=held,
-        at=utc_now(),
+        at=utc_now() if at is None else datetime.fromisoformat(moment(at)),
         compensation=compensation,
     )
     verdict = policy.judge(call)
@@ -115,7 +127,7 @@ async def test(
     """Judge past calls again: what would this policy have decided otherwise?"""
     from takeback.journal.ids import RunId
     from takeback.server.engine.labels import labels_of
-    from takeback.server.engine.replaying import replay
+    from takeback.server.engine.replaying import counted, replay
 
     policy = _policy(session, file)
     async with session.engine() as engine:
@@ -128,7 +140,8 @@ async def test(
         }
         latest = await core.journal.find(ActionView, run_id=chosen, limit=limit)
         actions = [action for action in reversed(latest) if action.run_id in mine]
-        judged = replay(policy, actions, mine, lambda effect: labels_of(core.settings, effect))
+        counts = await counted(core.journal, actions)
+        judged = replay(policy, actions, mine, lambda effect: labels_of(core.settings, effect), counts)
         differing = [each for each in judged if each.differs]
         rows = tuple(
             (
@@ -186,6 +199,11 @@ def _effect(system: str, object: str, verb: str, size: int) -> Effect:
     before = ABSENT if verb == "created" else State(digest="before", kind="object", size=size)
     after = ABSENT if verb == "deleted" else State(digest="after", kind="object", size=size)
     return Effect(system=system, object=object, before=before, after=after)
+
+
+def _message(to: list[str]) -> Effect:
+    held = State(digest="held", kind="held", ref={"message": {"recipients": list[JsonValue](to)}})
+    return Effect(system="outbox", object="message", before=ABSENT, after=held)
 
 
 def _when(rule: Rule) -> str:

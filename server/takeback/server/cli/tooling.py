@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from takeback.server.cli.blocks import line, said
+from takeback.server.cli.blocks import Table, line, said
 from takeback.server.cli.codes import ExitCode
 from takeback.server.cli.command import command
 from takeback.server.cli.session import Session
@@ -49,6 +49,36 @@ async def check(
     return ExitCode.USAGE if code == EXIT_NOT_CHECKED else ExitCode.OPEN
 
 
+async def list_tools(session: Session) -> ExitCode:
+    """List the tools that an agent is offered, and how far each can be taken back."""
+    from takeback.server.reversibility import READS, how_far
+    from takeback.tools.recovery import stated
+
+    async with session.engine() as engine:
+        told = [(tool, stated(tool)) for tool in engine.tools]
+    rows = tuple(
+        (tool.name, tool.family, how_far(its), its.how if its else "", its.unless if its else "") for tool, its in told
+    )
+    listed = [
+        {"tool": tool.name, "family": tool.family, "reversibility": READS}
+        if its is None
+        else {
+            "tool": tool.name,
+            "family": tool.family,
+            "reversibility": its.best,
+            "worse": list(its.worse),
+            "worse_if": its.worse_if,
+            "how": its.how,
+            "unless": its.unless,
+        }
+        for tool, its in told
+    ]
+    session.terminal.show(
+        [Table(("tool", "family", "reversibility", "taken back by", "until, unless"), rows)], {"tools": listed}
+    )
+    return ExitCode.OK
+
+
 async def demo(
     session: Session,
     *,
@@ -74,7 +104,8 @@ async def version(session: Session) -> ExitCode:
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    tools = typer.Typer(help="Tools of your own.", no_args_is_help=True)
+    tools = typer.Typer(help="The tools that there are, and tools of your own.", no_args_is_help=True)
+    command(tools, "list")(list_tools)
     command(tools, "new")(new)
     command(tools, "check")(check)
     app.add_typer(tools, name="tool")

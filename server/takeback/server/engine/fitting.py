@@ -52,7 +52,7 @@ def fits_to(
         more = [what for what, count in counts.items() if count > call.counts.get(what, 0)]
         less = [] if call.builds_on else [what for what, count in call.counts.items() if counts.get(what, 0) < count]
         if more or less:
-            return f"It would touch {'more' if more else 'fewer'} {(more or less)[0]} than was shown."
+            return f"It would touch {'more' if more else 'fewer'} {(more or less)[0].replace('_', ' ')} than was shown."
         return ""
 
     return fits

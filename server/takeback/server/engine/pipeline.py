@@ -291,6 +291,7 @@ class Pipeline:
                     how=prepared.how,
                     policy_rule=verdict.rule,
                     would=verdict.decision,
+                    counts=dict(prepared.counts),
                 )
             ]
         )

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 from takeback.journal.events import RunMode
 from takeback.journal.states import Effect, Reversibility
 from takeback.server.engine.policy import Decision, DefaultPolicy, Judged, Verdict
+from takeback.server.engine.triggers.values import size_of
 
 Pattern = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 """`*` stands for any characters, folders' `/` among them, `?` for one, `[…]` for one of these. Case counts."""
@@ -67,16 +68,19 @@ class MoreThan(_Part):
     rows: int | None = Field(default=None, ge=0)
     recipients: int | None = Field(default=None, ge=0)
     bytes: int | None = Field(default=None, ge=0)
+    deleted: int | None = Field(default=None, ge=0)
+    """Objects and rows that are gone afterwards; what only moves is not. A folder is one object."""
+    schema_changes: int | None = Field(default=None, ge=0)
+    """Tables, views, indexes … of a database that are made, altered or dropped."""
 
     def passed(self, call: Judged) -> bool:
         """Whether the call touches more."""
         there = sizes(call)
-        limits = {"objects": self.objects, "rows": self.rows, "recipients": self.recipients, "bytes": self.bytes}
-        return any(limit is not None and there[name] > limit for name, limit in limits.items())
+        return any(limit is not None and there[name] > limit for name, limit in self.model_dump().items())
 
     @model_validator(mode="after")
     def _something(self) -> Self:
-        if self == MoreThan.model_construct(objects=None, rows=None, recipients=None, bytes=None):
+        if all(limit is None for limit in self.model_dump().values()):
             raise ValueError("it names no limit")
         return self
 
@@ -94,6 +98,10 @@ class When(_Part):
     held: bool | None = None
     known: bool | None = None
     more_than: MoreThan | None = None
+    addressed_to: tuple[Pattern, ...] = ()
+    """Addresses of people whom the call writes to; their case does not count."""
+    addressed_beyond: tuple[Pattern, ...] = ()
+    """Addresses: met by whoever is none of these."""
     modes: tuple[RunMode, ...] = ()
     scoped: bool | None = None
     principals: tuple[Pattern, ...] = ()
@@ -118,9 +126,22 @@ class When(_Part):
             and _named(call.caller.principal, self.principals)
             and _named(call.caller.client, self.clients)
             and (self.more_than is None or self.more_than.passed(call))
+            and self._addresses(call, all_effects=all_effects)
             and (self.hours is None or (call.at is not None and self.hours.hold(call.at)))
             and self._touches(call.effects, call.labels, all_effects=all_effects)
         )
+
+    def _addresses(self, call: Judged, *, all_effects: bool) -> bool:
+        if not (self.addressed_to or self.addressed_beyond):
+            return True
+        to, within = (
+            [pattern.casefold() for pattern in patterns] for patterns in (self.addressed_to, self.addressed_beyond)
+        )
+        named = _recipients(call.effects)
+        met = [_named(each, to) and not (within and _named(each, within)) for each in named]
+        # whoever is only counted may be anybody: beyond all patterns, and surely meant by none
+        met += [not self.addressed_to] * (sizes(call)["recipients"] - len(named))
+        return bool(met) and (all(met) if all_effects else any(met))
 
     def _touches(self, effects: Sequence[Effect], labels: Sequence[Mapping[str, str]], *, all_effects: bool) -> bool:
         if not (self.systems or self.objects or self.verbs or self.labels):
@@ -188,14 +209,16 @@ class RulesPolicy:
 
 
 def sizes(call: Judged) -> dict[str, int]:
-    """How much a call touches: objects, rows, recipients, bytes. What the tool counted goes before what its effects tell."""
+    """How much a call touches, as `MoreThan` names it. What the tool counted goes before what its effects tell."""
     counted = call.counts
-    rows = sum("row" in (effect.before.kind, effect.after.kind) for effect in call.effects)
+    told = size_of(call.effects, counted)
     return {
         "objects": max(len(call.effects), counted.get("objects", 0)),
-        "rows": counted.get("rows", rows),
+        "rows": told.rows,
         "recipients": counted.get("recipients", len(_recipients(call.effects))),
         "bytes": sum(max(effect.before.size or 0, effect.after.size or 0) for effect in call.effects),
+        "deleted": max(len(told.deleted) + told.gone, counted.get("deleted_rows", 0)),
+        "schema_changes": counted.get("schema", 0),
     }
 
 

@@ -1,7 +1,7 @@
 """Judging past calls again, by another policy: what a change of the rules would have meant.
 
-From the journal alone, so within what it holds: of a call that was refused it keeps no effects, and of counts only what the
-effects tell.
+From the journal alone, so within what it holds: of a call that was refused it keeps no effects. What a tool counted beside the
+effects (rows, recipients …) stands in the call's event, and not in its view.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from takeback.journal.events import ActionIntended, ActionShadowed
+from takeback.journal.log import Journal
 from takeback.journal.states import Effect
 from takeback.journal.views import ActionView, RunView
 from takeback.server.engine.outgoing import has_window
@@ -42,7 +44,20 @@ def no_labels(effect: Effect) -> Mapping[str, str]:
     return {}
 
 
-def call_of(action: ActionView, run: RunView, labels: Labels = no_labels) -> Judged | None:
+async def counted(journal: Journal, actions: Sequence[ActionView]) -> dict[str, Mapping[str, int]]:
+    """What the tools counted of these calls when they were made, by action; nothing of those that were erased since."""
+    found: dict[str, Mapping[str, int]] = {}
+    for action in actions:
+        for recorded in await journal.read(action.run_id, after=action.position - 1, limit=1):
+            event = recorded.event
+            if isinstance(event, ActionIntended | ActionShadowed) and event.action_id == action.id:
+                found[action.id] = event.counts
+    return found
+
+
+def call_of(
+    action: ActionView, run: RunView, labels: Labels = no_labels, counts: Mapping[str, int] | None = None
+) -> Judged | None:
     """The call as a policy sees it; `None` if the journal does not hold its effects."""
     if action.status not in _JUDGED and not (action.status == "failed" and action.caller is not None):
         return None
@@ -56,19 +71,27 @@ def call_of(action: ActionView, run: RunView, labels: Labels = no_labels) -> Jud
         labels=tuple(labels(effect) for effect in effects),
         reversibility=action.reversibility,
         reason=action.reason,
+        counts=counts or {},
         at=action.at,
         held=has_window(action.effects),
     )
 
 
 def replay(
-    policy: Policy, actions: Sequence[ActionView], runs: Mapping[str, RunView], labels: Labels = no_labels
+    policy: Policy,
+    actions: Sequence[ActionView],
+    runs: Mapping[str, RunView],
+    labels: Labels = no_labels,
+    counts: Mapping[str, Mapping[str, int]] | None = None,
 ) -> list[Rejudged]:
-    """Judge again whatever can be judged again, in the order given."""
+    """Judge again whatever can be judged again, in the order given.
+
+    :param counts: as `counted` found them.
+    """
     found: list[Rejudged] = []
     for action in actions:
         run = runs.get(action.run_id)
-        call = None if run is None else call_of(action, run, labels)
+        call = None if run is None else call_of(action, run, labels, (counts or {}).get(action.id))
         if call is not None:
             found.append(Rejudged(action, _then(action), policy.judge(call)))
     return found

@@ -27,10 +27,25 @@ NOTHING_TO_RECOVER: Meta = {"strategy": "none"}
 
 
 def recovery_of(tool: AnyTool) -> Meta:
-    """The contract of a wrapped tool, by its kind. Arguments can make one call worse; its answer says so."""
+    """The contract of a wrapped tool: what it states, or what follows from its kind. One call can be worse: its answer says."""
     if isinstance(tool, ReadTool):
         return {**NOTHING_TO_RECOVER, "reversibility": "read_only"}
+    told = {name: text for name, text in _stated(tool).items() if text}
     if isinstance(tool, IrreversibleTool):
-        return {**NOTHING_TO_RECOVER, "reversibility": "irreversible"}
+        return {**NOTHING_TO_RECOVER, "reversibility": "irreversible", **told}
     way = compensated_by("rollback_run", run_id="$response.body#/run_id", actions=["$response.body#/action_id"])
-    return {**way, "reversibility": "compensable" if isinstance(tool, CompensableTool) else "reversible"}
+    return {**way, "reversibility": "compensable" if isinstance(tool, CompensableTool) else "reversible", **told}
+
+
+def _stated(tool: AnyTool) -> Meta:
+    """Nothing beyond the kind, of a tool that says nothing itself."""
+    its = tool.recovery
+    if its is None:
+        return {}
+    return {
+        "reversibility": its.best,
+        "how": its.how,
+        "unless": its.unless,
+        "worst": its.worse[-1] if its.worse else "",
+        "worseIf": its.worse_if,
+    }

@@ -22,6 +22,7 @@ from takeback.tools.calendar.toolkit import told
 from takeback.tools.contract import Committed, Prepared, SwapPrepared, ToolError
 from takeback.tools.email.addresses import BadText
 from takeback.tools.outbox.port import Outbox
+from takeback.tools.recovery import Recovery, Verb
 from takeback.tools.system import Drifted, Preview, TargetError, TargetSystem
 
 HOW_TOLD: Final = (
@@ -29,6 +30,19 @@ HOW_TOLD: Final = (
 )
 WHY_TOLD: Final = "Once guests have been told, they can only be told something else."
 WHY_SERVED: Final = "The server mails guests by itself; what they were told cannot be untold."
+
+
+def taken_back(how: str, *verbs: Verb, unless: str) -> Recovery:
+    """What the tools state: an event is put back, and guests are another matter."""
+    return Recovery(
+        f"{how}; messages to guests are called back before they leave, later a correction is sent if a person agrees",
+        unless=unless,
+        worse=("compensable",),
+        worse_if="guests are told of it: by the calendar's mailbox, or by a server that mails them by itself",
+        effects={"calendar": verbs, "outbox": ("created",)},
+        counts=("recipients",),
+        held=True,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from takeback.tools.calendar.editing import Change
 from takeback.tools.calendar.inviting import Inviter
 from takeback.tools.calendar.lines import Component
 from takeback.tools.calendar.port import Resource
-from takeback.tools.calendar.preparing import planned, prepared
+from takeback.tools.calendar.preparing import planned, prepared, taken_back
 from takeback.tools.calendar.repeating import Series, rule_parts
 from takeback.tools.calendar.settings import CalendarSettings
 from takeback.tools.calendar.system import CalendarSystem, title_of
@@ -247,6 +247,7 @@ class CreateEventTool(WritingTool, ReversibleTool[CreateEvent]):
     )
     arguments = CreateEvent
     result = EventChanged
+    recovery = taken_back("the event is taken out again", "created", unless="somebody changed it since")
     open_world = True
     destructive = False
 
@@ -283,6 +284,12 @@ class UpdateEventTool(WritingTool, ReversibleTool[UpdateEvent]):
     )
     arguments = UpdateEvent
     result = EventChanged
+    recovery = taken_back(
+        "the earlier bytes of the event are put back; what others changed since stays",
+        "created",
+        "changed",
+        unless="somebody changed the same property since",
+    )
     open_world = True
 
     async def targets(self, arguments: UpdateEvent, context: CallContext) -> Sequence[Target]:
@@ -350,6 +357,12 @@ class DeleteEventTool(WritingTool, ReversibleTool[DeleteEvent]):
     )
     arguments = DeleteEvent
     result = EventChanged
+    recovery = taken_back(
+        "the event comes back to the last byte, under its UID",
+        "changed",
+        "deleted",
+        unless="there is such an event again, or somebody changed the same of its series",
+    )
     open_world = True
 
     async def targets(self, arguments: DeleteEvent, context: CallContext) -> Sequence[Target]:

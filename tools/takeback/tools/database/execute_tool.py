@@ -27,6 +27,7 @@ from takeback.tools.database.toolkit import (
     statement,
     told,
 )
+from takeback.tools.recovery import Recovery
 from takeback.tools.system import Preview
 
 STATEMENTS = 1000
@@ -73,6 +74,16 @@ class ExecuteSqlTool(DatabaseTool, ReversibleTool[ExecuteSql]):
     )
     arguments = ExecuteSql
     result = Executed
+    recovery = Recovery(
+        "the earlier rows are put back in one transaction, by columns where others changed the same row; SQLite puts a changed"
+        " schema back with the whole database, PostgreSQL gets dropped tables out of their graveyard",
+        unless="somebody changed the same columns since, or anything at all where the whole database is put back",
+        worse=("compensable", "irreversible"),
+        worse_if="PostgreSQL runs triggers again when rows are put back (compensable), or the change is beyond `capture_rows`"
+        " or `capture_bytes` or one that PostgreSQL keeps no image of, such as most of DDL (irreversible)",
+        effects={"database": ("created", "changed", "deleted")},
+        counts=("rows", "deleted", "schema_changes"),
+    )
 
     async def targets(self, arguments: ExecuteSql, context: CallContext) -> Sequence[Target]:
         statements_of(arguments)
@@ -101,7 +112,12 @@ class SqlPrepared(Prepared):
         self.reversibility, self.reason, self.how = execution.reversibility, execution.reason, execution.how
         self.blobs = execution.blobs
         rows = sum(table.inserted + table.updated + table.deleted for table in execution.changed)
-        self.counts = {"rows": rows, "tables": len(execution.changed)}
+        self.counts = {
+            "rows": rows,
+            "tables": len(execution.changed),
+            "deleted_rows": sum(table.deleted for table in execution.changed),
+            "schema": execution.schema,
+        }
 
     async def commit(self) -> Committed:
         with told():

@@ -171,6 +171,8 @@ class Execution(ABC):
     blobs: Mapping[str, bytes] = {}
     """Small images, made durable together with the intent; larger ones are in the store already."""
     warnings: tuple[str, ...] = ()
+    schema: int = 0
+    """How many tables, views, indexes … it makes, alters or drops; at least 1 if it does anything of that kind."""
 
     @abstractmethod
     async def commit(self) -> tuple[Effect, ...]:

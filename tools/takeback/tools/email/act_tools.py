@@ -21,6 +21,7 @@ from takeback.tools.email.port import Flag, MailStore, Placement
 from takeback.tools.email.states import object_of, placement_of, state_of
 from takeback.tools.email.toolkit import Answer, MailboxName, MailTool, MessageIds, no_message, told
 from takeback.tools.files.toolkit import counted
+from takeback.tools.recovery import Recovery
 
 
 class MoveEmail(Arguments):
@@ -125,6 +126,11 @@ class MoveEmailTool(_Acting, ReversibleTool[MoveEmail]):
     description = "Moves messages to another folder of the same mailbox; flags and times stay as they are."
     arguments = MoveEmail
     result = Moved
+    recovery = Recovery(
+        "each message is moved back to where it was",
+        unless="somebody moved or deleted it since; on Gmail other labels that Trash took off stay off",
+        effects={"email": ("changed",)},
+    )
     destructive = False
     idempotent = True
 
@@ -160,6 +166,12 @@ class DeleteEmailTool(_Acting, ReversibleTool[DeleteEmail]):
     description = "Moves messages to the Trash folder. Nothing is destroyed, and messages in Trash stay there."
     arguments = DeleteEmail
     result = Moved
+    recovery = Recovery(
+        "each message is moved back out of Trash",
+        unless="Trash was emptied since, or somebody moved it",
+        effects={"email": ("changed",)},
+        counts=("deleted",),
+    )
     idempotent = True
 
     async def targets(self, arguments: DeleteEmail, context: CallContext) -> Sequence[Target]:
@@ -183,6 +195,11 @@ class FlagEmailTool(_Acting, ReversibleTool[FlagEmail]):
     description = "Adds and removes flags of messages, such as seen, answered and flagged."
     arguments = FlagEmail
     result = Flagged
+    recovery = Recovery(
+        "the flags are put back one by one; those that others changed stay",
+        unless="somebody changed the same flag since, or deleted the message",
+        effects={"email": ("changed",)},
+    )
     destructive = False
     idempotent = True
 

@@ -14,6 +14,7 @@ from takeback.tools.email.maildir.folders import digest_of
 from takeback.tools.email.states import object_of, state_of
 from takeback.tools.email.toolkit import Answer, told
 from takeback.tools.email.writing import LetterArguments, LetterTool
+from takeback.tools.recovery import Recovery
 
 
 class DraftEmail(LetterArguments):
@@ -38,6 +39,11 @@ class DraftEmailTool(LetterTool, ReversibleTool[DraftEmail]):
     arguments = DraftEmail
     result = Drafted
     destructive = False
+    recovery = Recovery(
+        "the draft is taken out of the mailbox again",
+        unless="somebody changed, moved or sent it; some IMAP servers only mark it as deleted",
+        effects={"email": ("created",)},
+    )
 
     async def prepare(self, arguments: DraftEmail, context: CallContext) -> Prepared:
         name = self.sending(arguments.mailbox)

@@ -28,6 +28,7 @@ from takeback.tools.email.writing import LetterArguments, LetterTool
 from takeback.tools.files.toolkit import counted
 from takeback.tools.outbox.port import Outbox, Outgoing
 from takeback.tools.outbox.rows import when
+from takeback.tools.recovery import Recovery
 from takeback.tools.system import TargetSystem
 
 CARRIER: Final = "mail:"
@@ -65,6 +66,14 @@ class SendEmailTool(LetterTool, ReversibleTool[SendEmail]):
     arguments = SendEmail
     result = Held
     open_world = True
+    recovery = Recovery(
+        "the message is called back before it leaves, and nobody ever gets it; later a correction is sent if a person agrees",
+        unless="it has left (`hold_seconds`, 120 s by default), or nobody knows whether it has",
+        best="compensable",
+        effects={"outbox": ("created",)},
+        counts=("recipients",),
+        held=True,
+    )
 
     def __init__(
         self,

@@ -22,6 +22,7 @@ from takeback.tools.contract import (
 from takeback.tools.files.edit import Edit, EditError, apply_edits, surrogate
 from takeback.tools.files.staged import Staged
 from takeback.tools.files.toolkit import ExpectedDigest, FilesTool, Path, counted, digest_of, told
+from takeback.tools.recovery import Recovery, Verb
 
 Overwrite = Annotated[
     bool, Field(description="Replace what stands at the destination; it can be taken back like everything else.")
@@ -121,6 +122,17 @@ class CreateDirectory(Arguments):
     path: Path
 
 
+def taken_back(how: str, *verbs: Verb, unless: str = "") -> Recovery:
+    """What the tools state; what goes to the trash has to find room there."""
+    return Recovery(
+        how,
+        unless=unless,
+        worse=("irreversible",),
+        worse_if="what goes to the trash (a folder, or a file over 32 KiB) has no room there (`trash_bytes`)",
+        effects={"files": verbs},
+    )
+
+
 def swapped(
     tool: FilesTool, staged: Staged, summary: str, result: Callable[[Sequence[Effect]], BaseModel]
 ) -> SwapPrepared:
@@ -150,6 +162,11 @@ class WriteFileTool(FilesTool, ReversibleTool[WriteFile]):
     )
     arguments = WriteFile
     result = Written
+    recovery = taken_back(
+        "the earlier file is put back; a new file is taken out again, with the folders made for it",
+        "created",
+        "changed",
+    )
     idempotent = True
 
     async def targets(self, arguments: WriteFile, context: CallContext) -> Sequence[Target]:
@@ -191,6 +208,9 @@ class EditFileTool(FilesTool, ReversibleTool[EditFile]):
     )
     arguments = EditFile
     result = Written
+    recovery = taken_back(
+        "the earlier file is put back; if somebody changed other lines since, only the edits are taken out", "changed"
+    )
 
     async def targets(self, arguments: EditFile, context: CallContext) -> Sequence[Target]:
         return [self.target(self.resolved(arguments.path), arguments.expected_digest)]
@@ -226,6 +246,13 @@ class MoveFileTool(FilesTool, ReversibleTool[MoveFile]):
     description = "Moves or renames a file or folder. An existing destination is refused unless overwrite is set."
     arguments = MoveFile
     result = Moved
+    recovery = taken_back(
+        "it is moved back, and what stood at the destination is put back",
+        "created",
+        "changed",
+        "deleted",
+        unless="something else stands where it came from",
+    )
 
     async def targets(self, arguments: MoveFile, context: CallContext) -> Sequence[Target]:
         return [
@@ -248,6 +275,9 @@ class CopyFileTool(FilesTool, ReversibleTool[CopyFile]):
     description = "Copies a file or folder. An existing destination is refused unless overwrite is set."
     arguments = CopyFile
     result = Moved
+    recovery = taken_back(
+        "the copy is taken out again, and what stood at the destination is put back", "created", "changed"
+    )
 
     async def targets(self, arguments: CopyFile, context: CallContext) -> Sequence[Target]:
         return [
@@ -291,6 +321,11 @@ class DeleteFileTool(FilesTool, ReversibleTool[DeleteFile]):
     description = "Deletes a file, a link or a folder; a folder that is not empty needs recursive. It can be put back."
     arguments = DeleteFile
     result = Deleted
+    recovery = taken_back(
+        "it is moved back out of the trash, a whole tree as well",
+        "deleted",
+        unless="something else stands there by now",
+    )
 
     async def targets(self, arguments: DeleteFile, context: CallContext) -> Sequence[Target]:
         return [self.target(self.resolved(arguments.path), arguments.expected_digest)]
@@ -317,6 +352,11 @@ class CreateDirectoryTool(FilesTool, ReversibleTool[CreateDirectory]):
     arguments = CreateDirectory
     result = Created
     destructive = False
+    recovery = Recovery(
+        "the folder is removed again, with those made above it",
+        unless="there is something in it by then",
+        effects={"files": ("created",)},
+    )
 
     async def targets(self, arguments: CreateDirectory, context: CallContext) -> Sequence[Target]:
         return [self.target(self.resolved(arguments.path))]

@@ -207,6 +207,7 @@ class Attempt:
         except graveyard.CannotWait as error:
             acting.run("ROLLBACK TO SAVEPOINT _takeback_bury")
             self.captured.lasting.append(f"what it drops cannot wait: {error}")
+            self.captured.reshaped += 1
             del self.buried[earlier:]
             return False
         except ServerFailure as error:
@@ -214,6 +215,7 @@ class Attempt:
             if error.code != "2BP01" or not cascades:
                 raise
             self.captured.lasting.append("it also drops what depends on the table")
+            self.captured.reshaped += 1
             return False
 
     # -- looking -----------------------------------------------------------------------------------------------------------
@@ -363,8 +365,10 @@ class Attempt:
                 grave, _ = graveyard.grave_for(acting, info, self.yard)
             except graveyard.CannotWait as error:
                 captured.lasting.append(f"{info.shown}, which it makes, could not be moved aside: {error}")
+                captured.reshaped += 1
                 continue
             definition, content = catalog.definition(acting, info.oid), graveyard.content(acting, info)
             captured.turns.append(TableTurn(info, definition, content, dropped=False, grave=grave))
         if not settled:
             captured.lasting.append("it changes the schema in a way that cannot be put back")
+            captured.reshaped += not captured.altered

@@ -92,6 +92,8 @@ class Captured:
     """Tables whose rows' images are not kept, and how many rows changed at least."""
     lasting: list[str] = field(default_factory=lambda: list[str]())
     """Why the action cannot be taken back: one reason each."""
+    reshaped: int = 0
+    """Changes of the schema beside those of `turns` and `altered`."""
     warnings: list[str] = field(default_factory=lambda: list[str]())
 
 

@@ -35,6 +35,8 @@ class PostgresExecution(Execution):
         self.reversibility, self.reason, self.how = told.reversibility, told.reason, told.how
         self.blobs = told.blobs
         self.warnings = tuple(opened.captured.warnings)
+        captured = opened.captured
+        self.schema = captured.reshaped + len(captured.turns) + len(captured.altered)
 
     async def commit(self) -> tuple[Effect, ...]:
         await in_thread(lambda: commit(self._opened), Watch())

@@ -16,7 +16,7 @@ from takeback.tools.database.port import Bounds, Changed, Done, Execution, Sampl
 from takeback.tools.database.sqlite import statements as running
 from takeback.tools.database.sqlite import whole
 from takeback.tools.database.sqlite.capture import Captured, CounterChange, Escalate, RowCapture
-from takeback.tools.database.sqlite.guard import Guard
+from takeback.tools.database.sqlite.guard import DDL, Guard
 from takeback.tools.database.sqlite.images import store_bytes, store_rows
 from takeback.tools.database.sqlite.looking import CACHED
 from takeback.tools.database.sqlite.opening import DatabaseFile
@@ -40,6 +40,7 @@ class Ran:
     why: str = ""
     """Why the whole database is kept, or cannot be."""
     changed: list[Changed] = field(default_factory=lambda: list[Changed]())
+    schema: int = 0
 
 
 class Runner:
@@ -137,9 +138,11 @@ class Runner:
         if ran.before is not None:
             ran.after = whole.content_of(connection)
             ran.changed = whole.differences(ran.before, ran.after)
+            ran.schema = whole.reshaped(ran.before, ran.after)
         else:
             ran.changed = [Changed(table=name, note="changed") for name in sorted(guard.written)]
             ran.changed += [Changed(table="(schema)", note=word) for word in guard.whole]
+            ran.schema = sum(word in DDL.values() for word in guard.whole)
         return ran
 
 
@@ -263,7 +266,7 @@ def _counter(change: CounterChange) -> tuple[State, State]:
 
 
 async def _as_whole(id: str, execution: SqliteExecution, ran: Ran, objects: ObjectStore) -> None:
-    execution.changed = tuple(ran.changed)
+    execution.changed, execution.schema = tuple(ran.changed), ran.schema
     execution.samples = Samples()
     execution.how = "Put the whole database back as it was before, if nobody has changed it since."
     why = ran.why

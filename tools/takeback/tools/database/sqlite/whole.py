@@ -138,6 +138,14 @@ def differences(before: Content, after: Content) -> list[Changed]:
     return found
 
 
+def reshaped(before: Content, after: Content) -> int:
+    """How many tables, views, indexes and triggers are not defined as they were; SQLite's own are not counted."""
+    places = before.schema.keys() | after.schema.keys()
+    return sum(
+        before.schema.get(place) != after.schema.get(place) for place in places if not place[1].startswith("sqlite_")
+    )
+
+
 def size_of(connection: apsw.Connection) -> int:
     """Bytes of the database."""
     pages = next(iter(connection.execute("PRAGMA main.page_count")))[0]
