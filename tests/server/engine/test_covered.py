@@ -84,6 +84,33 @@ async def test_bringing_the_later_act_back_and_the_earlier_one_again_ends_where_
     assert (bench.work / "y").read_text() == "two"
 
 
+@pytest.mark.parametrize("made", ["", "one\n"])
+async def test_what_a_later_act_did_again_is_not_taken_back_from_under_it(bench: Bench, made: str) -> None:
+    run = await bench.start()
+    (bench.work / "x").write_text("a person's")
+
+    async def once() -> str:
+        if made:
+            return str((await bench.done("write_file", run, path="x", content=made)).action_id)
+        return str((await bench.done("delete_file", run, path="x")).action_id)
+
+    first = await once()
+    between = await bench.done("write_file", run, path="x", content="two")
+    again = await once()
+    alone = await bench.back(run_id=run, actions=[first, str(between.action_id)])
+    assert [step.outcome for step in alone.steps] == ["already_undone", "skipped"], alone.report
+    assert alone.steps[1].why == "a later act of the same run did the same again and is not being taken back"
+    assert (bench.work / "x").exists() == bool(made)
+    assert not made or (bench.work / "x").read_text() == made
+    assert await stands(bench, first)
+    latest = await bench.back(run_id=run, actions=[again])
+    assert (latest.status, (bench.work / "x").read_text()) == ("complete", "two")
+    whole = await bench.back(run_id=run)
+    assert whole.status == "complete", whole.report
+    assert not whole.open_items
+    assert (bench.work / "x").read_text() == "a person's"
+
+
 async def test_what_a_later_act_wrote_again_is_not_written_once_more_under_it(bench: Bench) -> None:
     run = await bench.start()
     await bench.done("write_file", run, path="x", content="five\n")

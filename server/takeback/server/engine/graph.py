@@ -187,12 +187,15 @@ class Left:
     _on: dict[str, _ByRun] = field(default_factory=lambda: dict[str, _ByRun]())
     _below: dict[str, _ByRun] = field(default_factory=lambda: dict[str, _ByRun]())
     _rebuilt: dict[str, _ByRun] = field(default_factory=lambda: dict[str, _ByRun]())
+    _last: dict[tuple[str, RunId], State] = field(default_factory=lambda: dict[tuple[str, RunId], State]())
+    """What the latest of them left."""
 
     def put(self, node: Node) -> None:
         """Remember this one."""
         run, id = node.entry.run_id, node.entry.id
         for touch in node.touches:
             self._on.setdefault(touch.key, {})[run] = id
+            self._last.setdefault((touch.key, run), touch.effect.after)
             if touch.rebuilds:
                 self._rebuilt.setdefault(touch.key, {})[run] = id
             for key in touch.above:
@@ -201,6 +204,14 @@ class Left:
     def on(self, node: Node, touch: Touch) -> str | None:
         """The later entry of the same run that changed the very same object, if there is one."""
         return self._on.get(touch.key, {}).get(node.entry.run_id)
+
+    def did_again(self, node: Node, touch: Touch, now: State) -> str | None:
+        """The later entry of the same run that left what stands there, if this one had left it so too."""
+        last, left = self._last.get((touch.key, node.entry.run_id)), touch.effect.after
+        if last is None or not now.same(last):
+            return None
+        again = now.same(left) or (now.content is not None and (now.kind, now.content) == (left.kind, left.content))
+        return self.on(node, touch) if again else None
 
     def of_same_run(self, node: Node) -> tuple[str, ...]:
         """Later entries of the same run whose ground this one is, or whose doing took this one's ground away.

@@ -33,6 +33,7 @@ Decision = Literal[
 
 
 COVERED = "a later act of the same run has undone it; if that is taken back, this has to be taken back after it"
+AGAIN = "a later act of the same run did the same again and is not being taken back"
 IN_PART = "a later act of the same run has undone part of it; if that is taken back, this has to be taken back after it"
 
 
@@ -259,6 +260,9 @@ class Planner:
                 now = want.before
             elif now.same(want.after):
                 covered = covered or self.left.on(node, touch) is not None
+            elif later := self.left.did_again(node, touch, now):
+                # deleted, made again, deleted again: what stands there is the later one's doing
+                return self.of(node, "blocked", AGAIN, blocked_by=(later,))
             elif self.as_left(touch, now):
                 # the same state, but the journal's own also knows where its image is kept
                 swaps.append(want if now.same(want.before) else altered(want, before=now))
