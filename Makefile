@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check bench soak histories calendar-histories bundle crash races schedules sql-histories mail-histories clean
+.PHONY: demo test check bench soak histories calendar-histories bundle crash races schedules sql-histories mail-histories publish-kills clean
 
 # pyright runs on node: the machine's own, else one from a wheel.
 NODE := $(if $(shell command -v node),,'pyright[nodejs]')
@@ -67,6 +67,10 @@ bundle: $(STAMP)
 crash: $(STAMP)
 	TAKEBACK_CRASH_EVERY=$${TAKEBACK_CRASH_EVERY:-1} TAKEBACK_CRASH_KILLS=$${TAKEBACK_CRASH_KILLS:-100} \
 		$(BIN)/python -m pytest tests/crash $(ARGS)
+
+# kill -9 at every step of publishing a stage and of carrying out a plan, and of going on after that. Ten minutes.
+publish-kills: $(STAMP)
+	TAKEBACK_PUBLISH_KILLS=$${TAKEBACK_PUBLISH_KILLS:-0} $(BIN)/python -m pytest tests/server/engine/test_publishing_killed.py $(ARGS)
 
 # Links that come and go (20,000 calls, 20,000 swaps under each tool), editors that save in a loop (6,000 saves of each kind on
 # each engine), servers and rollbacks side by side; every day a hundredth of it. Twenty minutes.
