@@ -24,6 +24,7 @@ from takeback.server.settings import Settings
 if TYPE_CHECKING:
     from takeback.journal.events import Recorded
     from takeback.server.engine.core import Core
+    from takeback.server.notices.desktop import Entry
 
 log = logging.getLogger(__name__)
 
@@ -41,13 +42,13 @@ def configured(settings: Settings) -> bool:
 class Watch:
     """Notices and audit of one data directory, for one process."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, entry: Entry | None = None) -> None:
         # neither is imported where nothing is configured
         from takeback.server.audit.auditor import Auditor
         from takeback.server.notices.notifier import Notifier
 
         self.core = core
-        self.notifier = Notifier(core) if core.settings.notify.configured else None
+        self.notifier = Notifier(core, entry=entry) if core.settings.notify.configured else None
         self.auditor = Auditor(core) if core.settings.audit.configured else None
 
     def heard(self, written: Sequence[Recorded]) -> None:
@@ -91,15 +92,18 @@ class Watch:
 
 
 @asynccontextmanager
-async def watched(core: Core, settings: Settings, *, here: bool = True) -> AsyncGenerator[None]:
+async def watched(
+    core: Core, settings: Settings, *, here: bool = True, entry: Entry | None = None
+) -> AsyncGenerator[None]:
     """Tell what happens inside.
 
     :param here: in this process; else by one of its own, as soon as this one has done its work.
+    :param entry: lets the person of this machine in at the local page.
     """
     if not configured(settings):
         yield
         return
-    watch = Watch(core)
+    watch = Watch(core, entry)
     await watch.begin()
     core.journal.listeners = (*core.journal.listeners, watch.heard)
     running = asyncio.create_task(watch.run()) if here else None
@@ -150,7 +154,7 @@ def start_watcher(settings: Settings) -> bool:
     return spawn(settings, ["notices", "run"], file.with_name("watcher.log"))
 
 
-async def watch_until_done(settings: Settings) -> bool:
+async def watch_until_done(settings: Settings, entry: Entry | None = None) -> bool:
     """Tell until nothing is left to do; `False` at once if another process is at it."""
     from takeback.server.engine.engine import Engine
 
@@ -166,7 +170,7 @@ async def watch_until_done(settings: Settings) -> bool:
             with held(os.fspath(file), wait=False) as mine:
                 if not mine:
                     return False
-                watch = await _watch_once(engine.core, stop)
+                watch = await _watch_once(engine.core, stop, entry)
             try:
                 # somebody may have written something after the last look, and found the lock taken
                 if stop.is_set() or not await watch.unfinished():
@@ -177,9 +181,9 @@ async def watch_until_done(settings: Settings) -> bool:
         await engine.close()
 
 
-async def _watch_once(core: Core, stop: asyncio.Event) -> Watch:
+async def _watch_once(core: Core, stop: asyncio.Event, entry: Entry | None) -> Watch:
     """Tell until nothing is left, or told to stop."""
-    watch = Watch(core)
+    watch = Watch(core, entry)
     running = asyncio.create_task(watch.run(look_seconds=SOON_SECONDS))
     try:
         while not stop.is_set() and not running.done() and await watch.unfinished():

@@ -150,7 +150,7 @@ async def test_a_form_is_good_for_its_own_place_and_browser_and_once(world: Worl
 
 
 async def test_a_form_of_another_browser_is_not_taken(world: World, page: Page, known: Sender):
-    from takeback.server.web.serve import visitors_of
+    from takeback.server.web.entering import visitors_of
 
     visitors = visitors_of(world.settings)
     second = Sender(page, visitors.enter(visitors.key()) or "")
@@ -214,7 +214,7 @@ async def test_outside_its_folder_the_page_tells_nothing_not_even_its_folder(pag
 async def test_the_key_leads_to_no_other_site(world: World, page: Page, to: str):
     from urllib.parse import quote
 
-    from takeback.server.web.serve import visitors_of
+    from takeback.server.web.entering import visitors_of
 
     answer = Sender(page).get(f"/enter?key={visitors_of(world.settings).key()}&to={quote(to)}")
     assert answer.status == 303

@@ -21,8 +21,8 @@ from tests.server.web.world import STRANGER, Page, Sender, environment, page_of,
 from takeback.checkpoints.oslock import held
 from takeback.server.settings import Settings
 from takeback.server.web import address
+from takeback.server.web.entering import entry
 from takeback.server.web.links import links_of
-from takeback.server.web.serve import entry
 
 
 @pytest.fixture

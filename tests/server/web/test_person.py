@@ -439,7 +439,7 @@ async def test_a_page_elsewhere_can_neither_frame_it_nor_send_its_forms(world: W
 
 async def test_signed_out_the_browser_is_a_stranger_again(world: World, browser: Any, page: Page, person: Person):
     from takeback.server.web.address import Address
-    from takeback.server.web.serve import entry
+    from takeback.server.web.entering import entry
 
     context = await browser.new_context()
     tab = await context.new_page()

@@ -124,7 +124,9 @@ async def run(
         settings = Settings.model_validate_json(Path(given).read_text(encoding="utf-8"))
     if not settings.data.is_dir():
         raise EngineError("not_found", f"There is no data directory {settings.data}.", "Name it with --data.")
-    mine = await watch_until_done(settings)
+    from takeback.server.web.entering import entry_on_demand
+
+    mine = await watch_until_done(settings, entry_on_demand(settings))
     words = "Nothing waits any more." if mine else "Another process is at it on this data directory."
     session.terminal.show([said(words)], {"done": mine})
     return ExitCode.OK

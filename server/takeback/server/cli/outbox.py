@@ -114,6 +114,7 @@ async def run(
 ) -> ExitCode:
     """Send what is due until nothing is held any more. One at a time: a second one ends at once."""
     from takeback.server.engine.sending import send_all
+    from takeback.server.web.entering import entry_on_demand
 
     if given is None:
         settings = session.settings()
@@ -123,7 +124,7 @@ async def run(
         settings = Settings.model_validate_json(Path(given).read_text(encoding="utf-8"))
     if not settings.data.is_dir():
         raise EngineError("not_found", f"There is no data directory {settings.data}.", "Name it with --data.")
-    ended = await send_all(settings)
+    ended = await send_all(settings, entry_on_demand(settings))
     words = {
         "nothing_held": "Nothing is held any more.",
         "stopped": "Stopped; what is held stays so.",

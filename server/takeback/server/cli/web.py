@@ -34,7 +34,8 @@ async def web(
     """Serve the local page: what waits for a person, runs, mail, taking back. Only this machine can reach it."""
     from takeback.server.web.address import running
     from takeback.server.web.detached import page_of
-    from takeback.server.web.serve import entry, serve_page
+    from takeback.server.web.entering import entry
+    from takeback.server.web.serve import serve_page
 
     if given is not None:
         return await _on_demand(server=given == "server")

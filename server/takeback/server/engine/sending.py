@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from takeback.server.engine.detached import alone
 from takeback.server.engine.engine import Engine
@@ -15,14 +15,18 @@ from takeback.server.settings import Settings
 from takeback.server.watching import watched
 from takeback.tools.outbox.store import OutboxStore
 
+if TYPE_CHECKING:
+    from takeback.server.notices.desktop import Entry
+
 Ended = Literal["nothing_held", "stopped", "another"]
 
 
-async def send_all(settings: Settings) -> Ended:
+async def send_all(settings: Settings, entry: Entry | None = None) -> Ended:
     """Send until nothing is held any more; `another` at once if another sender is at work.
 
     SIGTERM and SIGINT end it after the message that is being sent.
 
+    :param entry: lets the person of this machine in at the local page.
     :raises Exception: as `Engine.open` and `Sender.run`.
     """
     stop = asyncio.Event()
@@ -37,7 +41,7 @@ async def send_all(settings: Settings) -> Ended:
                     return "another"
                 engine = await Engine.open(settings, recover_within=RECOVERY_SECONDS)
                 try:
-                    async with watched(engine.core, settings):
+                    async with watched(engine.core, settings, entry=entry):
                         await Sender(engine.core, stop=stop).run()
                 finally:
                     await engine.close()

@@ -78,6 +78,7 @@ async def serve_http(settings: Settings, given_token: str | None = None) -> int:
     from takeback.server.engine.detached import keep_sending
     from takeback.server.engine.engine import Engine
     from takeback.server.engine.recovery import RECOVERY_SECONDS
+    from takeback.server.web.entering import entry_on_demand
 
     http = settings.http
     stop, forced = asyncio.Event(), ForcedEnd()
@@ -99,7 +100,7 @@ async def serve_http(settings: Settings, given_token: str | None = None) -> int:
             raise
         care = Beside(engine.tend())
         listener = Listener.of(gate, seconds=http.request_seconds, connections=http.connections)
-        async with watched(engine.core, settings):
+        async with watched(engine.core, settings, entry=entry_on_demand(settings)):
             serving = asyncio.create_task(listener.serve(sockets=[listening]))
             host, port = listening.getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host

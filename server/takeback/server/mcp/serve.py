@@ -46,6 +46,7 @@ async def serve_stdio(settings: Settings) -> int:
     from takeback.server.engine.recovery import RECOVERY_SECONDS
     from takeback.server.mcp.app import build_server
     from takeback.server.mcp.transport import StdioTransport
+    from takeback.server.web.entering import entry_on_demand
     from takeback.server.web.links import links_of
 
     limits = settings.limits
@@ -64,7 +65,7 @@ async def serve_stdio(settings: Settings) -> int:
         engine = opening.result()
         orderly, care = False, Beside(engine.tend())
         try:
-            async with watched(engine.core, settings):
+            async with watched(engine.core, settings, entry=entry_on_demand(settings)):
                 await keep_sending(engine, settings)
                 transport.start()
                 server = build_server(engine, settings, links=links_of(settings))

@@ -20,6 +20,8 @@ class Notice:
     body: str
     data: dict[str, Any] = field(default_factory=dict[str, Any])
     """The same for programs."""
+    place: str = ""
+    """Where the local page of this machine's person has it; empty: nowhere."""
 
 
 class NotSent(Exception):

@@ -8,6 +8,7 @@ from typing import Any, cast
 from takeback.journal.events import (
     ApprovalRequested,
     BaseEvent,
+    Caller,
     MailMoved,
     Recorded,
     RollbackFinished,
@@ -24,6 +25,7 @@ from takeback.server.engine.told import steps_told
 from takeback.server.engine.wording import full_stop, name, sentence, shown_lines
 from takeback.server.notices.channel import Notice
 from takeback.server.notices.settings import Kind
+from takeback.server.principal import local_principal
 
 MOST_FAILED = 3
 MOST_LINES = 6
@@ -94,7 +96,24 @@ async def notice_of(core: Core, recorded: Recorded, identity: str) -> Notice | N
         title=redact_text(sentence(f"takeback: {title}"), salt)[:TITLE],
         body=redact_text(body, salt),
         data=cast("dict[str, Any]", redact({**common, **data}, salt)),
+        place=await _place(core, run, event),
     )
+
+
+async def _place(core: Core, run: RunView, event: BaseEvent) -> str:
+    """Where the local page has what this is about; nowhere if it is not its person's."""
+    if not core.may_see(Caller(principal=local_principal(), client="", client_version=""), run):
+        return ""
+    match event:
+        case ApprovalRequested():
+            return f"/approvals/{event.approval_id}"
+        case MailMoved():
+            return f"/mail/{event.message_id}"
+        case RollbackFinished():
+            left = await _left_open(core, event)
+            return f"/open/{left[0].id}" if len(left) == 1 else f"/rollbacks/{event.rollback_id}"
+        case _:
+            return f"/runs/{run.id}"
 
 
 async def _answered(core: Core, event: BaseEvent) -> bool:
@@ -129,11 +148,7 @@ async def _rollback(core: Core, event: RollbackFinished, goal: str) -> tuple[str
     view = await core.journal.get(RollbackView, event.rollback_id)
     steps = await steps_told(core, view) if view is not None else []
     text = rollback_report(steps, event.status, [])
-    items = [
-        item
-        for item in await core.journal.find(OpenItem, run_id=event.run_id, status="open")
-        if item.rollback_id == event.rollback_id
-    ]
+    items = await _left_open(core, event)
     lines = [line for line in text.splitlines() if line][:MOST_LINES]
     if items:
         lines.append(f"{len(items)} of it waits for a person: takeback open")
@@ -144,6 +159,11 @@ async def _rollback(core: Core, event: RollbackFinished, goal: str) -> tuple[str
         lines,
         {"rollback_id": event.rollback_id, "rollback_status": event.status, "open_items": len(items), "steps": counts},
     )
+
+
+async def _left_open(core: Core, event: RollbackFinished) -> list[OpenItem]:
+    found = await core.journal.find(OpenItem, run_id=event.run_id, status="open")
+    return [item for item in found if item.rollback_id == event.rollback_id]
 
 
 async def _mail(core: Core, event: MailMoved) -> tuple[str, list[str], dict[str, Any]]:

@@ -32,6 +32,7 @@ from takeback.server.engine.faults import fault
 from takeback.server.engine.locks import Locks, LockTimeout
 from takeback.server.notices.channel import Broken, Channel, NotSent
 from takeback.server.notices.contents import kind_of, news, notice_of
+from takeback.server.notices.desktop import Entry
 from takeback.server.notices.opening import open_channels, wanted
 from takeback.server.notices.settings import channel_names
 from takeback.server.notices.store import FAILED, Due, NoticeStore, NoticesUnavailable, Row, Status
@@ -61,10 +62,13 @@ def _nothing(step: str) -> None:
 class Notifier:
     """Notices of one data directory, for one process."""
 
-    def __init__(self, core: Core, *, channels: Sequence[Channel] | None = None) -> None:
-        """:param channels: instead of those of the configuration."""
+    def __init__(self, core: Core, *, channels: Sequence[Channel] | None = None, entry: Entry | None = None) -> None:
+        """
+        :param channels: instead of those of the configuration.
+        :param entry: lets a person in at the local page.
+        """
         self._core, self._settings = core, core.settings.notify
-        self._given = channels
+        self._given, self._entry = channels, entry
         self._channels: dict[str, Channel] = {}
         self.store = NoticeStore(store_file(core.settings.data))
         self._locks = Locks(core.settings.data / "locks" / "notices")
@@ -173,7 +177,7 @@ class Notifier:
             if not self._channels:
                 given = self._given
                 if given is None:  # in a thread, for what it imports takes a while, and a keyring may ask somebody
-                    given = await anyio.to_thread.run_sync(open_channels, self._settings)
+                    given = await anyio.to_thread.run_sync(open_channels, self._settings, self._entry)
                 self._channels = {channel.name: channel for channel in given}
         return self._channels.get(name) or Broken(name, "it is not configured any more")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from takeback.server.notices.channel import Broken, Channel
-from takeback.server.notices.desktop import Desktop
+from takeback.server.notices.desktop import Desktop, Entry
 from takeback.server.notices.services import Service, filled
 from takeback.server.notices.settings import Kind, NotifySettings, channel_names
 from takeback.server.notices.webhook import Webhook, key_of, secret_of
@@ -13,10 +13,13 @@ from takeback.server.notices.webhook import Webhook, key_of, secret_of
 DESKTOP = "desktop://"
 
 
-def open_channels(settings: NotifySettings) -> list[Channel]:
-    """All of them, in the order of the settings. Imports what they need: not for the first milliseconds of a server."""
+def open_channels(settings: NotifySettings, entry: Entry | None = None) -> list[Channel]:
+    """All of them, in the order of the settings. Imports what they need: not for the first milliseconds of a server.
+
+    :param entry: lets a person in at the local page; given to the desktop of this machine, and to nothing else.
+    """
     names = channel_names(settings)
-    channels = [_of_url(name, url) for name, url in zip(names, settings.urls, strict=False)]
+    channels = [_of_url(name, url, entry) for name, url in zip(names, settings.urls, strict=False)]
     for name, webhook in settings.webhooks.items():
         try:
             channels.append(Webhook(f"webhook:{name}", webhook.url, key_of(secret_of(name, webhook))))
@@ -25,10 +28,10 @@ def open_channels(settings: NotifySettings) -> list[Channel]:
     return channels
 
 
-def _of_url(name: str, url: str) -> Channel:
+def _of_url(name: str, url: str, entry: Entry | None) -> Channel:
     try:
         whole = filled(url)
-        return Desktop(name) if whole.rstrip("/") == DESKTOP.rstrip("/") else Service(name, whole)
+        return Desktop(name, entry) if whole.rstrip("/") == DESKTOP.rstrip("/") else Service(name, whole)
     except LookupError as error:
         return Broken(name, _words(error))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from takeback.server.engine.detached import keep_sending
@@ -13,6 +13,8 @@ from takeback.server.engine.recovery import RECOVERY_SECONDS
 from takeback.server.mcp.ending import Beside
 from takeback.server.roots import remembered, together
 from takeback.server.settings import Settings, WorkspaceSettings
+from takeback.server.watching import watched
+from takeback.server.web.entering import entry_on_demand
 
 
 class Bench:
@@ -22,6 +24,7 @@ class Bench:
         self._given = settings
         self._engine: Engine | None = None
         self._care: Beside | None = None
+        self._telling = AsyncExitStack()
         self._roots: Sequence[Path] = ()
         self._at_work = 0
         self._opening = asyncio.Lock()
@@ -57,6 +60,9 @@ class Bench:
             self._roots = roots
             self._care = Beside(self._engine.tend())  # as every server that stays up does
             await keep_sending(self._engine, settings)
+            entry = entry_on_demand(settings)
+            # what happens on the page is told to those who are not at it
+            await self._telling.enter_async_context(watched(self._engine.core, settings, entry=entry))
         return self._engine
 
     async def settled(self, within: float) -> bool:
@@ -75,4 +81,5 @@ class Bench:
         if care is not None:
             await care.end()
         if engine is not None:
+            await self._telling.aclose()
             await engine.close()

@@ -20,6 +20,7 @@ from takeback.server.web.address import Address
 from takeback.server.web.exchange import Request, Response, fields
 from takeback.server.web.frame import told
 from takeback.server.web.html import e
+from takeback.server.web.neighbours import is_ours
 from takeback.server.web.site import Site
 from takeback.server.web.visitors import SESSION_SECONDS, Visitors
 
@@ -90,6 +91,8 @@ class PageGate:
             return public
         query = _fields(scope["query_string"].decode("latin-1"))
         if path == "/enter" and method == "GET":
+            if not is_ours(tuple(scope["client"]), tuple(scope["server"])):
+                raise Unreadable(403, "This key is somebody else's.")  # and stays good for them
             return self._enter((query.get("key") or [""])[-1], (query.get("to") or ["/"])[-1])
         session = self._session(scope)
         if not session:

@@ -25,10 +25,10 @@ from takeback.server.settings import Settings, SettingsError
 from takeback.server.web import address
 from takeback.server.web.address import Address
 from takeback.server.web.bench import Bench
+from takeback.server.web.entering import visitors_of
 from takeback.server.web.gate import PageGate
 from takeback.server.web.idle import Idle
 from takeback.server.web.site import Site
-from takeback.server.web.visitors import Visitors
 
 CONNECTIONS: Final = 64
 REQUEST_SECONDS: Final = 30.0
@@ -39,22 +39,6 @@ _END_SECONDS: Final = 0.8
 Ended = Literal["stopped", "idle", "another"]
 
 _log = logging.getLogger("takeback")
-
-
-def visitors_of(settings: Settings) -> Visitors:
-    """Who the page of this data directory lets in."""
-    return Visitors(address.folder(settings.data))
-
-
-def entry(settings: Settings, where: Address, place: str = "/") -> str:
-    """An address that lets one browser in, once. Only for the person: it is a key.
-
-    :raises OSError:
-    """
-    from urllib.parse import urlencode
-
-    asked = {"key": visitors_of(settings).key()} | ({"to": place} if place != "/" else {})
-    return where.url(f"/enter?{urlencode(asked)}")
 
 
 async def serve_page(
