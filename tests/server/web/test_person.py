@@ -250,6 +250,20 @@ async def test_held_mail_is_read_and_cancelled(world: World, person: Person):
     assert (await world.engine.desk.row(AGENT, message)).status == "CANCELLED"
 
 
+async def test_held_mail_is_changed_before_it_goes_out(world: World, person: Person):
+    message = await world.letter(await world.run("Mail the report"), subject="Teh report", body="<b>Größe</b>: 1 €\n")
+    await person.at(f"/mail/{message}")
+    await person.tab.get_by_text("Change it before it goes out").click()
+    box = person.tab.get_by_label("Recipients, subject, an empty line, the text:")
+    written = await box.input_value()
+    assert written == "To: bob@example.org\nCc: \nBcc: \nSubject: Teh report\n\n<b>Größe</b>: 1 €\n"
+    await box.fill(written.replace("Teh", "The").replace("To: bob@", "To: carol@"))
+    await person.press("Let it go out like this")
+    assert "goes out as you left it" in await person.text()
+    row = await world.engine.desk.row(AGENT, message)
+    assert (row.status, row.message.subject, row.message.recipients) == ("HELD", "The report", ("carol@example.org",))
+
+
 async def test_an_act_that_waits_like_mail_is_read_and_cancelled(world: World, person: Person):
     run_id = await world.run("Post it later")
     await world.done(run_id, "post_later", text="Do this later")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import inspect
 import sys
 from collections.abc import Callable
@@ -15,8 +16,10 @@ from takeback.server.cli.acting import Yes, consent
 from takeback.server.cli.blocks import Block, line, said
 from takeback.server.cli.codes import ExitCode
 from takeback.server.cli.command import command
+from takeback.server.cli.editor import in_an_editor
 from takeback.server.cli.session import Session
 from takeback.server.engine.answers import EngineError
+from takeback.server.engine.desk import Desk
 from takeback.server.engine.detached import start_sender
 from takeback.server.settings import Settings
 from takeback.tools.outbox.acts import PREFIX, is_act
@@ -24,6 +27,8 @@ from takeback.tools.outbox.rows import Row
 
 MessageArgument = Annotated[str, typer.Argument(metavar="ID", help="A message, by its id or first characters.")]
 SHOWN_BYTES = 20_000
+EDITING_SECONDS = 3600.0
+"""So much longer a message is held when it is opened in an editor."""
 
 
 async def listing(
@@ -94,6 +99,60 @@ async def hold_longer(
     """Hold a message for longer."""
     async with session.engine() as engine:
         return _sending(session, engine.core.settings, await engine.desk.hold_longer(session.caller, message, seconds))
+
+
+async def edit(
+    session: Session,
+    message: MessageArgument,
+    *,
+    to: Annotated[list[str] | None, typer.Option("--to", help="The recipients instead; repeatable.")] = None,
+    cc: Annotated[list[str] | None, typer.Option("--cc", help="The same for Cc.")] = None,
+    bcc: Annotated[list[str] | None, typer.Option("--bcc", help="The same for Bcc.")] = None,
+    subject: Annotated[str | None, typer.Option("--subject", help="Another subject.")] = None,
+    text_file: Annotated[Path | None, typer.Option("--text-file", help="A file with another text, UTF-8.")] = None,
+    yes: Yes = False,
+) -> ExitCode:
+    """Change a message before it goes out: with the options, or without any in your editor. It is held for its window again."""
+    from takeback.tools.email.addresses import BadText
+    from takeback.tools.email.editing import as_text, edited, from_text
+
+    options = (to, cc, bcc, subject, text_file)
+    async with session.engine() as engine:
+        desk = engine.desk
+        row = await desk.row(session.caller, message)
+        letter = await desk.letter(row)
+        before = as_text(letter)
+        written: str | None = None
+        if in_editor := all(option is None for option in options):
+            row = await _paused(desk, session, row)
+            written = await asyncio.to_thread(in_an_editor, before)
+        try:
+            if in_editor:
+                changed = letter if written is None else from_text(letter, written)
+            else:
+                body = None if text_file is None else text_file.read_text(encoding="utf-8")
+                changed = edited(letter, to=to, cc=cc, bcc=bcc, subject=subject, body=body)
+        except BadText as error:
+            raise EngineError("invalid", str(error), error.advice) from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise EngineError("invalid", f"{text_file} cannot be read: {error}.", "Name a file of text.") from error
+        after = as_text(changed)
+        if changed == letter:
+            session.terminal.show([said("Nothing was changed.")], row.shown())
+            return ExitCode.OK
+        if not yes:
+            lines = difflib.unified_diff(before.splitlines(), after.splitlines(), "held", "edited", lineterm="")
+            session.terminal.aside([said(each) for each in lines])
+            if (refused := consent(session, "Let it go out so?")) is not None:
+                return refused
+        return _sending(session, engine.core.settings, await desk.edit(session.caller, row, changed))
+
+
+async def _paused(desk: Desk, session: Session, row: Row) -> Row:
+    """Time to write: what is open in an editor does not leave meanwhile."""
+    if row.status != "HELD":
+        return row
+    return await desk.hold_longer(session.caller, row.id, EDITING_SECONDS)
 
 
 async def settle(
@@ -192,6 +251,7 @@ def register(app: typer.Typer) -> None:
     command(group, "send-now")(send_now)
     command(group, "approve")(approve)
     command(group, "hold-longer")(hold_longer)
+    command(group, "edit")(edit)
     command(group, "settle")(settle)
     command(group, "run")(run)
     app.add_typer(group, name="outbox")

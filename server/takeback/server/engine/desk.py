@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 from takeback.journal.events import Caller
 from takeback.server.engine import sender
@@ -12,6 +12,15 @@ from takeback.server.engine.answers import EngineError
 from takeback.server.engine.core import Core
 from takeback.server.engine.corrections import close_items
 from takeback.tools.outbox.rows import AT_HOME, Row, Status
+
+if TYPE_CHECKING:
+    from takeback.tools.email.compose import Letter
+
+DIGEST: Final = len("blake3:") + 16
+"""Characters of a digest in a sentence: enough to hold bytes against it."""
+EDITABLE: Final = ("HELD", "LATE", "DEAD")
+MAIL: Final = "mail:"
+"""How carriers of mailboxes are called (`takeback.tools.email.send_tool`), which is loaded only where there is mail to do."""
 
 
 @dataclass(slots=True)
@@ -43,11 +52,70 @@ class Desk:
 
     async def content(self, row: Row) -> bytes | None:
         """The bytes of a message, as far as they are kept."""
+        if row.held_as is not None:
+            return await self.core.outbox.store.read(lambda rows: rows.content(row.id))
         state = (await self.core.outbox.look([row.id]))[0]
         try:
             return await self.core.outbox.read(state)
         except Exception:  # not kept any more; the envelope is still there to be shown
             return None
+
+    async def letter(self, row: Row) -> Letter:
+        """What a message says, to be edited.
+
+        :raises EngineError: it is no mail, has left, or holds what would be lost.
+        """
+        from takeback.tools.email.addresses import BadText
+        from takeback.tools.email.editing import letter_of
+
+        if row.status not in EDITABLE:
+            raise _not_so(row, "another message")
+        content = await self.content(row)
+        if content is None or not row.message.carrier.startswith(MAIL) or row.message.memo is not None:
+            raise EngineError(
+                "not_possible",
+                f"{row.id} is no mail of its own, so it cannot be edited.",
+                "Cancel it, or change what it is about.",
+            )
+        try:
+            return letter_of(row.message, content)
+        except BadText as error:
+            raise EngineError("not_possible", str(error), error.advice) from error
+
+    async def edit(self, caller: Caller, row: Row, letter: Letter) -> Row:
+        """Let a held message say something else. It is held for its whole window again, and at least as long as before; its act
+        still holds it, and taking that back still calls it back.
+
+        :param row: as it was when the letter was made from it.
+        :raises EngineError: it cannot be sent so, or is not what it was any more (it has left, or somebody else edited it).
+        """
+        from blake3 import blake3
+
+        from takeback.tools.email.addresses import BadText
+        from takeback.tools.email.compose import build
+        from takeback.tools.email.editing import outgoing
+
+        now = await self.row(caller, row.id)
+        if (now.status, now.message) != (row.status, row.message):
+            raise _not_so(now, "what you made of it")
+        row, before = now, await self.letter(now)
+        if letter == before:
+            return row
+        try:
+            data = build(letter)
+        except BadText as error:
+            raise EngineError("invalid", str(error), error.advice) from error
+        digest = f"blake3:{blake3(data).hexdigest()}"
+        parts = ("to", "cc", "bcc", "subject", "body")
+        what = ", ".join(part for part in parts if getattr(letter, part) != getattr(before, part))
+        why = f"{what} edited by {caller.principal}; it was {row.message.content[:DIGEST]}, and is {digest[:DIGEST]}"
+        release_at = max(row.release_at, self.core.outbox.now() + row.window)
+        message = outgoing(letter, row.message, digest, len(data))
+        values = {"told": "", "detail": why, "release_at": release_at if row.status == "HELD" else row.release_at}
+        if not await self.core.outbox.replace(row, message, data, **values):
+            raise _not_so(await self.row(caller, row.id), "what you made of it")
+        await sender.tell(self.core, row.id)
+        return await self.row(caller, row.id)
 
     async def cancel(self, caller: Caller, given: str) -> Row:
         """Cancel a message that has not gone out."""

@@ -219,9 +219,10 @@ class Sender:
         if not await self._outbox.move(row.id, "SENDING", only=("HELD",)):
             return  # cancelled, and that was first
         await self._step("claimed")
+        read, row = row, await self._outbox.get(row.id) or row
         try:
-            # a rollback may have sealed the run, or a person contained it, before the message was claimed
-            if not await self._may_leave(row):
+            # before it was claimed, a rollback may have sealed the run, or a person contained it, edited it, held it for longer
+            if row.release_at != read.release_at or not await self._may_leave(row):
                 await self._outbox.move(row.id, "HELD", only=("SENDING",))
                 return
             await self._tell(row.id)
@@ -240,7 +241,8 @@ class Sender:
             await self._outbox.move(row.id, status, only=("SENDING",), told="", detail=detail, **values)
         else:
             # what went out is in the object store, as long as retention keeps it
-            gone = {"content": returned} if status == "SENT" and not row.corrects else {}
+            kept = row.corrects or row.held_as is not None  # of those there is no other copy
+            gone = {"content": returned} if status == "SENT" and not kept else {}
             await self._outbox.move(row.id, status, only=("SENDING",), detail=detail, **gone)
         await self._step("noted")
         await self._tell(row.id)

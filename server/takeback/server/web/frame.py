@@ -30,6 +30,7 @@ SAID: Final[Mapping[str, str]] = {
     "cancelled": "Cancelled. The message will not go out.",
     "sending": "The message goes out now.",
     "longer": "The message is held for longer.",
+    "edited": "The message goes out as you left it, after its window.",
     "told": "Noted.",
     "contained": "Stopped. The agent changes nothing more in this run until you let it go on; what it did can be taken back.",
     "released": "The run may go on.",

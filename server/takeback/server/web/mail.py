@@ -1,4 +1,4 @@
-"""Messages that wait before they leave the machine: what is in them, cancel, send now, hold longer."""
+"""Messages that wait before they leave the machine: what is in them, cancel, send now, hold longer, change."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 from takeback.server.engine.answers import EngineError
 from takeback.server.engine.detached import start_sender
-from takeback.server.web import letters, texts
+from takeback.server.web import editing, letters, texts
 from takeback.server.web.exchange import Response
 from takeback.server.web.frame import Visit, facts, moment, see, status, text_box
 from takeback.server.web.html import Element, Node, e
@@ -83,6 +83,7 @@ async def one(visit: Visit, message_id: str) -> Response:
             ("Last said about it", row.detail),
         ),
         _choices(visit, row),
+        await editing.box(visit, row),
         e("h2", "The act" if is_act(row.message) else "The message"),
         _content(row, content) if content is not None else e("p", "Its content is not kept any more."),
         back=(visit.link("Mail", "mail"),),

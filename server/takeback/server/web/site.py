@@ -13,7 +13,7 @@ from takeback.journal.events import Caller
 from takeback.server.engine.answers import EngineError
 from takeback.server.engine.engine import Engine
 from takeback.server.engine.work import where
-from takeback.server.web import approvals, home, mail, open_items, plans, runs
+from takeback.server.web import approvals, editing, home, mail, open_items, plans, runs
 from takeback.server.web.bench import Bench
 from takeback.server.web.exchange import Request, Response
 from takeback.server.web.forms import Forms, Sending
@@ -59,6 +59,7 @@ ACT: Final = _places(
     ("/mail/*/send", mail.send),
     ("/mail/*/approve", mail.approve),
     ("/mail/*/hold", mail.hold),
+    ("/mail/*/edit", editing.edit),
     ("/mail/*/settle", mail.settle),
     ("/runs/*/contain", runs.contain),
     ("/runs/*/release", runs.release),

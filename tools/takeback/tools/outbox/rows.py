@@ -53,6 +53,8 @@ class Row:
     action_id: str
     owner: str
     """The principal whose message it is; empty until its act is concluded."""
+    held_as: Outgoing | None = None
+    """The message as its act put it here, if a person has changed it since."""
 
     @property
     def named(self) -> str:
@@ -78,6 +80,7 @@ class Row:
             "carrier": message.carrier,
             "size": message.size,
             "attempts": self.attempts,
+            **({"edited": True} if self.held_as is not None else {}),
             "detail": self.detail,
             "corrects": self.corrects,
             "run_id": self.run_id,

@@ -36,12 +36,13 @@ CREATE TABLE IF NOT EXISTS messages (
     corrects TEXT NOT NULL DEFAULT '',
     run_id TEXT NOT NULL DEFAULT '',
     action_id TEXT NOT NULL DEFAULT '',
-    owner TEXT NOT NULL DEFAULT ''
+    owner TEXT NOT NULL DEFAULT '',
+    held_as TEXT NOT NULL DEFAULT ''
 ) STRICT
 """
 _COLUMNS: Final = (
     "id, status, message, window, held_at, release_at, attempts, changed_at, detail, told, corrects, run_id, action_id,"
-    " owner"
+    " owner, held_as"
 )
 BUSY_SECONDS: Final = 10.0
 RETURNED: Final = b"returned\0"
@@ -74,6 +75,9 @@ class OutboxStore:
             db.execute("PRAGMA secure_delete=ON")  # what is forgotten does not stay behind in free pages
             db.execute("PRAGMA synchronous=FULL")  # what is SENDING must be so before the first byte leaves
             db.execute(_TABLE)
+            if not any(name == "held_as" for _, name, *_ in db.execute("PRAGMA table_info(messages)")):
+                with suppress(sqlite3.OperationalError):  # another process was faster
+                    db.execute("ALTER TABLE messages ADD COLUMN held_as TEXT NOT NULL DEFAULT ''")
         except BaseException:
             db.close()
             raise
@@ -181,7 +185,7 @@ class Transaction:
     def insert(self, row: Row, content: bytes) -> None:
         """Put a new one in."""
         self._db.execute(
-            f"INSERT INTO messages ({_COLUMNS}, content) VALUES ({', '.join('?' * 15)})",  # noqa: S608 -- column names of this file
+            f"INSERT INTO messages ({_COLUMNS}, content) VALUES ({', '.join('?' * 16)})",  # noqa: S608 -- column names of this file
             (
                 row.id,
                 row.status,
@@ -197,6 +201,7 @@ class Transaction:
                 row.run_id,
                 row.action_id,
                 row.owner,
+                "" if row.held_as is None else row.held_as.model_dump_json(),
                 content,
             ),
         )
@@ -219,6 +224,10 @@ class Transaction:
     def _rows(self, clause: str, values: Sequence[Any]) -> Sequence[Row]:
         found = self._db.execute(f"SELECT {_COLUMNS} FROM messages {clause}", values).fetchall()  # noqa: S608 -- clauses of this file
         return [
-            Row(id, status, Outgoing.model_validate_json(message), *rest)
-            for id, status, message, *rest in cast("list[tuple[Any, ...]]", found)
+            Row(id, status, Outgoing.model_validate_json(message), *rest, **_edited(held_as))
+            for id, status, message, *rest, held_as in cast("list[tuple[Any, ...]]", found)
         ]
+
+
+def _edited(held_as: str) -> dict[str, Any]:
+    return {"held_as": Outgoing.model_validate_json(held_as)} if held_as else {}

@@ -122,16 +122,18 @@ class OutboxSystem(TargetSystem, Outbox):
         for row, effect in zip(found, effects, strict=True):
             if _holds(effect):
                 self._hold(rows, row, effect.after, contents[effect.object])
-            elif not (effect.after.absent and self._cancel(rows, effect.object)):
+            elif not (effect.after.absent and self._cancel(rows, row, effect.object)):
                 raise Refused(
                     "A message in the outbox can be held, and taken back before it goes out, and nothing else.",
                     advice="Look at it with `takeback outbox`.",
                 )
         return Swapped(_read_back(effects, tuple(_present(rows.get(effect.object)) for effect in effects)))
 
-    def _cancel(self, rows: Transaction, id: str) -> bool:
+    def _cancel(self, rows: Transaction, row: Row | None, id: str) -> bool:
+        # what a person has written into it is nowhere else
+        gone = {} if row is not None and row.held_as is not None else {"content": None}
         return rows.change(
-            id, only=AT_HOME, status="CANCELLED", changed_at=self.now(), content=None, detail="", told="CANCELLED"
+            id, only=AT_HOME, status="CANCELLED", changed_at=self.now(), detail="", told="CANCELLED", **gone
         )
 
     def _hold(self, rows: Transaction, row: Row | None, after: State, content: bytes) -> None:
@@ -155,6 +157,11 @@ class OutboxSystem(TargetSystem, Outbox):
             )
             rows.insert(new, content)
             return
+        if row.held_as is not None:  # it comes back as a person had changed it
+            kept = rows.content(row.id)
+            if kept is None:
+                raise Refused("The message as a person had changed it is not kept.", advice="Write it anew.")
+            content = kept
         rows.change(
             row.id,
             only=("CANCELLED",),
@@ -195,7 +202,7 @@ class OutboxSystem(TargetSystem, Outbox):
     async def read(self, state: State) -> bytes | None:
         if state.absent:
             return None
-        kept = await self.store.read(lambda rows: rows.content(_id(state)))
+        kept = await self.store.read(lambda rows: _kept(rows, state))
         return kept if kept is not None else await self._content(_message(state))
 
     async def collect(self, keep: Collection[State], *, older_than_ns: int) -> int:
@@ -240,6 +247,31 @@ class OutboxSystem(TargetSystem, Outbox):
         """
         changed = {"status": status, "changed_at": self.now(), **values}
         return await self.store.run(lambda rows: rows.change(id, only=only, **changed))
+
+    async def replace(self, row: Row, message: Outgoing, content: bytes, **values: Any) -> bool:
+        """Let a message that is at home say something else; its act holds it as before. Whether nobody was faster.
+
+        :param row: as it was looked at: another status or another message by now, and nothing is changed.
+        :param values: other columns to change along.
+        """
+        told = message.model_dump_json()
+        held_as = (row.held_as or row.message).model_dump_json()
+
+        def change(rows: Transaction) -> bool:
+            now = rows.get(row.id)
+            if now is None or now.message != row.message or row.status not in AT_HOME:
+                return False
+            return rows.change(
+                row.id,
+                only=(row.status,),
+                message=told,
+                content=content,
+                held_as=held_as,
+                changed_at=self.now(),
+                **values,
+            )
+
+        return await self.store.run(change)
 
     async def stop(self, id: str, why: str) -> bool:
         """Let a held message wait for a person."""
@@ -293,7 +325,7 @@ class OutboxSystem(TargetSystem, Outbox):
         return await self.store.run(insert)
 
     async def _corrections(self, row: Row, reference: str) -> Sequence[tuple[Outgoing, bytes]]:
-        content = await self._content(row.message)
+        content = await self._left(row)
         sent_at = when(row.changed_at)
         if (corrector := self.correctors.get(corrector_of(row.message.memo))) is not None:
             return await corrector.corrections(row.message, content, sent_at=sent_at, reference=reference)
@@ -302,6 +334,11 @@ class OutboxSystem(TargetSystem, Outbox):
             return ()
         made = await carrier.correction(row.message, content, sent_at=sent_at, reference=reference)
         return () if made is None else [made]
+
+    async def _left(self, row: Row) -> bytes:
+        """The bytes that went out: of what a person had changed they are kept with the message."""
+        kept = None if row.held_as is None else await self.store.read(lambda rows: rows.content(row.id))
+        return kept if kept is not None else await self._content(row.message)
 
     async def get(self, id: str) -> Row | None:
         """One message."""
@@ -341,7 +378,15 @@ def _present(row: Row | None) -> State:
         return ABSENT
     kind = "held" if row.status in AT_HOME else row.status.lower()
     more: dict[str, JsonValue] = {"release_at": row.release_time} if kind == "held" else {}
-    return state_of(row.id, row.message, row.window, kind, more)
+    # to its act, a message that a person has changed is the one that it holds, for as long as nothing has left
+    message = row.held_as if kind == "held" and row.held_as is not None else row.message
+    return state_of(row.id, message, row.window, kind, more)
+
+
+def _kept(rows: Transaction, state: State) -> bytes | None:
+    """The bytes in the outbox, if they are those of the state."""
+    row = rows.get(_id(state))
+    return None if row is None or row.message != _message(state) else rows.content(row.id)
 
 
 def _read_back(effects: Sequence[Effect], present: Sequence[State]) -> tuple[Effect, ...]:
