@@ -14,7 +14,7 @@ import pytest
 from tests.server.engine.bench import ALICE, BOB, Bench, OpenBench
 from tests.server.notices import sinks
 
-from takeback.journal.events import ConflictResolved, MailMoved, NoticeFailed, NoticeSent
+from takeback.journal.events import ConflictResolved, MailMoved, NoticeFailed, NoticeSent, TriggerFired
 from takeback.journal.ids import ActionId, RunId
 from takeback.server.engine import runs
 from takeback.server.notices.channel import Channel, Notice, NotSent
@@ -200,6 +200,23 @@ async def test_each_kind_of_news_is_told_and_what_is_none_is_not(open_bench: Ope
     assert f"takeback approve {answer.approval_id}" in notice.body
     assert answer.question is not None
     assert answer.question.splitlines()[0] in notice.body
+    assert await heard()
+    for answer in ("warn", "read_only", "contain", "rollback"):
+        evidence = {"why": "the same call came 20 times"}
+        fired = TriggerFired.model_validate(
+            {"run_id": stalled, "at": now, "trigger": "step_count", "answer": answer, "evidence": evidence}
+        )
+        await core.journal.append([fired])
+    await notifier.drain()
+    [notice] = kept.notices
+    assert (notice.kind, notice.title) == (
+        "trigger_fired",
+        "takeback: something looks wrong (step count): one that stalls",
+    )
+    assert (
+        f"The same call came 20 times.\nLook whether this is what you want. To stop it: takeback contain {stalled}"
+        in notice.body
+    )
     assert await heard()
     for type in ("mail.sent", "mail.late", "mail.unknown"):
         event = MailMoved.model_validate(

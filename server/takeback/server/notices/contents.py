@@ -15,6 +15,7 @@ from takeback.journal.events import (
     RunContained,
     RunFinished,
     RunStalled,
+    TriggerFired,
 )
 from takeback.journal.redaction import redact, redact_text
 from takeback.journal.views import ApprovalView, OpenItem, RollbackView, RunView
@@ -41,6 +42,10 @@ def kind_of(event: BaseEvent | None) -> Kind | None:
             return "run_contained"
         case RunStalled(over=False):
             return "run_stalled"
+        case TriggerFired(
+            answer="warn"
+        ):  # each stronger answer is told as what it does: a run contained, or taken back
+            return "trigger_fired"
         case RollbackFinished():
             return "rollback_ended"
         case ApprovalRequested():
@@ -133,6 +138,14 @@ async def _told(core: Core, run: RunView, event: BaseEvent) -> tuple[str, list[s
                 f" {event.approval_id}.",
             ]
             return f"may {event.tool} do this? {goal}", lines, {"approval_id": event.approval_id, "tool": event.tool}
+        case TriggerFired():
+            what = event.trigger.replace("_", " ")
+            why = sentence(str(event.evidence.get("why") or what))
+            lines = [
+                full_stop(why[:1].upper() + why[1:]),
+                f"Look whether this is what you want. To stop it: takeback contain {run.id} --reason …",
+            ]
+            return f"something looks wrong ({what}): {goal}", lines, {"trigger": event.trigger}
         case RollbackFinished():
             return await _rollback(core, event, goal)
         case MailMoved():

@@ -7,7 +7,9 @@ from typing import Final, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-Kind = Literal["run_failed", "run_contained", "run_stalled", "rollback_ended", "approval_waits", "mail_waits"]
+Kind = Literal[
+    "run_failed", "run_contained", "run_stalled", "trigger_fired", "rollback_ended", "approval_waits", "mail_waits"
+]
 """What people are told of."""
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}\Z")

@@ -109,7 +109,9 @@ async def one(visit: Visit, run_id: str) -> Response:
         ]
         if detail.pending_approvals
         else None,
-        [e("h2", "Planned steps"), e("ol", [e("li", step) for step in detail.steps])] if detail.steps else None,
+        [e("h2", "Planned steps"), e("ol", [e("li", each.step, " ", status(each.status)) for each in told.steps])]
+        if told is not None and told.steps
+        else None,
         e("h2", "What happened when"),
         _timeline(visit, detail, marks.checkpoints),
         await _rollbacks(visit, detail.rollbacks),
