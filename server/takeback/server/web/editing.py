@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from takeback.server.engine.answers import EngineError
 from takeback.server.engine.desk import EDITABLE
-from takeback.server.engine.wording import shown_lines
 from takeback.server.engine.detached import start_sender
+from takeback.server.engine.wording import shown_lines
 from takeback.server.web.exchange import Response
 from takeback.server.web.frame import Visit, see
 from takeback.server.web.html import Exact, Node, e
