@@ -38,6 +38,7 @@ def intended(event: e.ActionIntended, position: int, get: Lookup) -> list[Change
         policy_rule=event.policy_rule,
         approval_id=event.approval_id,
         locks=event.locks,
+        together=event.together,
     )
     changes = [Change("action", event.action_id, action)]
     if event.idempotency_key is not None:
