@@ -90,7 +90,8 @@ def _automatic(checkpoint_id: str, event: BaseEvent, action: ActionView, positio
         id=checkpoint_id,
         run_id=event.run_id,
         version=position,
-        position=position,
+        # of those that became visible in one step all intents stand before the first outcome; the checkpoint lies between them
+        position=action.position if action.together else position,
         at=event.at,
         action_id=ActionId(action.id),
         step=action.step,
