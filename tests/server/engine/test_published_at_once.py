@@ -277,7 +277,7 @@ async def test_a_random_stage_comes_to_the_same_as_its_calls_made_one_by_one(fol
                 said.append([(await stage(bench, runs[-1], chance)).error is None for _ in range(12)])
             assert said[0] == said[1], f"seed {seed}: the same calls are refused"
             if (done := await finish(benches[1], runs[1])).error is not None:
-                # a folder is not published whose inside earlier calls of the stage have changed (docs/modes.md)
+                # a folder does not go whose inside earlier calls of the stage have changed (docs/modes.md)
                 assert done.error.code == "differs", f"seed {seed}: {done.error}"
                 assert not difference(befores[1], signature(benches[1].work, folder_times=False)), f"seed {seed}"
                 continue
