@@ -23,6 +23,7 @@ from tests.tools.files_system.signature import difference, signature
 
 from takeback.journal.events import Caller
 from takeback.journal.views import OpenItem
+from takeback.server.engine.answers import EngineError
 from takeback.server.engine.engine import Engine
 from takeback.server.engine.triggers.settings import TriggerSettings
 from takeback.server.settings import ToolSettings
@@ -312,3 +313,28 @@ def _same(seed: int, *benches: Bench) -> None:
     assert one == other, (
         f"seed {seed}: {sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))}"
     )
+
+
+# -- thrown away -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_stage_is_thrown_away_with_nothing_else(bench: Bench) -> None:
+    real, other, run = await bench.start(), await bench.start(mode="staged"), await bench.start(mode="staged")
+    await bench.done("write_file", real, path="b.txt", content="real\n")
+    await staged(bench, other, "write_file", path="other", content="other\n")
+    await staged(bench, run, "write_file", path="a.txt", content="ours\n")
+    checkpoint = await bench.engine.create_checkpoint(ALICE, run, "halfway")
+    await staged(bench, run, "edit_file", path="a.txt", edits=edit("ours", "ours again"))
+    before = signature(bench.work)
+    brief = await bench.engine.resume_from(ALICE, checkpoint.checkpoint_id)
+    assert await collected(bench, brief.run_id) == [], "a fork begins with an empty stage of its own"
+    await staged(bench, brief.run_id, "write_file", path="forked", content="forked\n")
+    await bench.engine.contain_run(ALICE, run, "looks wrong")
+    with pytest.raises(EngineError, match="contained"):
+        await finish(bench, run)
+    assert (await bench.back(run_id=run)).status == "complete"
+    assert await collected(bench, run) == ["thrown_away"] * 2
+    assert not difference(before, signature(bench.work)) and text(bench.work / "b.txt") == "real\n"
+    for kept in (other, brief.run_id):
+        assert await collected(bench, kept) == ["collected"]
+    assert (await finish(bench, other)).error is None and text(bench.work / "other") == "other\n"
