@@ -140,6 +140,9 @@ class ActionIntended(BaseEvent):
     """How much it touches, where the effects do not tell one by one: rows, tables, recipients."""
     tool_schema: str = ""
     """Fingerprint of what the tool says it takes."""
+    together: tuple[ActionId, ...] = ()
+    """The actions whose effects become visible in the same step as this one's, in their order and itself among them: all or
+    none of them. Each begins where the one before it ends. Empty for an action by itself."""
 
 
 class ActionApplied(BaseEvent):

@@ -95,6 +95,8 @@ class ActionView(View):
     undo_outcome: UndoOutcome | None = None
     would: str = ""
     """Of a shadowed call: what the policy would have decided (`ActionShadowed.would`)."""
+    together: tuple[ActionId, ...] = ()
+    """With which it became visible in one step (`ActionIntended.together`)."""
 
 
 class CheckpointView(View):

@@ -314,29 +314,33 @@ class SwapPrepared(Prepared):
         self.how, self.reversibility, self.reason = how, reversibility, reason
         self._result, self._summary, self._main = result, summary, main
         self._warnings, self._discard = tuple(warnings), discard
-        self._attempted = False
+        self.attempted = False
 
     async def commit(self) -> Committed:
-        self._attempted = True  # from here on what was staged may be the only copy of the before-image
+        self.attempted = True  # from here on what was staged may be the only copy of the before-image
         try:
             swapped = await self.system.swap(self.effects)
         except Unavailable as error:
-            self._attempted = False
+            self.attempted = False
             raise ToolError(str(error), advice=error.advice, code=error.code) from error
         if isinstance(swapped, Drifted):
-            self._attempted = False
+            self.attempted = False
             raise DriftedBeforeCommit(swapped)
-        after: State | None = swapped.effects[self._main].after if swapped.effects else None
+        return self.told(swapped.effects, swapped.warnings)
+
+    def told(self, effects: tuple[Effect, ...], warnings: tuple[str, ...]) -> Committed:
+        """What came of it, once its effects were read back."""
+        after: State | None = effects[self._main].after if effects else None
         return Committed(
-            effects=swapped.effects,
-            result=self._result(swapped.effects),
+            effects=effects,
+            result=self._result(effects),
             summary=self._summary,
             digest=None if after is None else after.content,
-            warnings=self._warnings + swapped.warnings,
+            warnings=self._warnings + warnings,
         )
 
     async def discard(self) -> None:
-        if not self._attempted and self._discard is not None:
+        if not self.attempted and self._discard is not None:
             await self._discard()
 
     async def preview(self) -> Sequence[Preview]:

@@ -20,7 +20,7 @@ from typing import ClassVar
 
 from pydantic import JsonValue
 
-from takeback.journal.states import Effect, State
+from takeback.journal.states import Effect, State, altered
 
 
 class TargetError(Exception):
@@ -191,6 +191,18 @@ class TargetSystem(ABC):
         :param memos: of those messages.
         """
         return Merged(tuple(effects))
+
+    def at_once(self, acts: Sequence[Sequence[Effect]]) -> Sequence[Effect]:
+        """The effects that make acts true in one step which follow each other on one object (the last effect of each)."""
+        last = acts[0][-1]
+        return (*acts[0][:-1], altered(last, after=acts[-1][-1].after))
+
+    def each_of(self, acts: Sequence[Sequence[Effect]], made: Sequence[Effect]) -> Sequence[tuple[Effect, ...]]:
+        """What each of these acts did, as far as it can be told from what a swap of `at_once` has made of all of them."""
+        told = [list(act) for act in acts]
+        told[0][:-1] = made[:-1]
+        told[-1][-1] = altered(told[-1][-1], after=made[-1].after)
+        return [tuple(act) for act in told]
 
     def ancestors(self, object: str) -> Sequence[str]:
         """Objects that this one lives in, nearest first. They are locked shared while this one is changed."""

@@ -38,6 +38,7 @@ def intended(event: e.ActionIntended, position: int, get: Lookup) -> list[Change
         policy_rule=event.policy_rule,
         approval_id=event.approval_id,
         locks=event.locks,
+        together=event.together,
     )
     changes = [Change("action", event.action_id, action)]
     if event.idempotency_key is not None:
@@ -89,7 +90,8 @@ def _automatic(checkpoint_id: str, event: BaseEvent, action: ActionView, positio
         id=checkpoint_id,
         run_id=event.run_id,
         version=position,
-        position=position,
+        # of those that became visible in one step all intents stand before the first outcome; the checkpoint lies between them
+        position=action.position if action.together else position,
         at=event.at,
         action_id=ActionId(action.id),
         step=action.step,

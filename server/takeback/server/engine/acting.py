@@ -7,10 +7,11 @@ error in the commit is `failed` only if it is proven that nothing happened, else
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+from typing import TypeVar
 
 import anyio
-from pydantic import JsonValue
 
 from takeback.journal.events import (
     ActionApplied,
@@ -20,7 +21,7 @@ from takeback.journal.events import (
     ApprovalUsed,
     BaseEvent,
 )
-from takeback.journal.ids import new_checkpoint_id
+from takeback.journal.ids import ActionId, new_checkpoint_id
 from takeback.journal.log import JournalBroken, JournalError, Stale
 from takeback.journal.states import STRATEGIES, Compensation, Effect, State
 from takeback.server.engine.answers import CallAnswer, ErrorInfo, UndoInfo
@@ -38,6 +39,8 @@ from takeback.tools.system import Unavailable
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 NOBODY_KNOWS = "Nobody knows yet whether it took effect, and that could not be written down."
 COMMIT_RETRIES = (0.05, 0.2)
 
@@ -51,7 +54,7 @@ class Actor:
     async def act(self, work: Work, prepared: Prepared, verdict: Verdict) -> CallAnswer:
         await self._intend(work, prepared, verdict)
         try:
-            committed = await self._commit(work, prepared)
+            committed = await self.commit(work, prepared.commit)
         except ToolError as error:
             await self._conclude_failed(work, error)
             raise
@@ -65,6 +68,21 @@ class Actor:
             return await self._after_break(work, error)
 
     async def _intend(self, work: Work, prepared: Prepared, verdict: Verdict) -> None:
+        events = self.intent(work, prepared, verdict)
+        try:
+            recorded = await self._core.journal.append(events, blobs=prepared.blobs, expect=work.expect)
+        except Stale as error:
+            raise Again from error
+        work.intended = True
+        await self._guard.intended(work, recorded)
+
+    def intent(
+        self, work: Work, prepared: Prepared, verdict: Verdict, *, together: tuple[ActionId, ...] = ()
+    ) -> list[BaseEvent]:
+        """What has to be durable before anything becomes visible.
+
+        :param together: the actions that become visible with it, itself among them.
+        """
         events: list[BaseEvent] = [*work.fired]
         if work.approval_id is not None:
             events.append(
@@ -100,20 +118,20 @@ class Actor:
                 locks=work.lock_names(),
                 counts=dict(prepared.counts),
                 tool_schema=self._guard.schema(work.tool),
+                together=together,
             )
         )
-        try:
-            recorded = await self._core.journal.append(events, blobs=prepared.blobs, expect=work.expect)
-        except Stale as error:
-            raise Again from error
-        work.intended = True
-        await self._guard.intended(work, recorded)
+        return events
 
-    async def _commit(self, work: Work, prepared: Prepared) -> Committed:
+    async def commit(self, work: Work, commit: Callable[[], Awaitable[T]]) -> T:
+        """Let it become visible; what was only out of reach for a moment is tried again.
+
+        :raises ToolError: proven: nothing happened.
+        """
         for pause in (*COMMIT_RETRIES, None):
             try:
                 with anyio.fail_after(work.tool.timeout):
-                    committed = await prepared.commit()
+                    committed = await commit()
             except ToolError as error:
                 # nothing happened; what was only out of reach for a moment is tried again
                 if error.code != Unavailable.code or pause is None or not await self._guard.still_free(work):
@@ -125,29 +143,10 @@ class Actor:
 
     async def _conclude(self, work: Work, prepared: Prepared, committed: Committed) -> CallAnswer:
         core = self._core
-        checkpoint_id = new_checkpoint_id()
-        mismatches = _mismatches(core, prepared.effects, committed.effects)
-        answer: dict[str, JsonValue] = committed.result.model_dump(mode="json")
+        mismatches = mismatches_of(core, prepared.effects, committed.effects)
         events = await self._guard.observed(work, committed.effects, mismatches)
-        warnings = [*work.warnings, *committed.warnings]
-        if mismatches:
-            warnings.append(
-                f"Right after the act these were no longer as it left them: {', '.join(map(shown, mismatches))}."
-            )
-        events.append(
-            ActionApplied(
-                run_id=work.run.run_id,
-                at=core.now(),
-                action_id=work.action_id,
-                checkpoint_id=checkpoint_id,
-                effects=prepared.effects if mismatches else committed.effects,
-                outcome=committed.outcome,
-                answer=without_secrets(answer),
-                summary=committed.summary,
-                digest=committed.digest,
-                warnings=tuple(warnings),
-            )
-        )
+        applied = self.applied(work, prepared, committed, mismatches)
+        events.append(applied)
         release_at = release_of(committed.effects)
         if release_at is not None:
             await belong(
@@ -164,21 +163,50 @@ class Actor:
             return self._undurable(work, error, "The change was made, but its outcome could not be written down.")
         self._guard.concluded(work.run.run_id, recorded)
         self._seen.note_effects(work.call.caller, committed.effects)
+        answer = self.answer(work, prepared, committed, applied, release_at)
+        return answer.anchored(f"{recorded[-1].seq}:{recorded[-1].mac}")
+
+    def applied(
+        self, work: Work, prepared: Prepared, committed: Committed, mismatches: Sequence[str] = ()
+    ) -> ActionApplied:
+        """That it took effect, as it was read back."""
+        warnings = [*work.warnings, *committed.warnings]
+        if mismatches:
+            warnings.append(
+                f"Right after the act these were no longer as it left them: {', '.join(map(shown, mismatches))}."
+            )
+        return ActionApplied(
+            run_id=work.run.run_id,
+            at=self._core.now(),
+            action_id=work.action_id,
+            checkpoint_id=new_checkpoint_id(),
+            effects=prepared.effects if mismatches else committed.effects,
+            outcome=committed.outcome,
+            answer=without_secrets(committed.result.model_dump(mode="json")),
+            summary=committed.summary,
+            digest=committed.digest,
+            warnings=tuple(warnings),
+        )
+
+    def answer(
+        self, work: Work, prepared: Prepared, committed: Committed, applied: ActionApplied, release_at: str | None
+    ) -> CallAnswer:
+        """What is told of an act once that is durable."""
         return CallAnswer(
             status="applied" if release_at is None else "held",
             release_at=release_at,
             run_id=work.run.id,
             action_id=work.action_id,
-            checkpoint_id=checkpoint_id,
+            checkpoint_id=applied.checkpoint_id,
             reversibility=prepared.reversibility,
             undo=UndoInfo(how=prepared.how, until=release_at or self._until(prepared))
             if prepared.reversibility != "irreversible"
             else None,
             summary=committed.summary,
-            result=answer,
+            result=committed.result.model_dump(mode="json"),
             digest=committed.digest,
-            warnings=warnings,
-        ).anchored(f"{recorded[-1].seq}:{recorded[-1].mac}")
+            warnings=list(applied.warnings),
+        )
 
     def _until(self, prepared: Prepared) -> str | None:
         if prepared.reversibility == "irreversible":
@@ -257,7 +285,8 @@ class Actor:
         )
 
 
-def _mismatches(core: Core, intended: tuple[Effect, ...], observed: tuple[Effect, ...]) -> tuple[str, ...]:
+def mismatches_of(core: Core, intended: Sequence[Effect], observed: Sequence[Effect]) -> tuple[str, ...]:
+    """The objects that are not as they were meant to be."""
     seen = {(effect.system, effect.object): effect.after for effect in observed}
     return tuple(
         effect.object

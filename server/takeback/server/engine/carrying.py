@@ -26,19 +26,22 @@ from takeback.journal.log import JournalError, Stale, ViewKey
 from takeback.journal.states import Effect, State
 from takeback.journal.views import ActionView, ApprovalView, CollectedCall, RunView
 from takeback.server.engine import approvals, runs
-from takeback.server.engine.answers import CallAnswer, EngineError, RollbackAnswer
+from takeback.server.engine.answers import CallAnswer, EngineError, ErrorInfo, RollbackAnswer
+from takeback.server.engine.at_once import Refused
 from takeback.server.engine.calls import Call, Carried, Progress, no_progress
+from takeback.server.engine.chains import units
 from takeback.server.engine.collecting import Place, shown_anew
 from takeback.server.engine.core import Core
-from takeback.server.engine.fitting import fits_to, left_by
+from takeback.server.engine.fitting import InTurn, fits_to, left_by
 from takeback.server.engine.locks import LockTimeout
 from takeback.server.engine.pipeline import Pipeline
 from takeback.server.engine.policy import Verdict
 from takeback.server.engine.report import sentence
-from takeback.server.engine.settle import settle
+from takeback.server.engine.settle import OPEN, settle
 from takeback.server.engine.shield import shielded
 from takeback.server.engine.work import Work, digest_of, parse
 from takeback.tools.contract import Prepared, ToolError
+from takeback.tools.successive import NotInOneStep
 from takeback.tools.system import TargetError
 
 log = logging.getLogger(__name__)
@@ -236,25 +239,76 @@ class Carrier:
         self, run: RunView, calls: Sequence[CollectedCall], progress: Progress, approval: ApprovalView | None = None
     ) -> Outcome:
         consent = calls[0].approval_id or (ApprovalId(approval.id) if approval is not None else None)
-        outcome = Outcome()
-        left: dict[Place, State] = {}
-        for number, call in enumerate(calls, start=1):
-            action = await self._made_of(call)
-            if action is None:
-                answer = await self._one(run, call, left, consent)
-                outcome.made += [answer] if answer.status in GOOD else []
-                if answer.status not in GOOD:
-                    outcome.refused = _stopped(number, len(calls), call, answer)
-                    break
+        outcome, left, earlier = Outcome(), dict[Place, State](), 0
+        numbers = {call.id: number for number, call in enumerate(calls, start=1)}
+        for unit in units(self._core, calls) if run.mode == "staged" else [[call] for call in calls]:
+            todo: list[CollectedCall] = []
+            for call in unit:
                 action = await self._made_of(call)
-            elif not action.stands:
-                outcome.refused = EngineError("taken_back", f"Step {number} was taken back while the rest waited.", "")
+                if action is None:
+                    todo.append(call)
+                elif action.status != "applied":
+                    # it stays begun: what nobody knows must not be made once more
+                    why = f"Nobody knows whether step {numbers[call.id]} ({call.summary}) took effect."
+                    advice = f"Settle {action.id} with resolve_conflict, then call finish_run again."
+                    return Outcome(outcome.made, refused=EngineError("in_doubt", why, advice))
+                elif not action.stands:
+                    why = f"Step {numbers[call.id]} was taken back while the rest waited."
+                    outcome.refused = EngineError("taken_back", why, "")
+                else:
+                    left.update(left_by(action.effects))
+                    earlier += 1
+            if outcome.refused is None and (refused := await self._unit(run, todo, left, consent, outcome)) is not None:
+                call, answer = refused
+                done = earlier + len(outcome.made)
+                outcome.refused = _stopped(numbers[call.id], done, len(calls), call, answer)
+            if outcome.refused is not None:
                 break
-            if action is not None:  # not so if its idempotency key had been used before
-                left.update(left_by(action.effects))
-            await progress(number, len(calls), call.summary)
+            await progress(earlier + len(outcome.made), len(calls), unit[-1].summary)
         await self._end(run, calls, outcome)
         return outcome
+
+    async def _unit(
+        self,
+        run: RunView,
+        unit: Sequence[CollectedCall],
+        left: dict[Place, State],
+        consent: ApprovalId | None,
+        outcome: Outcome,
+    ) -> tuple[CollectedCall, CallAnswer] | None:
+        """Make these calls, in one step where that can be. The one that was not made, and why; `None`: all were."""
+        if len(unit) > 1:
+            in_turn = InTurn(left)
+            calls: list[Call] = []
+            for call in unit:
+                fits = in_turn.fits(
+                    fits_to(call, in_turn.made, self._name, staged=run.mode == "staged"), first=not calls
+                )
+                try:
+                    calls.append(
+                        await self._call(call, run, Carried(ActionId(call.id), fits, consent, shown=not call.unseen))
+                    )
+                except (EngineError, ObjectError) as error:
+                    return call, _unmade(run, error)
+            try:
+                told = await self._pipeline.at_once.call(calls)
+            except NotInOneStep:
+                log.info("%d calls of run %s are made one after the other", len(unit), run.id)
+            else:
+                if isinstance(told, Refused):
+                    return unit[told.index], told.answer
+                outcome.made += told
+                left.update(in_turn.made)
+                return None
+        for call in unit:
+            answer = await self._one(run, call, left, consent)
+            if answer.status not in GOOD:
+                return call, answer
+            outcome.made.append(answer)
+            action = await self._made_of(call)
+            if action is not None:  # not so if its idempotency key had been used before
+                left.update(left_by(action.effects))
+        return None
 
     async def _one(
         self, run: RunView, call: CollectedCall, left: dict[Place, State], consent: ApprovalId | None
@@ -264,14 +318,7 @@ class Carrier:
         try:
             return await self._pipeline.call(await self._call(call, run, carried))
         except (EngineError, ObjectError) as error:
-            refused = error if isinstance(error, EngineError) else EngineError("missing", str(error), error.advice)
-            return CallAnswer.model_validate(
-                {
-                    "status": "failed",
-                    "run_id": run.id,
-                    "error": {"code": refused.code, "message": refused.message, "advice": refused.advice},
-                }
-            )
+            return _unmade(run, error)
 
     async def _end(self, run: RunView, calls: Sequence[CollectedCall], outcome: Outcome) -> None:
         if outcome.refused is None:
@@ -300,7 +347,7 @@ class Carrier:
         await self._core.record([_ended(self._core, run, calls, "taken_back", why)])
 
     async def _made_of(self, call: CollectedCall) -> ActionView | None:
-        """The action that was made of a call, if it took effect."""
+        """The action that was made of a call, if it took effect, or nobody knows whether it did."""
         found = [
             action
             for action in await self._core.journal.find(ActionView, run_id=call.run_id, after=call.position)
@@ -309,7 +356,7 @@ class Carrier:
         for action in found:
             if action.status in ("intended", "in_doubt"):
                 action = await settle(self._core, ActionId(action.id), wait=LOCK_SECONDS) or action
-            if action.status == "applied":
+            if action.status in ("applied", *OPEN):
                 return action
         return None
 
@@ -365,10 +412,16 @@ def _digest(parts: Sequence[str]) -> str:
     return "blake3:" + blake3("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _stopped(number: int, count: int, call: CollectedCall, answer: CallAnswer) -> EngineError:
+def _unmade(run: RunView, error: EngineError | ObjectError) -> CallAnswer:
+    refused = error if isinstance(error, EngineError) else EngineError("missing", str(error), error.advice)
+    said = ErrorInfo(code=refused.code, message=refused.message, advice=refused.advice)
+    return CallAnswer(status="failed", run_id=run.id, error=said)
+
+
+def _stopped(number: int, done: int, count: int, call: CollectedCall, answer: CallAnswer) -> EngineError:
     error = answer.error
     why = error.message if error is not None else f"it was {answer.status}"
-    before = f"{number - 1} of {count} steps were made. " if number > 1 else ""
+    before = f"{done} of {count} steps were made. " if done else ""
     return EngineError(
         error.code if error is not None else "differs",
         f"{before}Step {number} ({call.summary}) was not: {why}",

@@ -58,6 +58,26 @@ def fits_to(
     return fits
 
 
+class InTurn:
+    """What calls that are made in one step leave for each other, while they are looked at one after the other."""
+
+    def __init__(self, left: Mapping[Place, State]) -> None:
+        self._left, self.made = left, dict(left)
+
+    def fits(self, fits: Fits, *, first: bool) -> Fits:
+        """The same question, asked in turn; with the first of them it begins anew."""
+
+        def asked(effects: Sequence[Effect], counts: Mapping[str, int], reversibility: Reversibility) -> str:
+            if first:
+                self.made.clear()
+                self.made.update(self._left)
+            why = fits(effects, counts, reversibility)
+            self.made.update(left_by(effects))
+            return why
+
+        return asked
+
+
 def left_by(effects: Iterable[Effect]) -> dict[Place, State]:
     """What these left behind, where somebody can look at it."""
     return {

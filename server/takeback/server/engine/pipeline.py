@@ -19,6 +19,7 @@ from takeback.journal.log import JournalError, ViewKey
 from takeback.server.engine import approvals, keys, outgoing, runs
 from takeback.server.engine.acting import Actor
 from takeback.server.engine.answers import CallAnswer, EngineError, ErrorInfo, UndoInfo
+from takeback.server.engine.at_once import AtOnce, Steps
 from takeback.server.engine.calls import Call
 from takeback.server.engine.collecting import Collector, check_carried, strictest
 from takeback.server.engine.core import Core
@@ -56,6 +57,9 @@ class Pipeline:
         self._actor = Actor(core, seen, guard)
         self._collector = Collector(core)
         self.stages = Stages(core)
+        self.at_once = AtOnce(
+            core, seen, guard, self._actor, Steps(self._admit, self._locks, self._judge, self._failed)
+        )
 
     async def call(self, call: Call) -> CallAnswer:
         """One call, from request to answer. What goes wrong is an answer too."""

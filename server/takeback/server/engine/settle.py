@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import anyio
 from pydantic import JsonValue
@@ -16,7 +16,7 @@ from pydantic import JsonValue
 from takeback.journal.events import ActionInDoubt, ActionSettled, BaseEvent, ConflictOpened, ConflictResolved
 from takeback.journal.ids import ActionId, ConflictId, new_checkpoint_id, new_conflict_id
 from takeback.journal.log import JournalBroken, JournalError, Stale, ViewKey
-from takeback.journal.states import Effect
+from takeback.journal.states import Effect, altered
 from takeback.journal.views import ActionView, OpenItem
 from takeback.server.engine.core import Core
 from takeback.server.engine.faults import fault
@@ -38,6 +38,8 @@ NEXT_UNSEEN = "Look whether it happened, then settle it with resolve_conflict: t
 """The next step of a person, where takeback can look for itself and where it cannot."""
 
 Finding = Literal["applied", "not_applied", "in_doubt"]
+OPEN: Final = ("intended", "in_doubt")
+"""Statuses of actions of which it is not known whether they took effect."""
 
 
 def lock_names(core: Core, effects: Sequence[Effect]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -60,22 +62,55 @@ async def settle(core: Core, action_id: ActionId, *, by: str = "recovery", wait:
     :param wait: seconds to wait for the locks; 0 leaves alone what a living process holds (`None` is returned then).
     """
     action = await core.journal.get(ActionView, action_id)
-    if action is None or action.status not in ("intended", "in_doubt"):
+    if action is None or action.status not in OPEN:
         return action
-    exclusive, shared = lock_names(core, action.effects)
+    group = await together(core, action)
+    exclusive, shared = lock_names(core, [effect for each in group for effect in each.effects])
     try:
-        async with core.locks.hold({*exclusive, *action.locks}, shared, timeout=wait):
+        async with core.locks.hold(
+            {*exclusive, *(name for each in group for name in each.locks)}, shared, timeout=wait
+        ):
             return await settle_held(core, action_id, by=by)
     except LockTimeout:
         return None
 
 
 async def settle_held(core: Core, action_id: ActionId, *, by: str) -> ActionView | None:
-    """As `settle`, for a caller that holds the action's locks already."""
+    """As `settle`, for a caller that holds the action's locks already. What is made in one step is settled as one."""
     action = await core.journal.get(ActionView, action_id)
-    if action is None or action.status not in ("intended", "in_doubt"):
+    if action is None or action.status not in OPEN:
         return action
-    finding, why, effects, returned = await _look(core, action)
+    group = await together(core, action)
+    finding, why, told, returned = await _look_at_all(core, group)
+    events: list[BaseEvent] = []
+    settled = [(each, effects) for each, effects in zip(group, told, strict=True) if each.status in OPEN]
+    for each, effects in settled:
+        events += await _said(core, each, finding, why, effects, returned, by)
+    if events:
+        try:
+            await core.record(events, expect={ViewKey("action", each.id): each.version for each, _ in settled})
+        except Stale:
+            log.info("action %s was settled by another process", action.id)
+    return await core.journal.get(ActionView, action_id)
+
+
+async def together(core: Core, action: ActionView) -> list[ActionView]:
+    """The actions that become visible in one step with this one, in their order; itself, if it is by itself."""
+    found = [action if id == action.id else await core.journal.get(ActionView, id) for id in action.together]
+    return [each for each in found if each is not None] or [action]
+
+
+async def _said(
+    core: Core,
+    action: ActionView,
+    finding: Finding,
+    why: str,
+    effects: tuple[Effect, ...],
+    returned: JsonValue,
+    by: str,
+) -> list[BaseEvent]:
+    """What is written down of one action."""
+    action_id = ActionId(action.id)
     if finding == "applied":
         owner = (action.caller or core.nobody).principal
         try:
@@ -122,12 +157,7 @@ async def settle_held(core: Core, action_id: ActionId, *, by: str) -> ActionView
                 events.append(ActionInDoubt(run_id=action.run_id, at=core.now(), action_id=action_id, reason=why))
             if not items:
                 events.append(doubt_item(core, action, why))
-    if events:
-        try:
-            await core.record(events, expect={ViewKey("action", action.id): action.version})
-        except Stale:
-            log.info("action %s was settled by another process", action.id)
-    return await core.journal.get(ActionView, action_id)
+    return events
 
 
 async def _overdue(core: Core, action: ActionView, effects: Sequence[Effect]) -> None:
@@ -158,6 +188,19 @@ def doubt_item(core: Core, action: ActionView, why: str) -> ConflictOpened:
         why=why,
         next_step=NEXT_UNSEEN if first is None or first.after.kind == "opaque" else NEXT_IN_DOUBT,
     )
+
+
+async def _look_at_all(
+    core: Core, group: Sequence[ActionView]
+) -> tuple[Finding, str, Sequence[tuple[Effect, ...]], JsonValue]:
+    """What the world says of actions that become visible in one step, and the effects of each."""
+    acts = [action.effects for action in group]
+    system = core.systems.get(acts[0][-1].system) if len(group) > 1 else None
+    if system is None:  # one by itself; or several whose system is away, which is said of each
+        finding, why, effects, returned = await _look(core, group[0])
+        return finding, why, [effects for _ in group], returned
+    finding, why, effects, _ = await _look(core, altered(group[0], effects=tuple(system.at_once(acts))))
+    return finding, why, system.each_of(acts, effects) if finding == "applied" else [() for _ in group], None
 
 
 async def _look(core: Core, action: ActionView) -> tuple[Finding, str, tuple[Effect, ...], JsonValue]:

@@ -18,6 +18,7 @@ import anyio.to_thread
 
 from takeback.checkpoints.objects import SMALL, ObjectError, ObjectStore, QuotaExceeded
 from takeback.journal.states import ABSENT, Effect, State, altered
+from takeback.tools.files import versions
 from takeback.tools.files.bring_out import bring_out
 from takeback.tools.files.calls import OPEN_READ, Calls, Dir
 from takeback.tools.files.capture import Get, Put
@@ -264,10 +265,27 @@ class FileSystem(TargetSystem):
             place, lambda stager, draft: stager.directory(place, draft=draft), "Remove the folder if it is empty."
         )
 
+    async def stage_versions(self, object: str, contents: Sequence[bytes]) -> Sequence[Staged]:
+        """Prepare contents that follow each other, to be put out by one swap of `at_once`.
+
+        :raises InPlace: they can only be written one after the other.
+        :raises Refused, Unavailable: as `stage_write`.
+        """
+        place = self._names.locate(object)
+        drafts = await self._in_thread(
+            lambda bench: versions.stage_versions(
+                versions.VersionStager(bench, self._objects, self._limits), place, contents
+            ),
+            place.shown,
+        )
+        return [self._drafted(place, draft, "Put the earlier content back.") for draft in drafts]
+
     async def _stage(self, place: Place, work: Callable[[Stager, Draft], None], how: str) -> Staged:
         draft = Draft()
         await self._in_thread(lambda bench: work(self._stager(bench), draft), place.shown)
+        return self._drafted(place, draft, how)
 
+    def _drafted(self, place: Place, draft: Draft, how: str) -> Staged:
         async def discard() -> None:
             await self._in_thread(lambda bench: self._stager(bench).discard(draft), place.shown)
 
@@ -298,6 +316,14 @@ class FileSystem(TargetSystem):
         if isinstance(result, Swapped) and not result.already:
             self._trashes.grow(self.pending(effects))
         return result
+
+    def at_once(self, acts: Sequence[Sequence[Effect]]) -> Sequence[Effect]:
+        return versions.at_once(acts)
+
+    def each_of(self, acts: Sequence[Sequence[Effect]], made: Sequence[Effect]) -> Sequence[tuple[Effect, ...]]:
+        told = versions.each_of(acts, made)
+        self._trashes.grow(self.pending([act[-1] for act in told[1:]]))  # the swap has counted the first
+        return told
 
     async def swap_each(self, acts: Sequence[Sequence[Effect]]) -> Sequence[Swapped | Alone]:
         shown = self.display(acts[0][0].object) if acts and acts[0] else "nothing"

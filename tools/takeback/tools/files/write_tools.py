@@ -19,6 +19,7 @@ from takeback.tools.contract import (
     Target,
     ToolError,
 )
+from takeback.tools.files.content_tool import ContentTool
 from takeback.tools.files.edit import Edit, EditError, apply_edits, surrogate
 from takeback.tools.files.staged import Staged
 from takeback.tools.files.toolkit import ExpectedDigest, FilesTool, Path, counted, digest_of, told
@@ -151,7 +152,7 @@ def swapped(
     )
 
 
-class WriteFileTool(FilesTool, ReversibleTool[WriteFile]):
+class WriteFileTool(ContentTool, ReversibleTool[WriteFile]):
     """Creates or replaces a file."""
 
     name = "write_file"
@@ -168,6 +169,7 @@ class WriteFileTool(FilesTool, ReversibleTool[WriteFile]):
         "changed",
     )
     idempotent = True
+    reads_before = False
 
     async def targets(self, arguments: WriteFile, context: CallContext) -> Sequence[Target]:
         if arguments.path.endswith(("/", "\\")):
@@ -185,7 +187,13 @@ class WriteFileTool(FilesTool, ReversibleTool[WriteFile]):
             staged = await self.system.stage_write(target.object, content)
         return self.written(target.object, staged, f"({counted(len(content), 'byte')})")
 
-    def written(self, object_id: str, staged: Staged, detail: str) -> Prepared:
+    def content(self, arguments: WriteFile, before: bytes) -> bytes:
+        return _content(arguments)
+
+    def as_written(self, object_id: str, staged: Staged, arguments: WriteFile) -> SwapPrepared:
+        return self.written(object_id, staged, f"({counted(staged.effects[-1].after.size or 0, 'byte')})")
+
+    def written(self, object_id: str, staged: Staged, detail: str) -> SwapPrepared:
         """The change of one file's content, as the engine commits it."""
         shown = self.shown(object_id)
         created = staged.effects[-1].before.absent
@@ -197,7 +205,7 @@ class WriteFileTool(FilesTool, ReversibleTool[WriteFile]):
         return swapped(self, staged, f"{'Created' if created else 'Wrote'} {shown} {detail}.", result)
 
 
-class EditFileTool(FilesTool, ReversibleTool[EditFile]):
+class EditFileTool(ContentTool, ReversibleTool[EditFile]):
     """Changes parts of a text file."""
 
     name = "edit_file"
@@ -217,25 +225,32 @@ class EditFileTool(FilesTool, ReversibleTool[EditFile]):
 
     async def prepare(self, arguments: EditFile, context: CallContext) -> Prepared:
         [target] = context.targets or await self.targets(arguments, context)
-        edits = [Edit(edit.old_text, edit.new_text, edit.replace_all) for edit in arguments.edits]
         with told():
             content, read = await self.system.read_bytes(target.object, limit=self.read_bytes)
-        try:
-            changed = apply_edits(content, edits)
-        except EditError as error:
-            raise ToolError(str(error), advice=error.advice, code=error.code) from error
+        changed = self.content(arguments, content)
         with told():
             staged = await self.system.stage_write(target.object, changed)
-        shown = self.shown(target.object)
         if not staged.effects[-1].before.same(read):  # saved by somebody since: the edits were made to what is gone
             await staged.discard()
+            shown = self.shown(target.object)
             raise ToolError(f"{shown} was changed by somebody else just now.", advice="Read it again.", code="drifted")
+        return self.as_written(target.object, staged, arguments)
+
+    def content(self, arguments: EditFile, before: bytes) -> bytes:
+        edits = [Edit(edit.old_text, edit.new_text, edit.replace_all) for edit in arguments.edits]
+        try:
+            return apply_edits(before, edits)
+        except EditError as error:
+            raise ToolError(str(error), advice=error.advice, code=error.code) from error
+
+    def as_written(self, object_id: str, staged: Staged, arguments: EditFile) -> SwapPrepared:
+        shown = self.shown(object_id)
 
         def result(effects: Sequence[Effect]) -> BaseModel:
             after = effects[-1].after
             return Written(path=shown, size=after.size or 0, created=False, digest=digest_of(after))
 
-        return swapped(self, staged, f"Changed {shown} in {counted(len(edits), 'edit')}.", result)
+        return swapped(self, staged, f"Changed {shown} in {counted(len(arguments.edits), 'edit')}.", result)
 
 
 class MoveFileTool(FilesTool, ReversibleTool[MoveFile]):
