@@ -228,3 +228,15 @@ async def test_what_this_process_wrote_is_not_read_again_and_what_another_one_wr
     for number in range(4):
         await one.set(mine, f"l{number}", "1")
     assert len(asked) == 1
+
+
+async def test_an_act_that_is_too_much_for_its_run_alone_stops_the_run_alone(open_bench: OpenBench) -> None:
+    settings = triggers(principal_radius={"objects_per_hour": 4}, blast_radius={"objects": 3})
+    bench = with_many(await open_bench(**settings))
+    one, other = await bench.start(), await bench.start()
+    await bench.set(other, "a", "1")
+    answer = await bench.call("set_many", one, values=dict.fromkeys("bcdefgh", "1"))
+    assert answer.status == "denied" and await status(bench, one) == "contained"
+    assert await try_(bench, other, "b") == "applied" and [each.trigger for each in await fired(bench, one)] == [
+        "blast_radius"
+    ]

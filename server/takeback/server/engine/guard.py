@@ -145,8 +145,7 @@ class Guard:
         found: list[Firing] = []
         if own[0].seq != work.judged_at + 1:  # else nothing came between: it was judged as things are
             found += detect.intended(self._settings, tally, self._core.now())
-        found += await self._watch.intended(work.run.owner.principal, recorded[-1].position)
-        if found:
+        if found := found or await self._watch.intended(work.run.owner.principal, recorded[-1].position):
             failed = ActionFailed(
                 run_id=work.run.run_id,
                 at=self._core.now(),

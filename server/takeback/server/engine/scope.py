@@ -80,7 +80,7 @@ def within(pattern: str, scope: Sequence[str]) -> bool:
 
 def _below(pattern: str, place: str) -> bool:
     above = place.removesuffix("/**").rstrip("/")
-    return not set("*?[") & set(above) and pattern.startswith(above + "/") and ".." not in pattern.split("/")
+    return not set("*?[") & set(above) and pattern.startswith(above + "/")
 
 
 def _places(effect: Effect) -> list[list[tuple[str, str]]]:

@@ -41,8 +41,10 @@ def before(
     if not consented:
         found += target_confusion(settings.target_confusion, counts.tenants, attempt)
         found += blast_radius(settings.blast_radius, counts.total, counts.minute.at(now), attempt)
-        found += everybodys
-    return _worth_telling(tally, found, now)
+    told = _worth_telling(tally, found, now)
+    if consented or any(firing.answer != "warn" for firing in told):
+        return told  # the act is not made, so that nobody but the run has to be stopped for it
+    return told + _worth_telling(tally, everybodys, now)
 
 
 def intended(settings: TriggerSettings, tally: Tally, now: datetime) -> list[Firing]:
