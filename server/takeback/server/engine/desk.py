@@ -70,6 +70,13 @@ class Desk:
 
         if row.status not in EDITABLE:
             raise _not_so(row, "another message")
+        carrier = self.core.outbox.carriers.get(row.message.carrier)
+        if row.attempts and (carrier is None or carrier.local):
+            raise EngineError(
+                "not_possible",
+                f"It was tried to bring {row.id} to several mailboxes, and one of them may have it already.",
+                "Cancel it, and write another one.",
+            )
         content = await self.content(row)
         if content is None or not row.message.carrier.startswith(MAIL) or row.message.memo is not None:
             raise EngineError(

@@ -123,7 +123,9 @@ def _inline(node: object, definitions: Mapping[str, Schema], keep: set[str]) -> 
             named = cast(Schema, value)
             result[key] = {name: _typed(_inline(item, definitions, keep)) for name, item in named.items()}
         else:
-            result[key] = _inline(value, definitions, keep)
+            inlined = _inline(value, definitions, keep)
+            # any JSON, said in the way that clients do not take for an oversight
+            result[key] = True if key == "additionalProperties" and inlined == {} else inlined
     return result
 
 
