@@ -257,7 +257,7 @@ async def test_a_closed_journal_refuses(journal: Journal, make: Any) -> None:
 
 async def test_whoever_listens_hears_everything_in_order_before_it_is_acknowledged(journal: Journal, make: Any) -> None:
     heard: list[int] = []
-    journal.listen(lambda told: heard.extend(recorded.position for recorded in told))
+    journal.listeners = (lambda told: heard.extend(recorded.position for recorded in told),)
 
     async def append(number: int) -> None:
         [recorded] = await journal.append([make.started(RunId(f"run_{number}"))])

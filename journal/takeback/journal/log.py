@@ -104,10 +104,10 @@ class Verification:
 class Journal(ABC):
     """See the module's docstring for the promises."""
 
-    listeners: tuple[Callable[[Sequence[Recorded]], None], ...] = ()
-    """Called with what was just appended through this object, once it is durable. They must be quick, and not raise. What a
-    dying process or another one wrote is not heard: whoever must miss nothing reads by position, and takes this for a
-    bell."""
+    listeners: tuple[Heard, ...] = ()
+    """Told, in order, what was appended through this object, once it is durable and before whoever appended it goes on. They
+    must be quick, and not raise. What a dying process or another one wrote is not heard: whoever must miss nothing reads
+    by position, and takes this for a bell."""
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
@@ -130,12 +130,6 @@ class Journal(ABC):
     @abstractmethod
     async def erase(self, positions: Sequence[int], *, by: str, why: str, at: datetime) -> None:
         """Destroy the payloads at these positions (a person's right), and record that. Views lose them too."""
-
-    def listen(self, hear: Heard) -> None:  # an implementation that cannot tell need not
-        """Have told, in order, what is appended through this object, before whoever appended it goes on.
-
-        It may be told in part or not at all, and never what somebody else wrote: who listens reads what is missing.
-        """
 
     # -- reading ----------------------------------------------------------------------------------------------------
 

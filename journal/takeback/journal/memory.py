@@ -14,7 +14,7 @@ from takeback.journal.erasure import Remains, erasures_of, foldable, remains
 from takeback.journal.events import BaseEvent, Recorded
 from takeback.journal.ids import RunId
 from takeback.journal.keys import KeyRing, new_key
-from takeback.journal.log import Heard, Journal, JournalError, Problem, Stale, Verification, ViewKey
+from takeback.journal.log import Journal, JournalError, Problem, Stale, Verification, ViewKey
 from takeback.journal.projections import NAMES, Folded, PlanPart, StepPart, fold, status_of, touches, whole
 from takeback.journal.verification import Checker
 from takeback.journal.views import VIEWS, ActionView, AnyView, RollbackView
@@ -66,7 +66,6 @@ class MemoryJournal(Journal):
         self._heads: dict[str, tuple[int, bytes]] = {}
         self._blobs: dict[str, bytes] = {}
         self._now = _Projections()
-        self._hear: Heard | None = None
         self._closed = False
 
     # -- writing ----------------------------------------------------------------------------------------------------
@@ -88,8 +87,6 @@ class MemoryJournal(Journal):
         written = self._write(drafts)
         for name, data in (blobs or {}).items():
             self._blobs.setdefault(name, bytes(data))
-        for listener in self.listeners:
-            listener(written)
         return written
 
     def _write(self, drafts: Sequence[Draft]) -> list[Recorded]:
@@ -105,12 +102,9 @@ class MemoryJournal(Journal):
             self._now.fold(row.recorded())  # as it will be read, not as it was handed over
             written.append(recorded(row, each.event))
         self.transactions += 1
-        if self._hear is not None:
-            self._hear(written)
+        for listener in self.listeners:
+            listener(written)
         return written
-
-    def listen(self, hear: Heard) -> None:
-        self._hear = hear
 
     def rotate_key(self) -> str:
         """From here on chain new events with a fresh key; its id. Old events stay verifiable."""

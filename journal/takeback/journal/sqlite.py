@@ -20,7 +20,7 @@ from takeback.journal.connection import Connection, translated
 from takeback.journal.events import BaseEvent, Recorded
 from takeback.journal.ids import RunId
 from takeback.journal.keys import KeyFile, KeyRing, KeyStore
-from takeback.journal.log import Heard, Journal, JournalError, Verification, ViewKey
+from takeback.journal.log import Journal, JournalError, Verification, ViewKey
 from takeback.journal.oslock import FileLock, LockWait
 from takeback.journal.schema import BUSY_SECONDS, connect_reader, connect_writer
 from takeback.journal.tables import Entry
@@ -64,6 +64,8 @@ class SqliteJournal(Journal):
         self._reader, self._quick, self._writer = reader, quick, writer
         self._ring, self._lock, self._anchors = ring, lock, anchors
         self._closed = False
+        if writer is not None:
+            writer.hear = self._told
 
     @property
     def transactions(self) -> int:
@@ -152,13 +154,11 @@ class SqliteJournal(Journal):
         written = await writer.put(Entry([draft(event) for event in events], dict(blobs or {}), dict(expect or {})))
         if written.refused is not None:
             raise written.refused
-        for listener in self.listeners:
-            listener(written.recorded)
         return written.recorded
 
-    def listen(self, hear: Heard) -> None:
-        if self._writer is not None:
-            self._writer.hear = hear
+    def _told(self, recorded: Sequence[Recorded]) -> None:
+        for listener in self.listeners:
+            listener(recorded)
 
     def _writable(self) -> Writer:
         if self._closed:

@@ -64,7 +64,7 @@ class Watch:
         async with self._reading:
             if not self._begun:
                 self._principals.position = await self._an_hour_ago(self._core.now(), wanted)
-                self._core.journal.listen(self._hear)
+                self._core.journal.listeners = (*self._core.journal.listeners, self._hear)
                 self._begun = True
             while self._principals.position < wanted:
                 page = await self._core.journal.read(after=self._principals.position, limit=PAGE)
