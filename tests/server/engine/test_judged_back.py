@@ -11,6 +11,7 @@ from tests.server.engine.test_policy import written
 from tests.server.engine.test_shadow import settings_modules
 
 from takeback.journal.views import ApprovalView
+from takeback.server.engine.answers import EngineError
 from takeback.server.settings import ToolSettings
 from takeback.tools.database.settings import DatabaseSettings
 
@@ -126,3 +127,35 @@ async def test_a_rule_that_asks_about_mail_asks_once(
     done = await bench.call(tool, run, **arguments)
     assert done.status in ("applied", "held"), done.error
     assert (await bench.call(tool, run, **arguments)).status == "pending_approval"
+
+
+@pytest.mark.parametrize("then", ["deny", "ask"])
+async def test_what_a_rollback_may_not_do_is_not_done_by_another_tool_either_and_a_person_may(
+    open_bench: OpenBench, tmp_path: Path, then: str
+) -> None:
+    about = f"{{compensation: true, objects: ['*/kept']}}, then: {then}, reason: others rely on it"
+    bench = await open_bench(**rules(tmp_path, f"{{id: kept, when: {about}}}"))
+    run = await bench.start()
+    (bench.work / "kept").write_text("one")
+    await bench.done("write_file", run, path="kept", content="two")
+    (bench.work / "kept").write_text("a person's")
+    await bench.back(run_id=run)
+    [item] = await bench.engine.open_items(ALICE)
+    versions = (await bench.engine.list_versions(ALICE, "kept")).versions
+    [version] = [each for each in versions if each.version.endswith(":before")]
+    before = await bench.engine.core.journal.position()
+
+    async def attempts() -> None:
+        await bench.engine.restore_version(ALICE, str(bench.work / "kept"), version.version)
+
+    with pytest.raises(EngineError, match="rule kept does not let restore_version"):
+        await attempts()
+    with pytest.raises(EngineError, match="rule kept does not let resolve_conflict"):
+        await bench.engine.resolve_conflict(ALICE, item.conflict_id, "ours")
+    with pytest.raises(EngineError, match="rule kept does not let resolve_conflict"):
+        await bench.engine.resolve_conflict(ALICE, item.conflict_id, "content", content="x")
+    assert (bench.work / "kept").read_text() == "a person's"
+    assert await bench.engine.core.journal.position() == before
+    bench.engine.core.persons_door = True
+    await attempts()
+    assert (bench.work / "kept").read_text() == "one"

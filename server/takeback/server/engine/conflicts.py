@@ -34,6 +34,7 @@ from takeback.server.engine.answers import EngineError, RollbackAnswer, StepAnsw
 from takeback.server.engine.core import Core
 from takeback.server.engine.corrections import uncorrected
 from takeback.server.engine.faults import unwritten
+from takeback.server.engine.judging_back import check_put_back
 from takeback.server.engine.locks import LockTimeout
 from takeback.server.engine.outgoing import belong, holding, moved
 from takeback.server.engine.queries import open_item_answer
@@ -158,6 +159,7 @@ class Conflicts:
             raise failed(item.object, error) from error
         order = {(wanted.system, wanted.object): index for index, wanted in enumerate(task.wanted)}
         effects = sorted([effect, *rest], key=lambda one: order.get((one.system, one.object), -1))
+        check_put_back(self.core, "resolve_conflict", caller, effects)
         return await self._swap(caller, item, task, choice, tuple(effects))
 
     async def _settle(self, caller: Caller, item: OpenItem, choice: Choice) -> RollbackAnswer:

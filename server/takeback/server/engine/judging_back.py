@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from takeback.journal.events import ApprovalUsed
+from takeback.journal.events import ApprovalUsed, Caller
 from takeback.journal.ids import ApprovalId, RollbackId
 from takeback.journal.log import Stale, ViewKey
 from takeback.journal.states import Effect
@@ -49,6 +49,38 @@ def judge_back(core: Core, step: PlanStep, action: ActionView | None = None) -> 
             compensation=True,
         )
     )
+
+
+def check_put_back(core: Core, tool: str, caller: Caller, effects: Sequence[Effect]) -> None:
+    """An earlier content that is put back, or a conflict that is settled, by whoever is no person at their own door: policy
+    judges it like a step of a rollback, so that nobody gets by another tool what a rollback may not do.
+
+    :raises EngineError: a rule denies it, or wants a person, who can do it themselves.
+    """
+    if core.persons_door or not core.policy.judges_back:
+        return
+    verdict = core.policy.judge(
+        Judged(
+            tool=tool,
+            known=True,
+            caller=caller,
+            mode="act",
+            scope=(),
+            effects=tuple(effects),
+            labels=tuple(labels_of(core.settings, effect) for effect in effects),
+            reversibility="reversible",
+            reason="",
+            at=core.now(),
+            compensation=True,
+        )
+    )
+    if verdict.decision != "allow":
+        why = f": {verdict.reason}" if verdict.reason else ""
+        raise EngineError(
+            "denied",
+            f"Policy rule {verdict.rule} does not let {tool} do this by itself{why}.",
+            "A person can do it, on the page or at the command line (takeback resolve, takeback versions).",
+        )
 
 
 async def stands_in_the_way(core: Core, rollback_id: RollbackId, step: PlanStep) -> str:

@@ -13,6 +13,7 @@ from takeback.server.engine.answers import EngineError, RollbackAnswer, StepAnsw
 from takeback.server.engine.conflicts import Conflicts
 from takeback.server.engine.core import Core
 from takeback.server.engine.faults import unwritten
+from takeback.server.engine.judging_back import check_put_back
 from takeback.server.engine.locks import LockTimeout
 from takeback.server.engine.report import shown
 from takeback.server.engine.settle import lock_names
@@ -91,6 +92,7 @@ class _PutBack:
             effect = await self.system.write(self.object, content, present)
         except Exception as error:  # third-party code: nothing was changed yet
             raise failed(self.object, error) from error
+        check_put_back(core, "restore_version", self.caller, [effect])
         started = RollbackStarted(
             run_id=self.action.run_id,
             at=core.now(),

@@ -53,13 +53,13 @@ STATEMENTS: Final[Mapping[str, Statement]] = {
         PUT_BACK,
         f"{AGAIN}; what stood there is a version too",
         "the content of that version is not kept any more (refused)",
-        "not judged",
+        "like a step of a rollback; what a rule denies or asks about is left to a person",
     ),
     "resolve_conflict": Statement(
         PUT_BACK,
         f"{AGAIN}; with `ours` what stood there is stored first",
         "the choice was `theirs`: nothing was changed",
-        "not judged",
+        "like a step of a rollback; what a rule denies or asks about is left to a person",
     ),
     "contain_run": Statement(
         "nothing but the journal", "a person releases it (`takeback release`, the page)", "no tool does"
