@@ -13,6 +13,7 @@ PARTS: dict[str, list[str]] = {
     "undo": [],
     "sqlite": [],
     "postgres": [],
+    "notices": [],
     "journal": ["--actions", "10000", "--pairs", "100"] if QUICK else ["--actions", "100000"],
 }
 
