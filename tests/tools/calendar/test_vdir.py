@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from tests.tools.calendar.series import SERIES
 
 from takeback.journal.states import Effect
 from takeback.tools.calendar.family import CalendarFamily
+from takeback.tools.calendar.port import Resource
 from takeback.tools.calendar.system import CalendarSystem
 from takeback.tools.calendar.vdir import VdirStore
 from takeback.tools.conformance import kit_services
@@ -75,3 +77,23 @@ async def test_what_somebody_saved_in_the_instant_of_a_death_is_not_cleared_away
     (folder / ".takeback-notes").write_bytes(SERIES["utc"])
     assert await calendars.collect([], older_than_ns=0) == 0
     assert theirs.exists() and (folder / ".takeback-notes").exists()
+
+
+@pytest.mark.parametrize("portable", [False, True], ids=["fast", "portable"])
+async def test_of_two_changes_at_the_same_instant_one_wins_and_the_other_is_told(
+    tmp_path: Path, portable: bool
+) -> None:
+    folder, data = tmp_path / "events", tmp_path / "data"
+    folder.mkdir()
+    data.mkdir()
+    store = VdirStore(folder, data, portable=portable)
+    for number in range(60):
+        name = f"{number}.ics"
+        (folder / name).write_bytes(SERIES["utc"])
+        [present] = await store.read([name])
+        assert present is not None
+        texts = [SERIES["utc"].replace(b"Theirs", who) for who in (b"Mine", b"Yours")]
+        answers = await asyncio.gather(*(store.write(name, text, present) for text in texts))
+        [won] = [answer for answer in answers if isinstance(answer, Resource)]
+        assert (folder / name).read_bytes() == won.data
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]

@@ -13,6 +13,7 @@ import os
 import re
 import secrets
 import stat
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -50,6 +51,7 @@ class VdirStore(CalendarStore):
         self.folder = folder
         self._data, self._portable = data, portable
         self._found: Calls | None = None
+        self._changing = threading.Lock()
 
     @property
     def window(self) -> str:
@@ -73,11 +75,11 @@ class VdirStore(CalendarStore):
         _check_name(name)
         if len(data) > MOST_BYTES:
             raise Refused(f"The event has more than {MOST_BYTES:,} bytes.", advice="Leave attachments out of it.")
-        return await self._in_thread(lambda calls, folder: _write(calls, folder, name, data, expected))
+        return await self._in_thread(self._alone(lambda calls, folder: _write(calls, folder, name, data, expected)))
 
     async def remove(self, name: str, expected: Resource) -> Changed | None:
         _check_name(name)
-        return await self._in_thread(lambda calls, folder: _remove(calls, folder, name, expected))
+        return await self._in_thread(self._alone(lambda calls, folder: _remove(calls, folder, name, expected)))
 
     async def leftovers(self, older_than_ns: int) -> Sequence[tuple[str, bytes]]:
         """What a process that died left beside the events, if it has lain there for so long: name and bytes."""
@@ -88,6 +90,15 @@ class VdirStore(CalendarStore):
         return await self._in_thread(lambda calls, folder: _clear(calls, folder, os.fsencode(leftover), data))
 
     # -- in a thread -----------------------------------------------------------------------------------------------------
+
+    def _alone(self, work: Callable[[Calls, Dir], T]) -> Callable[[Calls, Dir], T]:
+        """One change after the other: where names cannot be exchanged in one step, two at a time would pass each other."""
+
+        def alone(calls: Calls, folder: Dir) -> T:
+            with self._changing:
+                return work(calls, folder)
+
+        return alone
 
     async def _in_thread(self, work: Callable[[Calls, Dir], T]) -> T:
         return await asyncio.shield(asyncio.to_thread(self._working, work))
