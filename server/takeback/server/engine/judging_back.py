@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from takeback.journal.events import ApprovalUsed, Caller
 from takeback.journal.ids import ApprovalId, RollbackId
 from takeback.journal.log import Stale, ViewKey
-from takeback.journal.states import Effect
+from takeback.journal.states import Effect, Reversibility
 from takeback.journal.views import ActionView, RollbackView
 from takeback.server.engine import approvals
 from takeback.server.engine.answers import EngineError
@@ -34,20 +34,12 @@ def judge_back(core: Core, step: PlanStep, action: ActionView | None = None) -> 
     if not core.policy.judges_back:
         return Verdict("allow", "default.compensation")
     effects = _effects(step, action)
-    return core.policy.judge(
-        Judged(
-            tool=step.tool,
-            known=True,
-            caller=(action.caller if action is not None else None) or core.nobody,
-            mode="act",
-            scope=(),
-            effects=effects,
-            labels=tuple(labels_of(core.settings, effect) for effect in effects),
-            reversibility="compensable" if step.decision == "compensate" else "reversible",
-            reason="",
-            at=core.now(),
-            compensation=True,
-        )
+    return _verdict(
+        core,
+        step.tool,
+        (action.caller if action is not None else None) or core.nobody,
+        effects,
+        "compensable" if step.decision == "compensate" else "reversible",
     )
 
 
@@ -59,21 +51,7 @@ def check_put_back(core: Core, tool: str, caller: Caller, effects: Sequence[Effe
     """
     if core.persons_door or not core.policy.judges_back:
         return
-    verdict = core.policy.judge(
-        Judged(
-            tool=tool,
-            known=True,
-            caller=caller,
-            mode="act",
-            scope=(),
-            effects=tuple(effects),
-            labels=tuple(labels_of(core.settings, effect) for effect in effects),
-            reversibility="reversible",
-            reason="",
-            at=core.now(),
-            compensation=True,
-        )
-    )
+    verdict = _verdict(core, tool, caller, effects, "reversible")
     if verdict.decision != "allow":
         why = f": {verdict.reason}" if verdict.reason else ""
         raise EngineError(
@@ -98,6 +76,24 @@ async def stands_in_the_way(core: Core, rollback_id: RollbackId, step: PlanStep)
         return await _asked(core, rollback_id, step, action, verdict, said)
     except EngineError as error:
         return said + f"wants a person's consent: {fault(error)}"
+
+
+def _verdict(core: Core, tool: str, caller: Caller, effects: Sequence[Effect], reversibility: Reversibility) -> Verdict:
+    return core.policy.judge(
+        Judged(
+            tool=tool,
+            known=True,
+            caller=caller,
+            mode="act",
+            scope=(),
+            effects=tuple(effects),
+            labels=tuple(labels_of(core.settings, effect) for effect in effects),
+            reversibility=reversibility,
+            reason="",
+            at=core.now(),
+            compensation=True,
+        )
+    )
 
 
 async def _asked(

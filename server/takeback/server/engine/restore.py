@@ -81,8 +81,8 @@ async def restore(
         if isinstance(merged, Done):
             return merged
         effects, blobs, outcome = _changing(merged.effects), dict(merged.blobs), "merged"
-        if not effects:  # a batch had put it back by then, and what came on top of that is theirs
-            return Done(step, "merged", "it was taken back, and what somebody else changed meanwhile stays")
+        if not effects:  # most often a batch had put it back by then, and what came on top of that is theirs
+            return Done(step, "merged", "nothing of it is left there, and what somebody else changed meanwhile stays")
     return ledger.open(step, "conflict", f"it does not hold still while it is taken back: {last}")
 
 
