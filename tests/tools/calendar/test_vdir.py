@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import os
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 from tests.tools.calendar.series import SERIES
+from tests.tools.files_system.dying import between_calls
 
 from takeback.journal.states import Effect
 from takeback.tools.calendar.family import CalendarFamily
@@ -14,6 +18,7 @@ from takeback.tools.calendar.port import Resource
 from takeback.tools.calendar.system import CalendarSystem
 from takeback.tools.calendar.vdir import VdirStore
 from takeback.tools.conformance import kit_services
+from takeback.tools.system import TargetError
 
 
 class Gone(BaseException):
@@ -97,3 +102,67 @@ async def test_of_two_changes_at_the_same_instant_one_wins_and_the_other_is_told
         [won] = [answer for answer in answers if isinstance(answer, Resource)]
         assert (folder / name).read_bytes() == won.data
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+# -- where two files cannot be exchanged in one step -------------------------------------------------------------------
+
+BEFORE, OURS = SERIES["utc"], SERIES["utc"].replace(b"Theirs", b"Ours")
+SAVED = SERIES["utc"].replace(b"Theirs", b"Saved by a person")
+
+
+@pytest.fixture
+async def portable(tmp_path: Path) -> AsyncIterator[VdirStore]:
+    (tmp_path / "calendar").mkdir()
+    (tmp_path / "data").mkdir()
+    store = VdirStore(tmp_path / "calendar", tmp_path / "data", portable=True)
+    await store.names()
+    yield store
+
+
+async def once(store: VdirStore, at: int, act: Callable[[], None], *, removing: bool) -> tuple[list[str], object]:
+    """Change a file, with something done before the n-th call."""
+    assert store._found is not None
+    for path in store.folder.iterdir():
+        path.unlink()
+    (store.folder / "a.ics").write_bytes(BEFORE)
+    [present] = await store.read(["a.ics"])
+    assert present is not None
+    with between_calls(store._found, at, act) as seen:
+        try:
+            answer: object = await (store.remove("a.ics", present) if removing else store.write("a.ics", OURS, present))
+        except (TargetError, Gone) as error:
+            answer = error
+    return seen, answer
+
+
+@pytest.mark.parametrize("removing", [False, True])
+async def test_what_somebody_saves_between_two_calls_is_there_or_is_named(portable: VdirStore, removing: bool) -> None:
+    def save() -> None:
+        (portable.folder / "fresh").write_bytes(SAVED)
+        os.replace(portable.folder / "fresh", portable.folder / "a.ics")
+
+    for at in itertools.count(1):
+        seen, answer = await once(portable, at, save, removing=removing)
+        if not seen:
+            assert at > 2
+            return
+        holding = [path.name for path in portable.folder.iterdir() if path.read_bytes() == SAVED]
+        assert any(name == "a.ics" or name in str(answer) for name in holding), (at, seen, answer, holding)
+
+
+@pytest.mark.parametrize("removing", [False, True])
+async def test_an_event_is_as_it_was_or_as_it_should_be_after_a_death(portable: VdirStore, removing: bool) -> None:
+    def die() -> None:
+        raise Gone
+
+    for at in itertools.count(1):
+        seen, _ = await once(portable, at, die, removing=removing)
+        if not seen:
+            assert at > 2
+            return
+        [found] = await portable.read(["a.ics"])
+        wanted = None if removing else OURS
+        assert (found and found.data) in (BEFORE, wanted), (at, seen)
+        for name, data in await portable.leftovers(0):
+            assert data in (BEFORE, OURS) and await portable.clear(name, data)
+        assert {path.name for path in portable.folder.iterdir()} <= {"a.ics"}, (at, seen)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from takeback.tools.files.calls import Calls
 from takeback.tools.files.system import FileSystem
 
 CHANGING = [
@@ -39,3 +42,29 @@ class Fuse:
             return result
 
         return wrapped
+
+
+@contextmanager
+def between_calls(calls: Calls, at: int, act: Callable[[], None]) -> Iterator[list[str]]:
+    """Do something just before the n-th call that changes something; the list says before which, if it came to that."""
+    seen: list[str] = []
+    left = at
+
+    def wrapped(name: str, call: Any) -> Any:
+        def before(*given: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                seen.append(name)
+                act()
+            return call(*given)
+
+        return before
+
+    for name in CHANGING:
+        setattr(calls, name, wrapped(name, getattr(calls, name)))
+    try:
+        yield seen
+    finally:
+        for name in CHANGING:
+            delattr(calls, name)

@@ -96,7 +96,7 @@ async def test_a_file_made_just_before_ours_wins(world):
 async def test_a_save_just_before_a_deletion_wins(world):
     (world.root / "f").write_bytes(b"old")
     staged = await world.system.stage_delete(world.system.resolve("f"), recursive=False)
-    before_the(world, "place", replace(world, "f", b"theirs"))
+    before_the(world, "take", replace(world, "f", b"theirs"))
     assert isinstance(await world.system.swap(staged.effects), Drifted)
     assert (world.root / "f").read_bytes() == b"theirs"
 
@@ -104,7 +104,7 @@ async def test_a_save_just_before_a_deletion_wins(world):
 async def test_a_file_put_into_a_tree_just_before_its_deletion_survives(world):
     (world.root / "t").mkdir()
     staged = await world.system.stage_delete(world.system.resolve("t"), recursive=True)
-    before_the(world, "place", lambda: (world.root / "t/g").write_bytes(b"theirs") and None)
+    before_the(world, "take", lambda: (world.root / "t/g").write_bytes(b"theirs") and None)
     assert isinstance(await world.system.swap(staged.effects), Drifted)
     assert (world.root / "t/g").read_bytes() == b"theirs"
 

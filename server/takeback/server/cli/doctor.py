@@ -229,14 +229,15 @@ def file_engine(root: Path, settings: Settings) -> str:
     from takeback.tools.files.choosing import choose_calls
 
     probe = settings.data if settings.data.is_dir() else Path(tempfile.gettempdir())
-    calls = choose_calls(os.fsencode(probe), portable=settings.portable_files)
+    calls = choose_calls(os.fsencode(probe), [os.fsencode(root)], portable=settings.portable_files)
     same = os.stat(root).st_dev == os.stat(probe).st_dev
     words = f"originals are kept {'in the data directory' if same else 'in .takeback at the top of that disk'}"
     if calls.one_step:
         return f"fast; names are exchanged in one step, {words}"
     chosen = " (configured so)" if settings.portable_files else ""
-    lost = "" if sys.platform == "linux" else " Owners and birth times come back as far as the system allows."
-    return f"portable{chosen}; {words}. {calls.window}{lost}"
+    lost = "" if sys.platform == "linux" else "Owners and birth times come back as far as the system allows."
+    step = "the name of a file is absent for an instant while it is exchanged"
+    return " ".join(filter(None, (f"portable{chosen}; {step}, {words}.", calls.window, lost)))
 
 
 async def _journal(session: Session, report: Report, engine: Engine) -> None:

@@ -24,7 +24,7 @@ from blake3 import blake3
 from takeback.tools.calendar.lines import MOST_BYTES, NotICalendar, parse, unescape
 from takeback.tools.calendar.names import ENDING, safe
 from takeback.tools.calendar.port import CalendarStore, Changed, Resource
-from takeback.tools.files.calls import Calls, Dir
+from takeback.tools.files.calls import Calls, Dir, Overtaken
 from takeback.tools.files.choosing import choose_calls
 from takeback.tools.system import Refused, TargetError, Unavailable
 
@@ -33,7 +33,7 @@ MOST_EVENTS = 20_000
 _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
-_LEFT = re.compile(rb"\.takeback-[0-9a-f]{16}")
+_LEFT = re.compile(rb"\.takeback-[0-9a-f]{16}(\.aside)?")
 
 T = TypeVar("T")
 
@@ -56,17 +56,17 @@ class VdirStore(CalendarStore):
     @property
     def window(self) -> str:
         """What could be missed where two names cannot be exchanged in one step; empty otherwise."""
-        return "" if self._found is None or self._found.one_step else self._found.window
+        return "" if self._found is None else self._found.window
 
     async def names(self) -> Sequence[tuple[str, str]]:
         return [(each.name, each.etag) for each in await self.all()]
 
     async def all(self) -> Sequence[Resource]:
         """Every event."""
-        return await self._in_thread(self._all)
+        return await self._in_thread(self._alone(self._all))
 
     async def read(self, names: Sequence[str]) -> Sequence[Resource | None]:
-        return await self._in_thread(lambda calls, folder: [_read(calls, folder, name) for name in names])
+        return await self._in_thread(self._alone(lambda calls, folder: [_read(calls, folder, name) for name in names]))
 
     async def find(self, uid: str) -> Resource | None:
         return next((each for each in await self.all() if _uid_of(each.data) == uid), None)
@@ -92,7 +92,7 @@ class VdirStore(CalendarStore):
     # -- in a thread -----------------------------------------------------------------------------------------------------
 
     def _alone(self, work: Callable[[Calls, Dir], T]) -> Callable[[Calls, Dir], T]:
-        """One change after the other: where names cannot be exchanged in one step, two at a time would pass each other."""
+        """One after the other: where names cannot be exchanged in one step, a name is absent for an instant."""
 
         def alone(calls: Calls, folder: Dir) -> T:
             with self._changing:
@@ -146,7 +146,7 @@ def _check_name(name: str) -> None:
 
 def _read(calls: Calls, folder: Dir, name: str) -> Resource | None:
     raw = os.fsencode(name)
-    there = calls.lstat(folder, raw)
+    there = calls.lstat(folder, raw) or _settled(calls, folder, raw)
     if there is None:
         return None
     if not stat.S_ISREG(there.st_mode):
@@ -168,7 +168,7 @@ def _write(calls: Calls, folder: Dir, name: str, data: bytes, expected: Resource
     present = _read(calls, folder, name)
     if (present and present.data) != (expected and expected.data):
         return Changed(present)
-    raw, beside = os.fsencode(name), _beside()
+    raw, beside = os.fsencode(name), _beside(name)
     before = calls.lstat(folder, raw)
     _stage(calls, folder, beside, data, 0o600 if before is None else stat.S_IMODE(before.st_mode))
     if expected is None:
@@ -180,11 +180,20 @@ def _write(calls: Calls, folder: Dir, name: str, data: bytes, expected: Resource
     else:
         try:
             calls.exchange(folder, raw, folder, beside)
-        except FileNotFoundError:
+        except Overtaken as error:
+            calls.unlink(folder, beside)
+            if _taken(calls, folder, error.kept) != expected.data:
+                raise _saved_twice(name, error.kept) from error
+            calls.unlink(folder, error.kept)
+            return Changed(_read(calls, folder, name))
+        except (FileNotFoundError, FileExistsError):
             calls.unlink(folder, beside)
             return Changed(_read(calls, folder, name))
         if (taken := _taken(calls, folder, beside)) != expected.data:
-            calls.exchange(folder, raw, folder, beside)
+            try:
+                calls.exchange(folder, raw, folder, beside)
+            except (FileNotFoundError, FileExistsError) as error:
+                raise _saved_twice(name, beside) from error
             if _taken(calls, folder, beside) != data:  # and once more, in between: neither save is thrown away
                 raise _saved_twice(name, beside)
             calls.unlink(folder, beside)
@@ -202,9 +211,9 @@ def _remove(calls: Calls, folder: Dir, name: str, expected: Resource) -> Changed
     present = _read(calls, folder, name)
     if present is None or present.data != expected.data:
         return Changed(present)
-    raw, beside = os.fsencode(name), _beside()
+    raw, beside = os.fsencode(name), _beside(name)
     try:
-        calls.place(folder, raw, folder, beside)
+        calls.take(folder, raw, folder, beside)
     except FileNotFoundError:
         return Changed(None)
     if (taken := _taken(calls, folder, beside)) != expected.data:
@@ -218,8 +227,24 @@ def _remove(calls: Calls, folder: Dir, name: str, expected: Resource) -> Changed
     return None
 
 
-def _beside() -> bytes:
-    return b".takeback-" + secrets.token_hex(8).encode()
+def _beside(name: str) -> bytes:
+    """A name for what is being put in an event's place; it tells whose, so that a crash can be settled."""
+    return _ours(os.fsencode(name)) + secrets.token_hex(4).encode()
+
+
+def _ours(raw: bytes) -> bytes:
+    return b".takeback-" + blake3(raw).hexdigest()[:8].encode()
+
+
+def _settled(calls: Calls, folder: Dir, raw: bytes) -> os.stat_result | None:
+    """Where names are not exchanged in one step, a crash can leave a name absent: what stood there is put back."""
+    if calls.one_step:
+        return None
+    for name in calls.names(folder):
+        beside = name[: len(_ours(raw)) + 8]
+        if name.startswith(_ours(raw)) and name != beside and calls.clashes(name):
+            calls.settle(folder, raw, folder, beside)
+    return calls.lstat(folder, raw)
 
 
 def _leftovers(calls: Calls, folder: Dir, older_than_ns: int) -> Sequence[tuple[str, bytes]]:

@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import ClassVar, Final, Self
 
 _CLOEXEC: int = getattr(os, "O_CLOEXEC", 0)
 _NOFOLLOW: int = getattr(os, "O_NOFOLLOW", 0)
@@ -30,6 +30,9 @@ OPEN_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | _NOFOLLOW | _CLOEXEC | _BINARY
 _NO_XATTRS = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENODATA, errno.ENOSYS, errno.EPERM})
 
 Xattrs = tuple[tuple[str, bytes], ...]
+
+KEPT: Final = b"kept-"
+"""How names in a trash begin under which somebody's work lies that could be put nowhere else: never collected."""
 
 
 @dataclass(slots=True)
@@ -54,12 +57,21 @@ class Dir:
         self.close()
 
 
+class Overtaken(FileExistsError):
+    """Somebody saved in the middle of an exchange that is not one step."""
+
+    def __init__(self, name: bytes, kept: bytes) -> None:
+        super().__init__(errno.EEXIST, os.strerror(errno.EEXIST), name)
+        self.kept = kept
+        """Where, in the folder of the slot, the file lies that theirs came after."""
+
+
 class Calls(ABC):
     """The calls, on directory descriptors. All raise `OSError`."""
 
     one_step: ClassVar[bool]
     """Whether `exchange` and `place` are one indivisible step."""
-    window: ClassVar[str] = ""
+    window: str = ""
     """What is then not certain, in a sentence for people; empty if all is."""
 
     # -- how folders are reached and names exchanged ---------------------------------------------------------------------
@@ -74,14 +86,25 @@ class Calls(ABC):
 
     @abstractmethod
     def exchange(self, a: Dir, a_name: bytes, b: Dir, b_name: bytes) -> None:
-        """Make both names stand for what the other one stood for. `b` is ours (a slot of the trash)."""
+        """Make both names stand for what the other one stood for. `b` is ours (a slot of the trash).
+
+        :raises Overtaken: somebody put another file there meanwhile. Theirs stays, and ours is where it was.
+        """
 
     @abstractmethod
     def place(self, a: Dir, a_name: bytes, b: Dir, b_name: bytes) -> None:
-        """Rename; `EEXIST` if the new name is taken."""
+        """Rename; `EEXIST` if the new name is taken. Unless this is one step, the old name has to be ours."""
 
-    def settle(self, path: Dir, name: bytes, slot: Dir, slot_name: bytes) -> None:
-        """Finish or take back an exchange that a crash cut in two; nothing to do where it is one step."""
+    def take(self, a: Dir, a_name: bytes, b: Dir, b_name: bytes) -> None:
+        """Rename whatever stands there now to a name that is ours alone; `EEXIST` if it is taken."""
+        self.place(a, a_name, b, b_name)
+
+    def settle(self, path: Dir, name: bytes, slot: Dir, slot_name: bytes) -> bytes | None:
+        """Finish or take back an exchange that was cut in two; nothing to do where it is one step.
+
+        :returns: where in the slot's folder the earlier file lies now, if somebody had put another one in its place meanwhile.
+        """
+        return None
 
     def clashes(self, slot_name: bytes) -> bool:
         """Whether a name in the trash is only the second half of another slot."""

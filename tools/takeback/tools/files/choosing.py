@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from takeback.tools.files.calls import Calls
 from takeback.tools.files.native import native_calls
 from takeback.tools.files.paths import RESERVED
-from takeback.tools.files.portable import PathCalls, PortableCalls
+from takeback.tools.files.portable import PathCalls, portable_calls
 
 
 def choose_calls(data: bytes, roots: Sequence[bytes] = (), *, portable: bool) -> Calls:
@@ -17,7 +17,7 @@ def choose_calls(data: bytes, roots: Sequence[bytes] = (), *, portable: bool) ->
         return PathCalls()
     native = None if portable else native_calls(data)
     if native is None or not all(_native_in(root, data) for root in roots):
-        return PortableCalls()
+        return portable_calls(data)
     return native
 
 

@@ -10,13 +10,15 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from blake3 import blake3
 from pydantic import JsonValue
 
 from takeback.journal.states import Effect, State
-from takeback.tools.files.calls import Dir
+from takeback.tools.files.calls import KEPT, Dir
 from takeback.tools.files.fingerprint import measure, way_of
 from takeback.tools.files.paths import Place
-from takeback.tools.files.steps import Standing, Step, found_or_restored, side_ref, unchanged
+from takeback.tools.files.portable import PortableCalls
+from takeback.tools.files.steps import Standing, Step, found_or_restored, in_between, side_ref, unchanged
 from takeback.tools.files.trash import Slot
 from takeback.tools.files.workbench import UNREADABLE, CannotGoBack, Drift, Workbench
 
@@ -63,7 +65,10 @@ class Move(Step):
             for place in (self._source, self._destination):
                 folder = self._bench.parent(place)
                 if folder is not None:
-                    self._bench.calls.settle(folder, place.name, self._slot.folder, self._slot.name)
+                    kept = self._bench.calls.settle(folder, place.name, self._slot.folder, self._slot.name)
+                    if kept is not None:
+                        self._bench.warnings.append(in_between(place, self._slot, kept))
+        self._settle_carry()
         if self._doubled():
             return "between" if self._in_slot() else "other"
         f_start, f_end = self._f_at(self._start), self._f_at(self._end)
@@ -185,25 +190,23 @@ class Move(Step):
         start, end = self._folder(self._start), self._folder(self._end)
         a, b = self._start.name, self._end.name
         doubled = self._doubled()
-        if doubled:
-            calls.unlink(start, a)
+        if doubled or self._d.absent:
+            self._carry(start, a, end, b)
         if self._d.absent:
-            if not doubled:
-                calls.place(start, a, end, b)
             return
         assert self._slot is not None
         slot, name = self._slot.folder, self._slot.name
         if self._forward:
             if calls.lstat(slot, name) is None:
                 if not calls.one_step:
-                    calls.place(end, b, slot, name)
-                    calls.place(start, a, end, b)
+                    calls.take(end, b, slot, name)
+                    self._carry(start, a, end, b)
                     return
                 if not self._between_places():
                     calls.exchange(start, a, end, b)
-                calls.place(start, a, slot, name)
+                calls.take(start, a, slot, name)
             elif not doubled:
-                calls.place(start, a, end, b)
+                self._carry(start, a, end, b)
         elif calls.lstat(slot, name) is None:
             calls.exchange(start, a, end, b)
         elif calls.lstat(start, a) is None:
@@ -212,8 +215,30 @@ class Move(Step):
             calls.place(slot, name, end, b)
             calls.exchange(start, a, end, b)
         else:
-            calls.place(start, a, end, b)
+            self._carry(start, a, end, b)
             calls.place(slot, name, start, a)
+
+    def _carry(self, start: Dir, a: bytes, end: Dir, b: bytes) -> None:
+        calls = self._bench.calls
+        if isinstance(calls, PortableCalls):
+            spare = self._spare(start)
+            calls.carry(start, a, end, b, spare.folder, spare.name)
+        else:
+            calls.place(start, a, end, b)
+
+    def _spare(self, start: Dir) -> Slot:
+        """Where something is laid aside in a move that is not one step: for both directions the same."""
+        names = "\0".join((self._source.object, self._destination.object))
+        free = self._bench.trashes.free_slot(self._start, start)
+        return Slot(free.trash, KEPT + blake3(names.encode()).hexdigest()[:20].encode())
+
+    def _settle_carry(self) -> None:
+        calls, start, end = self._bench.calls, self._bench.parent(self._start), self._bench.parent(self._end)
+        if not isinstance(calls, PortableCalls) or start is None or end is None:
+            return
+        spare = self._spare(start)
+        if not calls.settle_carry(start, self._start.name, end, self._end.name, spare.folder, spare.name):
+            self._bench.warnings.append(in_between(self._start, spare, self._bench.trashes.keep(spare).encode()))
 
     def _between_places(self) -> bool:
         return self._f_at(self._end) and self._d_at(self._start)
@@ -230,11 +255,11 @@ class Move(Step):
         try:
             if self._d.absent:
                 if at_start is None and at_end is not None:
-                    calls.place(end, b, start, a)
+                    self._carry(end, b, start, a)
             elif self._forward:
                 self._forward_home(start, end, held, at_start is not None, at_end is not None)
             elif held and at_start is None and at_end is not None:
-                calls.place(end, b, start, a)
+                self._carry(end, b, start, a)
             elif not held and at_start is not None and at_end is not None:
                 self._backward_home(start, end)
         except (FileExistsError, FileNotFoundError) as error:
@@ -247,15 +272,15 @@ class Move(Step):
         assert slot is not None
         a, b = self._start.name, self._end.name
         if self._d_at(self._end):
-            calls.place(end, b, slot.folder, slot.name)
+            calls.take(end, b, slot.folder, slot.name)
         elif not self._d_at(self._start):
             raise CannotGoBack(f"{self._start.shown} and {self._end.shown} were changed again during a move.")
         elif calls.one_step:
             calls.exchange(start, a, end, b)
-            calls.place(end, b, slot.folder, slot.name)
+            calls.take(end, b, slot.folder, slot.name)
         else:
-            calls.place(start, a, slot.folder, slot.name)
-            calls.place(end, b, start, a)
+            calls.take(start, a, slot.folder, slot.name)
+            self._carry(end, b, start, a)
 
     def _forward_home(self, start: Dir, end: Dir, held: bool, at_start: bool, at_end: bool) -> None:
         calls, slot = self._bench.calls, self._slot
@@ -266,7 +291,7 @@ class Move(Step):
                 calls.place(slot.folder, slot.name, start, a)
                 calls.exchange(start, a, end, b)
             else:
-                calls.place(end, b, start, a)
+                self._carry(end, b, start, a)
                 calls.place(slot.folder, slot.name, end, b)
         elif held and at_start and not at_end:
             calls.place(slot.folder, slot.name, end, b)

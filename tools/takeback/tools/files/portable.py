@@ -1,10 +1,10 @@
 """The way without `openat2` and `renameat2`: macOS, older kernels, network file systems; and Windows by paths.
 
-Folders are reached by walking descriptors, each step refusing links. Two names are exchanged in three steps: the old file
-gets a second name in the trash, the new one is renamed over it, and the second name becomes the slot. The visible name is
-never absent and the old file itself is kept, whatever its size; only somebody who *replaces* the file in the instant between
-first and second step is not noticed. Folders, and files where there are no hard links, are set aside first, so that their name
-is absent for that instant.
+Folders are reached by walking descriptors, each step refusing links. Two names are exchanged in three steps: whatever stands
+under the visible name is renamed out of the way, the new file gets that name as a second one (which is refused if somebody has
+made a file there by then), and what came out takes the slot. So the name is absent for an instant, and nothing that anybody
+saved is ever replaced or removed. A crash in that instant is settled by the next try. Where there are no hard links, names can
+only be looked at before a rename: a file put there in between is replaced.
 
 Windows has neither directory descriptors nor O_NOFOLLOW. There every call goes by path, with a check of each component before
 it; a link put there at the same moment is not noticed.
@@ -16,10 +16,15 @@ import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
-from takeback.tools.files.calls import Calls, Dir, Xattrs
+from takeback.tools.files.calls import KEPT, OPEN_NEW, Calls, Dir, Overtaken, Xattrs
 
 _ASIDE = b".aside"
+_BETWEEN = (
+    "This disk has neither an exchange of two files in one step nor hard links, so a file that somebody else puts there in "
+    "the same instant could be missed."
+)
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS, errno.EACCES})
 
 
@@ -27,10 +32,6 @@ class PortableCalls(Calls):
     """Descriptor walk, hard links and plain renames."""
 
     one_step = False
-    window = (
-        "This system cannot exchange two files in one step, so a file that somebody else replaces in the same instant "
-        "could be missed."
-    )
 
     def open_below(self, root: Dir, parts: Sequence[bytes]) -> Dir:
         here = Dir(os.dup(root.fd), root.path)
@@ -48,64 +49,117 @@ class PortableCalls(Calls):
         return here
 
     def place(self, a: Dir, a_name: bytes, b: Dir, b_name: bytes) -> None:
+        if self._named_too(a, a_name, b, b_name):
+            self.unlink(a, a_name)
+
+    def take(self, a: Dir, a_name: bytes, b: Dir, b_name: bytes) -> None:
+        if self.lstat(b, b_name) is not None:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), b_name)
+        self.rename(a, a_name, b, b_name)
+
+    def carry(self, a: Dir, a_name: bytes, b: Dir, b_name: bytes, ours: Dir, spare: bytes) -> None:
+        """Rename where both names are other people's; `EEXIST` if the new one is taken. Finishes one that was cut in two.
+
+        `spare` is a free name in a folder of ours on the same mount, for what has to be laid aside on the way.
+        """
+        here, there = self.lstat(a, a_name), self.lstat(b, b_name)
+        cut = here is not None and there is not None and _same(here, there)
+        if cut or self._named_too(a, a_name, b, b_name):
+            with suppress(FileNotFoundError):  # somebody removed it meanwhile
+                self.take(a, a_name, ours, spare)
+            self.settle_carry(a, a_name, b, b_name, ours, spare)
+
+    def settle_carry(self, a: Dir, a_name: bytes, b: Dir, b_name: bytes, ours: Dir, spare: bytes) -> bool:
+        """What lies under the spare name goes where it belongs. False if it is somebody's, and has to stay there."""
+        laid = self.lstat(ours, spare)
+        if laid is None:
+            return True
+        ends = [(folder, name, self.lstat(folder, name)) for folder, name in ((a, a_name), (b, b_name))]
+        if any(there is not None and _same(laid, there) for *_, there in ends):
+            self.unlink(ours, spare)
+            return True
+        for folder, name, there in ends:  # somebody saved under one of the names meanwhile
+            if there is None:
+                with suppress(FileExistsError):
+                    self.place(ours, spare, folder, name)
+                    return True
+        return False
+
+    def exchange(self, a: Dir, a_name: bytes, b: Dir, b_name: bytes) -> None:
+        if self.lstat(b, b_name) is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), b_name)
+        aside = b_name + _ASIDE
+        self.take(a, a_name, b, aside)
+        try:
+            self.place(b, b_name, a, a_name)
+        except OSError as error:
+            kept = self.settle(a, a_name, b, b_name)
+            if kept is not None:
+                raise Overtaken(a_name, kept) from error
+            raise
+        with suppress(FileNotFoundError):  # another process took us for dead, and has settled it
+            self.rename(b, aside, b, b_name)
+
+    def settle(self, path: Dir, name: bytes, slot: Dir, slot_name: bytes) -> bytes | None:
+        aside_name = slot_name + _ASIDE
+        aside, held, there = self.lstat(slot, aside_name), self.lstat(slot, slot_name), self.lstat(path, name)
+        if aside is None:
+            if held is not None and there is not None and not stat.S_ISDIR(held.st_mode) and _same(held, there):
+                self.unlink(slot, slot_name)  # a rename by link and unlink, cut in two
+        elif held is None or (there is not None and _same(held, there)):
+            if held is not None:
+                self.unlink(slot, slot_name)
+            self.rename(slot, aside_name, slot, slot_name)  # the new one is in place: finish
+        elif there is not None and _same(aside, there):
+            self.unlink(slot, aside_name)
+        else:
+            try:
+                self.place(slot, aside_name, path, name)
+            except FileExistsError:
+                kept = KEPT + os.urandom(6).hex().encode() + b"-" + slot_name
+                self.rename(slot, aside_name, slot, kept)
+                return kept
+        return None
+
+    def clashes(self, slot_name: bytes) -> bool:
+        return slot_name.endswith(_ASIDE)
+
+    def _named_too(self, a: Dir, a_name: bytes, b: Dir, b_name: bytes) -> bool:
+        """Give it the other name as a second one; `EEXIST` if that is taken.
+
+        :returns: false where that is impossible (folders, no hard links): it was renamed, with a look before it.
+        """
         there = self.lstat(a, a_name)
         if there is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), a_name)
         if not stat.S_ISDIR(there.st_mode):
             try:
-                self.link(a, a_name, b, b_name)  # refuses a name that is taken, in one step
+                self.link(a, a_name, b, b_name)
             except OSError as error:
                 if error.errno not in _NO_LINKS:
                     raise
+                self.window = _BETWEEN
             else:
-                self.unlink(a, a_name)
-                return
+                return True
         if self.lstat(b, b_name) is not None:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), b_name)
         self.rename(a, a_name, b, b_name)
+        return False
 
-    def exchange(self, a: Dir, a_name: bytes, b: Dir, b_name: bytes) -> None:
-        aside = b_name + _ASIDE
-        old, new = self.lstat(a, a_name), self.lstat(b, b_name)
-        if old is None or new is None:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), a_name)
-        linked = False
-        if not stat.S_ISDIR(old.st_mode) and not stat.S_ISDIR(new.st_mode):
-            try:
-                self.link(a, a_name, b, aside)
-                linked = True
-            except OSError as error:
-                if error.errno not in _NO_LINKS:
-                    raise
-        if not linked:
-            self.rename(a, a_name, b, aside)
+
+def portable_calls(probe_in: bytes) -> PortableCalls:
+    """The portable way; whether there are hard links is found by trying in a folder of ours."""
+    calls = PortableCalls()
+    token = b".probe-" + os.urandom(6).hex().encode()
+    names = [token + b"a", token + b"b"]
+    with calls.open_root(probe_in) as folder:
         try:
-            if linked:
-                self.rename(b, b_name, a, a_name)
-            else:
-                self.place(b, b_name, a, a_name)
-        except OSError:
-            self.settle(a, a_name, b, b_name)
-            raise
-        self.rename(b, aside, b, b_name)
-
-    def settle(self, path: Dir, name: bytes, slot: Dir, slot_name: bytes) -> None:
-        aside_name = slot_name + _ASIDE
-        aside, held, there = self.lstat(slot, aside_name), self.lstat(slot, slot_name), self.lstat(path, name)
-        if aside is not None:
-            if held is None:
-                self.rename(slot, aside_name, slot, slot_name)  # the new one is in place: finish
-            elif there is None:
-                self.place(slot, aside_name, path, name)
-            elif _same(aside, there):
-                self.unlink(slot, aside_name)
-            else:
-                self.rename(slot, aside_name, slot, b"kept-" + os.urandom(6).hex().encode() + b"-" + slot_name)
-        elif held is not None and there is not None and not stat.S_ISDIR(held.st_mode) and _same(held, there):
-            self.unlink(slot, slot_name)  # a rename by link and unlink, cut in two
-
-    def clashes(self, slot_name: bytes) -> bool:
-        return slot_name.endswith(_ASIDE)
+            os.close(calls.open_file(folder, names[0], OPEN_NEW))
+            calls.place(folder, names[0], folder, names[1])
+        finally:
+            for name in names:
+                calls.remove_tree(folder, name)
+    return calls
 
 
 def _same(a: os.stat_result, b: os.stat_result) -> bool:

@@ -15,12 +15,12 @@ from typing import Literal
 from pydantic import JsonValue
 
 from takeback.journal.states import ABSENT, Effect, State
-from takeback.tools.files.calls import Calls, Dir
+from takeback.tools.files.calls import Calls, Dir, Overtaken
 from takeback.tools.files.capture import write_new
 from takeback.tools.files.fingerprint import Measured, is_empty, measure, way_of
 from takeback.tools.files.paths import Place
 from takeback.tools.files.trash import Slot
-from takeback.tools.files.workbench import UNREADABLE, CannotGoBack, Drift, Workbench, look_at
+from takeback.tools.files.workbench import UNREADABLE, CannotGoBack, Drift, Workbench, kept_as, look_at
 
 Standing = Literal["before", "after", "between", "other"]
 
@@ -97,7 +97,9 @@ class Exchange(Step):
     def standing(self) -> Standing:
         parent = self._bench.parent(self._place)
         if parent is not None and self._slot is not None:
-            self._bench.calls.settle(parent, self._place.name, self._slot.folder, self._slot.name)
+            kept = self._bench.calls.settle(parent, self._place.name, self._slot.folder, self._slot.name)
+            if kept is not None:
+                self._bench.warnings.append(in_between(self._place, self._slot, kept))
         if self._same_folder(parent) or self._look(self._before).same(self._before):
             return "before"
         return "after" if self._look(self._after).same(self._after) else "other"
@@ -176,7 +178,7 @@ class Exchange(Step):
             return
         calls, parent, slot, name = self._ready()
         try:
-            calls.place(parent, name, slot.folder, slot.name)
+            calls.take(parent, name, slot.folder, slot.name)
         except FileNotFoundError:
             return  # somebody removed what we had put there: nothing is left to take back
         if not self._ours(calls, slot):
@@ -194,13 +196,13 @@ class Exchange(Step):
             ) from error
         if not self._after.absent and not self._ours(calls, slot):
             # two saves in a row: the later one came out now, so it goes back and the earlier one is kept
-            with suppress(FileNotFoundError):
-                calls.exchange(parent, name, slot.folder, slot.name)
+            with suppress(FileNotFoundError, FileExistsError):
+                self._exchange(calls, parent, slot, name)
             self._keep(slot)
 
     def _keep(self, slot: Slot) -> None:
-        kept = self._bench.set_aside(slot)
-        self._bench.warnings.append(f"What {self._place.shown} was for an instant in between is {kept}.")
+        kept = self._bench.trashes.keep(slot)
+        self._bench.warnings.append(in_between(self._place, slot, kept.encode()))
 
     def _return_theirs(self, calls: Calls, parent: Dir, slot: Slot, name: bytes) -> None:
         try:
@@ -217,14 +219,20 @@ class Exchange(Step):
         except UNREADABLE:
             return self._put is not None and unchanged(calls.lstat(slot.folder, slot.name), self._put)
 
-    @staticmethod
-    def _turn(calls: Calls, parent: Dir, slot: Slot, name: bytes, *, out: State, into: State) -> None:
+    def _turn(self, calls: Calls, parent: Dir, slot: Slot, name: bytes, *, out: State, into: State) -> None:
         if out.absent:
             calls.place(slot.folder, slot.name, parent, name)
         elif into.absent:
-            calls.place(parent, name, slot.folder, slot.name)
+            calls.take(parent, name, slot.folder, slot.name)
         else:
+            self._exchange(calls, parent, slot, name)
+
+    def _exchange(self, calls: Calls, parent: Dir, slot: Slot, name: bytes) -> None:
+        try:
             calls.exchange(parent, name, slot.folder, slot.name)
+        except Overtaken as error:
+            self._bench.warnings.append(in_between(self._place, slot, error.kept))
+            raise
 
     def _ready(self) -> tuple[Calls, Dir, Slot, bytes]:
         parent = self._bench.parent(self._place)
@@ -246,6 +254,11 @@ class Exchange(Step):
     def refs(self) -> Sequence[dict[str, JsonValue]]:
         slot: dict[str, JsonValue] = dict(self._slot.ref) if self._slot is not None else {}
         return ({"at": self._effect.object, **slot},)
+
+
+def in_between(place: Place, slot: Slot, kept: bytes) -> str:
+    """What somebody had saved and somebody saved over while we were at it."""
+    return f"What {place.shown} was for an instant in between is {kept_as(slot, kept.decode())}."
 
 
 def found_or_restored(

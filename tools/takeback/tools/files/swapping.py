@@ -66,7 +66,7 @@ def swap(bench: Workbench, effects: Sequence[Effect], notes: Dir) -> Swapped | D
         shown = bench.names.locate(effects[0].object).shown if effects else "it"
         raise _nothing_changed(error, shown) from error
     warnings = [*bench.warnings]
-    if not bench.calls.one_step and todo:
+    if bench.calls.window and todo:
         warnings.append(bench.calls.window)
     bench.forget()
     seen = read_back(bench, steps)

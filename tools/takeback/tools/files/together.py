@@ -107,6 +107,6 @@ def _unmake(bench: Workbench, act: _Act) -> None:
 
 def _told(bench: Workbench, act: _Act, times: FolderTimes) -> Swapped:
     seen: dict[int, State] = read_back(bench, act.steps)
-    if not bench.calls.one_step:
+    if bench.calls.window:
         act.warnings.append(bench.calls.window)
     return Swapped(told(act.effects, act.steps, times, seen), tuple(act.warnings))

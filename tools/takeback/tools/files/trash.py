@@ -19,12 +19,11 @@ from typing import Final
 
 from blake3 import blake3
 
-from takeback.tools.files.calls import OPEN_NEW, Calls, Dir, disk_bytes
+from takeback.tools.files.calls import KEPT, OPEN_NEW, Calls, Dir, disk_bytes
 from takeback.tools.files.paths import RESERVED, Names, Place, escape
 from takeback.tools.system import TargetError
 
 log = logging.getLogger(__name__)
-KEPT: Final = b"kept-"
 _HOMES: Final = b"trash-homes"
 _IGNORE: Final = b".gitignore"
 

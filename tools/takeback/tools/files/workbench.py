@@ -81,9 +81,7 @@ class Workbench:
 
     def set_aside(self, slot: Slot) -> str:
         """Keep for good what somebody else wrote; where it is then, in words."""
-        kept = self.trashes.keep(slot)
-        where = "in the trash of the data directory" if not slot.trash.home else f"in {slot.trash.home}/.takeback/trash"
-        return f"kept {where} as {kept}"
+        return kept_as(slot, self.trashes.keep(slot))
 
     def forget(self) -> None:
         """Close the folders; they are opened anew when they are needed again."""
@@ -124,6 +122,12 @@ class Workbench:
         if folder is None:
             return ABSENT
         return look_at(self.calls, folder, place.name, like)
+
+
+def kept_as(slot: Slot, name: str) -> str:
+    """Where something is that lies beside a slot for good, in words."""
+    where = "in the trash of the data directory" if not slot.trash.home else f"in {slot.trash.home}/.takeback/trash"
+    return f"kept {where} as {name}"
 
 
 def look_at(calls: Calls, d: Dir, name: bytes, like: State) -> State:
