@@ -66,15 +66,23 @@ def edit(old: str, new: str) -> list[dict[str, str]]:
 
 @contextmanager
 def names_changing(then: Callable[[bytes, bytes], None]) -> Iterator[None]:
-    """Call back before each change of a name, with both."""
+    """Call back before each change of a name, with both; what an exchange that is not one step does inside counts as one."""
     real = {
         (kind, verb): getattr(kind, verb) for kind in (NativeCalls, PortableCalls) for verb in ("exchange", "place")
     }
 
+    inside = False
+
     def told(change: Callable[..., None]) -> Callable[..., None]:
         def changing(calls: Any, a: Any, a_name: bytes, b: Any, b_name: bytes) -> None:
-            then(a_name, b_name)
-            change(calls, a, a_name, b, b_name)
+            nonlocal inside
+            outermost, inside = not inside, True
+            if outermost:
+                then(a_name, b_name)
+            try:
+                change(calls, a, a_name, b, b_name)
+            finally:
+                inside = not outermost
 
         return changing
 
