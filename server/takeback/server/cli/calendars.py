@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +10,7 @@ from takeback.server.cli import mailboxes
 from takeback.server.cli.blocks import Block, line, said
 from takeback.server.cli.codes import ExitCode
 from takeback.server.cli.command import command
+from takeback.server.cli.passwords import asked_password
 from takeback.server.cli.session import Session
 from takeback.server.engine.answers import EngineError
 
@@ -39,7 +38,9 @@ async def calendar(
             "[calendars.NAME] adds one: url = ..., username = ...",
         )
     try:
-        password = password_of(name, settings) if settings.password_variable else _asked(name, settings)
+        password = (
+            password_of(name, settings) if settings.password_variable else asked_password(name, settings.username)
+        )
         blocks, value = await (_listed if discover else _tried)(settings, password)
         if not settings.password_variable and not discover:
             # only now: a password that was not accepted is not kept
@@ -49,17 +50,6 @@ async def calendar(
         raise EngineError(error.code, str(error), error.advice) from error
     session.terminal.show(blocks, value)
     return ExitCode.OK
-
-
-def _asked(name: str, settings: CalendarSettings) -> str:
-    """From a person without echo, or one line of standard input."""
-    if sys.stdin.isatty():
-        given = getpass.getpass(f"Password of {settings.username} for {name}: ")
-    else:
-        given = sys.stdin.readline().rstrip("\r\n")
-    if not given:
-        raise EngineError("invalid", "No password was given.", "Type it, or give it as one line of standard input.")
-    return given
 
 
 async def _tried(settings: CalendarSettings, password: str) -> tuple[list[Block], object]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +9,7 @@ import typer
 from takeback.server.cli.blocks import Block, line, said
 from takeback.server.cli.codes import ExitCode
 from takeback.server.cli.command import command
+from takeback.server.cli.passwords import asked_password
 from takeback.server.cli.session import Session
 from takeback.server.engine.answers import EngineError
 
@@ -35,7 +34,11 @@ async def mailbox(
             "[mailboxes.NAME] adds one: imap = ..., smtp = ..., username = ..., address = ...",
         )
     try:
-        password = password_of(name, settings, urls[0]) if settings.password_variable else _asked(name, settings)
+        password = (
+            password_of(name, settings, urls[0])
+            if settings.password_variable
+            else asked_password(name, settings.username)
+        )
         blocks, value = await _tried(settings, password)
         if not settings.password_variable:
             # only now: a password that was not accepted is not kept
@@ -46,17 +49,6 @@ async def mailbox(
         raise EngineError(error.code, str(error), error.advice) from error
     session.terminal.show(blocks, value)
     return ExitCode.OK
-
-
-def _asked(name: str, settings: MailboxSettings) -> str:
-    """From a person without echo, or one line of standard input."""
-    if sys.stdin.isatty():
-        given = getpass.getpass(f"Password of {settings.username} for {name}: ")
-    else:
-        given = sys.stdin.readline().rstrip("\r\n")
-    if not given:
-        raise EngineError("invalid", "No password was given.", "Type it, or give it as one line of standard input.")
-    return given
 
 
 async def _tried(settings: MailboxSettings, password: str) -> tuple[list[Block], dict[str, object]]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,11 +9,11 @@ import typer
 from takeback.server.cli.blocks import Cell, Table, line, said
 from takeback.server.cli.codes import ExitCode
 from takeback.server.cli.command import command
+from takeback.server.cli.handed import handed_settings
 from takeback.server.cli.outbox import Bare
 from takeback.server.cli.render import clock
 from takeback.server.cli.session import Session
 from takeback.server.engine.answers import EngineError
-from takeback.server.settings import Settings
 from takeback.server.watching import watch_until_done
 
 _TONES = {"SENT": "good", "PENDING": "warn", "SENDING": "warn", "DEAD": "bad", "UNKNOWN": "bad", "SETTLED": "faint"}
@@ -116,14 +113,7 @@ async def run(
     given: Annotated[str | None, typer.Option("--settings", hidden=True, help="- reads them as JSON.")] = None,
 ) -> ExitCode:
     """Send what waits until nothing does. One at a time: a second one ends at once."""
-    if given is None:
-        settings = session.settings()
-    elif given == "-":
-        settings = Settings.model_validate_json(await asyncio.to_thread(sys.stdin.read))
-    else:
-        settings = Settings.model_validate_json(Path(given).read_text(encoding="utf-8"))
-    if not settings.data.is_dir():
-        raise EngineError("not_found", f"There is no data directory {settings.data}.", "Name it with --data.")
+    settings = await handed_settings(session, given)
     from takeback.server.web.entering import entry_on_demand
 
     mine = await watch_until_done(settings, entry_on_demand(settings))

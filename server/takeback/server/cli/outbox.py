@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import difflib
 import inspect
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +16,7 @@ from takeback.server.cli.blocks import Block, line, said
 from takeback.server.cli.codes import ExitCode
 from takeback.server.cli.command import command
 from takeback.server.cli.editor import in_an_editor
+from takeback.server.cli.handed import handed_settings
 from takeback.server.cli.session import Session
 from takeback.server.engine.answers import EngineError
 from takeback.server.engine.desk import Desk
@@ -175,14 +175,7 @@ async def run(
     from takeback.server.engine.sending import send_all
     from takeback.server.web.entering import entry_on_demand
 
-    if given is None:
-        settings = session.settings()
-    elif given == "-":
-        settings = Settings.model_validate_json(await asyncio.to_thread(sys.stdin.read))
-    else:
-        settings = Settings.model_validate_json(Path(given).read_text(encoding="utf-8"))
-    if not settings.data.is_dir():
-        raise EngineError("not_found", f"There is no data directory {settings.data}.", "Name it with --data.")
+    settings = await handed_settings(session, given)
     ended = await send_all(settings, entry_on_demand(settings))
     words = {
         "nothing_held": "Nothing is held any more.",

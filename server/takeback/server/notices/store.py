@@ -6,16 +6,13 @@ place up to which the journal was read, so that each event is taken up exactly o
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeVar, cast
 
-import anyio.to_thread
-
+from takeback.journal.sidefile import SideFile
 from takeback.server.notices.settings import Kind
 
 T = TypeVar("T")
@@ -23,7 +20,6 @@ Status = Literal["PENDING", "SENDING", "SENT", "DEAD", "UNKNOWN", "SETTLED"]
 """SENDING: somebody is at it, or died while they were. DEAD: given up. UNKNOWN: nobody knows whether it arrived, and it is
 not sent again. SETTLED: a person has closed what DEAD or UNKNOWN had left open."""
 FAILED: Final[tuple[Status, ...]] = ("DEAD", "UNKNOWN")
-BUSY_SECONDS: Final = 10.0
 
 _TABLES: Final = (
     "CREATE TABLE IF NOT EXISTS place (id INTEGER PRIMARY KEY CHECK (id = 1), position INTEGER NOT NULL) STRICT",
@@ -90,19 +86,18 @@ class Due:
 
 
 class NoticeStore:
-    """Statements are short and run in a thread, one after the other."""
+    """The file that holds the notices.
+
+    :raises NoticesUnavailable: by everything that it does.
+    """
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self._lock = threading.Lock()
-        self._db: sqlite3.Connection | None = None
+        self._side = SideFile(file, _prepare)
 
     def close(self) -> None:
         """Let go of the file."""
-        with self._lock:
-            if self._db is not None:
-                self._db.close()
-            self._db = None
+        self._side.close()
 
     # -- where the journal was read up to -------------------------------------------------------------------------------
 
@@ -201,46 +196,23 @@ class NoticeStore:
 
     # -- inside ---------------------------------------------------------------------------------------------------------
 
-    def _open(self) -> sqlite3.Connection:
-        if self._db is not None:
-            return self._db
-        self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(self.file, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600))
-        db = sqlite3.connect(self.file, isolation_level=None, timeout=BUSY_SECONDS, check_same_thread=False)
-        try:
-            db.execute("PRAGMA journal_mode=WAL")
-            db.execute("PRAGMA synchronous=FULL")  # what is SENDING must be so before anything leaves
-            for table in _TABLES:
-                db.execute(table)
-        except BaseException:
-            db.close()
-            raise
-        self._db = db
-        return db
-
     async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        def inside(db: sqlite3.Connection) -> T:
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                done = work(db)
-                db.execute("COMMIT")
-            except BaseException:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                raise
-            return done
-
-        return await self._read(inside)
+        return await _usable(self._side.write(work))
 
     async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        def inside() -> T:
-            with self._lock:
-                return work(self._open())
+        return await _usable(self._side.read(work))
 
-        try:
-            return await anyio.to_thread.run_sync(inside)  # a thread is waited for, cancelled or not
-        except (sqlite3.OperationalError, OSError) as error:
-            raise NoticesUnavailable(f"the notices' file cannot be used: {error}") from error
+
+def _prepare(db: sqlite3.Connection) -> None:
+    for table in _TABLES:
+        db.execute(table)
+
+
+async def _usable(work: Awaitable[T]) -> T:
+    try:
+        return await work
+    except (sqlite3.OperationalError, OSError) as error:
+        raise NoticesUnavailable(f"the notices' file cannot be used: {error}") from error
 
 
 def _row(found: tuple[object, ...]) -> Row:

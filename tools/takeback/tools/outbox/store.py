@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
-import anyio.to_thread
 from pydantic import JsonValue
 
-from takeback.journal.schema import make_private
+from takeback.journal.sidefile import SideFile
 from takeback.tools.outbox.port import Outgoing
 from takeback.tools.outbox.rows import Row, Status
 from takeback.tools.system import Unavailable
@@ -44,97 +42,51 @@ _COLUMNS: Final = (
     "id, status, message, window, held_at, release_at, attempts, changed_at, detail, told, corrects, run_id, action_id,"
     " owner, held_as"
 )
-BUSY_SECONDS: Final = 10.0
 RETURNED: Final = b"returned\0"
 """What the content of a held act begins with once it is done: JSON of what it returned follows."""
 
 
 class OutboxStore:
-    """Statements are short and run in a thread, one after the other. The file is made by the first that writes."""
+    """The file that holds the messages."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self._lock = threading.Lock()
-        self._db: sqlite3.Connection | None = None
+        self._side = SideFile(file, _prepare)
 
     def close(self) -> None:
         """Let go of the file."""
-        with self._lock:
-            if self._db is not None:
-                self._db.close()
-            self._db = None
-
-    def _open(self) -> sqlite3.Connection:
-        if self._db is not None:
-            return self._db
-        self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        make_private(self.file)
-        db = sqlite3.connect(self.file, isolation_level=None, timeout=BUSY_SECONDS, check_same_thread=False)
-        try:
-            db.execute("PRAGMA journal_mode=WAL")
-            db.execute("PRAGMA secure_delete=ON")  # what is forgotten does not stay behind in free pages
-            db.execute("PRAGMA synchronous=FULL")  # what is SENDING must be so before the first byte leaves
-            db.execute(_TABLE)
-            if not any(name == "held_as" for _, name, *_ in db.execute("PRAGMA table_info(messages)")):
-                with suppress(sqlite3.OperationalError):  # another process was faster
-                    db.execute("ALTER TABLE messages ADD COLUMN held_as TEXT NOT NULL DEFAULT ''")
-        except BaseException:
-            db.close()
-            raise
-        self._db = db
-        return db
+        self._side.close()
 
     async def run(self, work: Callable[[Transaction], T]) -> T:
         """Do something in one transaction, durable on return. To its end, whether the caller is cancelled or not.
 
         :raises Unavailable: the file is locked for too long, or the disk is full; nothing has changed.
         """
-
-        def inside() -> T:
-            with self._lock:
-                return _committed(self._open(), work)
-
         try:
-            return await anyio.to_thread.run_sync(inside)  # a thread is waited for, cancelled or not
+            return await self._side.write(lambda db: work(Transaction(db)))
         except (sqlite3.OperationalError, OSError) as error:
             raise Unavailable(f"The outbox cannot be used: {error}.", advice="Try again in a moment.") from error
 
     async def shed(self) -> None:
-        """Leave nothing behind in the log either of what was deleted. Somebody who reads just now may keep it for a while."""
-
-        def inside() -> None:
-            with self._lock:
-                self._open().execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
-        with suppress(sqlite3.OperationalError, OSError):  # the next time, then
-            await anyio.to_thread.run_sync(inside)
+        """Leave nothing behind in the log either of what was deleted."""
+        await self._side.shed()
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
         """Look, without keeping others from writing.
 
         :raises Unavailable: the file cannot be read now.
         """
-
-        def inside() -> T:
-            with self._lock:
-                return work(Transaction(self._open()))
-
         try:
-            return await anyio.to_thread.run_sync(inside)
+            return await self._side.read(lambda db: work(Transaction(db)))
         except (sqlite3.OperationalError, OSError) as error:
             raise Unavailable(f"The outbox cannot be read: {error}.", advice="Try again in a moment.") from error
 
 
-def _committed(db: sqlite3.Connection, work: Callable[[Transaction], T]) -> T:
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        done = work(Transaction(db))
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        raise
-    return done
+def _prepare(db: sqlite3.Connection) -> None:
+    db.execute(_TABLE)
+    if not any(name == "held_as" for _, name, *_ in db.execute("PRAGMA table_info(messages)")):
+        with suppress(sqlite3.OperationalError):  # another process was faster
+            db.execute("ALTER TABLE messages ADD COLUMN held_as TEXT NOT NULL DEFAULT ''")
 
 
 class Transaction:
