@@ -21,6 +21,7 @@ from takeback.tools.email.imap.remap import Remap
 from takeback.tools.email.imap.roles import roles_of
 from takeback.tools.email.imap.searching import MOST, newest, words
 from takeback.tools.email.imap.wire import Lost, SaidNo, Wire
+from takeback.tools.email.merging import flags_of_both, folder_of_both, hindrance
 from takeback.tools.email.port import (
     INBOX,
     Change,
@@ -161,15 +162,11 @@ class ImapStore(MailStore):
         return dataclasses.replace(placement, folder=folder)
 
     def merged(self, base: Placement, wanted: Placement, present: Placement) -> Placement | str:
-        if (present.digest, present.date_ns) != (base.digest, base.date_ns):
-            return "it is another message now"
-        if base.folder == wanted.folder:
-            folder = present.folder  # moved by somebody, if at all: it stays where they put it
-        elif present.folder in (base.folder, wanted.folder):
-            folder = wanted.folder
-        else:
-            return f"somebody moved it to {present.folder}"
-        flags = (present.flags - (base.flags - wanted.flags)) | (wanted.flags - base.flags)
+        why_not = hindrance(base, wanted, present)
+        if why_not is not None:
+            return why_not
+        folder = folder_of_both(base, wanted, present)
+        flags = flags_of_both(base.flags, wanted.flags, present.flags)
         return dataclasses.replace(present, folder=folder, flags=flags)
 
     def flag_names(self, flags: frozenset[str]) -> Sequence[Flag]:

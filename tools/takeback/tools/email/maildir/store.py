@@ -15,6 +15,7 @@ from blake3 import blake3
 from takeback.tools.email.maildir import names
 from takeback.tools.email.maildir.changing import Changing
 from takeback.tools.email.maildir.folders import LARGEST, Folders
+from takeback.tools.email.merging import flags_of_both, folder_of_both, hindrance
 from takeback.tools.email.port import (
     INBOX,
     Change,
@@ -117,19 +118,15 @@ class MaildirStore(MailStore):
         return dataclasses.replace(placement, folder=folder)
 
     def merged(self, base: Placement, wanted: Placement, present: Placement) -> Placement | str:
-        if (present.digest, present.date_ns) != (base.digest, base.date_ns):
-            return "it is another message now"
-        if base.folder == wanted.folder:
-            folder = present.folder  # moved by somebody, if at all: it stays where they put it
-        elif present.folder in (base.folder, wanted.folder):
-            folder = wanted.folder
-        else:
-            return f"somebody moved it to {present.folder}"
+        why_not = hindrance(base, wanted, present)
+        if why_not is not None:
+            return why_not
+        folder = folder_of_both(base, wanted, present)
         its = [names.letters(str(each.ref["info"])) for each in (base, wanted, present)]
         if None in its:
             return "its flags are written in a way that is not understood"
         ours, theirs, now = (flags or frozenset[str]() for flags in its)
-        flags = (now - (ours - theirs)) | (theirs - ours)
+        flags = flags_of_both(ours, theirs, now)
         goal = dataclasses.replace(present, folder=folder)
         # another program that filed it has seen it: only where nobody did does it become new again
         if flags == theirs and present.ref["in"] == base.ref["in"] and present.folder == base.folder:
