@@ -24,7 +24,7 @@ from takeback.server.notices.services import Service
 from takeback.server.notices.settings import NotifySettings, WebhookSettings, channel_names
 from takeback.server.notices.webhook import new_secret
 from takeback.server.settings import NotifySection, SettingsError, load
-from takeback.server.watching import watched
+from takeback.server.watching import watch_until_done, watched
 
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")  # imported by apprise
 
@@ -483,6 +483,25 @@ async def test_nothing_of_a_call_waits_for_a_channel_that_hangs(open_bench: Open
     await later.drain()
     [row] = await later.store.rows()
     assert row.status == "UNKNOWN"
+
+
+async def test_who_tells_does_not_outlive_the_data_directory(
+    open_bench: OpenBench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("OPS_SECRET", "s3cret")
+    with sinks.web() as web:
+        web.answers = [503] * 99
+        hook = WebhookSettings(url=web.url, secret_variable="OPS_SECRET")
+        bench = await open_bench(notify=NotifySection(webhooks={"ops": hook}))
+        settings = bench.engine.core.settings
+        await Notifier(bench.engine.core).begin()
+        await contained(bench)
+        await bench.engine.close()
+        with anyio.fail_after(sinks.SECONDS):  # it would be tried again for twenty minutes
+            async with anyio.create_task_group() as group:
+                group.start_soon(watch_until_done, settings)
+                await sinks.taken(web.arrived)
+                settings.data.rename(tmp_path / "removed")
 
 
 # --- the settings -----------------------------------------------------------------------------------------------------
