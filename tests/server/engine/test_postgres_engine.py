@@ -332,6 +332,52 @@ async def test_a_server_killed_around_commit_is_settled_after_its_restart(
     drop(durable, name)
 
 
+async def test_a_number_that_was_given_once_more_after_a_crash_is_not_taken_for_ours(
+    durable: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = fresh(durable)
+    with psycopg.connect(durable.url(name), autocommit=True) as connection:
+        build(connection)
+    shop = Shop(durable, name, tmp_path)
+    monkeypatch.setattr(execution, "SETTLING_SECONDS", 0.0)
+    with durable.admin(name) as admin:  # so that nothing of a transaction reaches the disk before its COMMIT
+        admin.execute("alter system set wal_writer_delay = '10s'")
+        admin.execute("select pg_reload_conf()")
+        admin.execute("checkpoint")
+    bench = await shop.bench()
+    run = await bench.start()
+    real, ours = execution.commit, list[int]()
+
+    def cut(opened: Any) -> None:
+        run_ = opened.connection.run
+        ours.append(int(opened.xid.partition("@")[0]))
+
+        def dying(text: str, parameters: Any = ()) -> Any:
+            if text == "COMMIT":
+                durable.kill()
+            return run_(text, parameters)
+
+        opened.connection.run = dying
+        real(opened)
+
+    monkeypatch.setattr(execution, "commit", cut)
+    assert (await sql(bench, run, "update ruled set v = 'ours' where id = 1")).status == "in_doubt"
+    durable.start()
+    monkeypatch.undo()
+    await bench.engine.close()
+    [(given,)] = shop.sql("insert into ruled values (1000, 'theirs') returning pg_current_xact_id()::text")
+    assert int(given) == ours[0]
+    survivor = await shop.bench()
+    [action] = await survivor.engine.core.journal.find(ActionView)
+    assert action.status == "not_applied", action
+    assert shop.sql("select v from ruled where id = 1") == [("r1",)]
+    await survivor.engine.close()
+    with durable.admin(name) as admin:
+        admin.execute("alter system reset wal_writer_delay")
+        admin.execute("select pg_reload_conf()")
+    drop(durable, name)
+
+
 async def test_idle_connections_survive_a_restart_of_the_server(durable: Server, tmp_path: Path) -> None:
     name = fresh(durable)
     with psycopg.connect(durable.url(name), autocommit=True) as connection:

@@ -61,10 +61,11 @@ def between_calls(calls: Calls, at: int, act: Callable[[], None]) -> Iterator[li
 
         return before
 
-    for name in CHANGING:
+    names = CHANGING + (["exchange", "place"] if calls.one_step else [])
+    for name in names:
         setattr(calls, name, wrapped(name, getattr(calls, name)))
     try:
         yield seen
     finally:
-        for name in CHANGING:
+        for name in names:
             delattr(calls, name)

@@ -13,7 +13,7 @@ from tests.tools.files_system.dying import Died, Fuse
 from tests.tools.files_system.signature import difference, signature
 from tests.tools.files_system.world import World, reverse
 
-from takeback.tools.system import Swapped, Unavailable
+from takeback.tools.system import Refused, Swapped, Unavailable
 
 
 def build(root: Path) -> None:
@@ -128,3 +128,109 @@ async def test_an_error_in_a_swap_changes_nothing(tmp_path, engine, change):
         await system.close()
         if not fuse.burnt:
             return
+
+
+LONG = b"a line that stays\n" * 5
+
+
+async def died_after_writing(world: World, old: bytes, new: bytes):
+    """A change in place, whole but for its note."""
+    (world.root / "f").write_bytes(old)
+    os.link(world.root / "f", world.root / "g")
+    staged = await world.system.stage_write(world.system.resolve("f"), new)
+    world.store.kept.update(staged.blobs)
+    calls = world.system._calls
+    unlink = calls.unlink
+
+    def die(*given) -> None:
+        raise Died
+
+    calls.unlink = die
+    with pytest.raises(Died):
+        await world.system.swap(staged.effects)
+    calls.unlink = unlink
+    assert len(os.listdir(world.data / "in-place")) == 1
+    return staged.effects
+
+
+async def test_what_another_process_found_written_in_place_is_not_taken_back_by_the_next_start(world):
+    effects = await died_after_writing(world, b"old", b"new")
+    found = await world.system.swap(effects)  # as another process does that settles it
+    assert isinstance(found, Swapped) and found.already
+    assert os.listdir(world.data / "in-place") == []
+    await world.system.close()
+    await world.open()
+    assert (world.root / "f").read_bytes() == b"new"
+
+
+async def test_a_change_in_place_that_only_lacks_its_end_is_not_taken_back_at_the_next_start(world):
+    effects = await died_after_writing(world, b"old", b"new")
+    await world.system.close()
+    await world.open()
+    assert (world.root / "f").read_bytes() == b"new"
+    assert os.listdir(world.data / "in-place") == []
+    assert isinstance(await world.system.swap(effects), Swapped)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "left", "later"),
+    [
+        (LONG, b"a line that stays\n" * 3, 18, 0),  # shorter than either: no stop of ours leaves that
+        (b"old", LONG, 36, 3600),  # as a stop of ours would have left it, but long after
+    ],
+    ids=["shortened", "later"],
+)
+async def test_what_somebody_made_of_a_file_after_a_death_is_not_taken_for_half_written(world, old, new, left, later):
+    await died_after_writing(world, old, new)
+    path = world.root / "f"
+    os.truncate(path, left)
+    if later:
+        moment = path.stat().st_mtime_ns + later * 1_000_000_000
+        os.utime(path, ns=(moment, moment))
+    theirs = path.read_bytes()
+    await world.system.close()
+    await world.open()
+    assert path.read_bytes() == theirs
+
+
+ACTS = {
+    "write": lambda s, r: s.stage_write(r("a"), b"agent\n"),
+    "make": lambda s, r: s.stage_write(r("n"), b"agent\n"),
+    "delete": lambda s, r: s.stage_delete(r("a"), recursive=False),
+    "delete a tree": lambda s, r: s.stage_delete(r("tree"), recursive=True),
+    "in folders": lambda s, r: s.stage_write(r("x/y"), b"agent\n"),
+}
+
+
+@pytest.mark.parametrize("act", ACTS)
+async def test_what_the_slots_hold_tells_whether_a_change_was_made_that_somebody_has_written_over(world, act):
+    build(world.root)
+    staged = await ACTS[act](world.system, world.system.resolve)
+    path = world.root / world.system.display(staged.effects[-1].object)
+    if act not in ("in folders", "delete a tree"):
+        kept = path.read_bytes() if path.exists() else None
+        path.write_bytes(b"theirs, before it came to that\n")
+        assert await world.system.happened(staged.effects) is None
+        path.unlink()
+        if kept is not None:
+            path.write_bytes(kept)
+            staged = await ACTS[act](world.system, world.system.resolve)
+    await world.commit(staged)
+    assert await world.system.happened(staged.effects) is None  # the path itself tells
+    if path.exists():
+        path.unlink()
+    path.write_bytes(b"theirs")
+    assert await world.system.happened(staged.effects) is True
+    assert path.read_bytes() == b"theirs"
+
+
+async def test_a_change_of_which_only_a_part_can_be_told_is_nobodys_to_decide_but_a_persons(world):
+    path = world.root / "f"
+    path.write_bytes(b"old")
+    os.link(path, world.root / "g")
+    staged = await world.system.stage_write(world.system.resolve("f"), b"agent")
+    await world.commit(staged)
+    path.write_bytes(b"theirs")
+    with pytest.raises(Refused) as caught:
+        await world.system.happened(staged.effects)
+    assert caught.value.code == "cannot_tell" and "f since" in str(caught.value)

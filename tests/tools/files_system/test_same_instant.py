@@ -117,7 +117,7 @@ async def test_a_save_just_before_a_move_wins(native, which, undoing):
     resolve = native.system.resolve
     staged = await native.system.stage_move(resolve("a"), resolve("b"), overwrite=True)
     effects = reverse((await native.commit(staged)).effects) if undoing else staged.effects
-    first = "place" if undoing else "exchange"
+    first = "exchange" if undoing else "take"
     before_the(native, first, replace(native, which, b"theirs"))
     answer = await native.system.swap(effects)
     assert isinstance(answer, Drifted)

@@ -66,6 +66,8 @@ class Drifted:
 
     present: tuple[State, ...]
     why: str
+    warnings: tuple[str, ...] = ()
+    """What of `why` has to be told whatever comes next: where something lies that could be put nowhere else."""
 
 
 @dataclass(frozen=True, slots=True)

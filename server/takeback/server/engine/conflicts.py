@@ -217,7 +217,9 @@ class Conflicts:
         await belong(self.core, there, run_id=action.run_id, action_id=action.id, owner=owner)
         return there
 
-    async def _changed_again(self, caller: Caller, item: OpenItem, present: State) -> EngineError:
+    async def _changed_again(
+        self, caller: Caller, item: OpenItem, present: State, said: tuple[str, ...] = ()
+    ) -> EngineError:
         again = new_conflict_id()
         await self.core.record(
             [
@@ -241,7 +243,7 @@ class Conflicts:
                     base=item.base,
                     ours=item.ours,
                     theirs=present,
-                    why="it was changed again while it was open",
+                    why="; ".join(["it was changed again while it was open", *said]),
                     next_step=item.next_step,
                 ),
             ],
@@ -293,11 +295,13 @@ class Conflicts:
             await self.core.record([self._end(item, rollback_id, "failed")])
             now = {effect.object: state for effect, state in zip(effects, swapped.present, strict=False)}
             present = now.get(item.object, item.theirs or ABSENT)
-            raise await self._changed_again(caller, await self.item(caller, item.id, "decide"), present)
+            item = await self.item(caller, item.id, "decide")
+            raise await self._changed_again(caller, item, present, swapped.warnings)
         stands = await self._stands(item, task)
         outcome: Literal["restored", "merged"] = "restored" if choice == "ours" else "merged"
         beside = f"the earlier version was saved as {swapped.effects[0].object}"
         why = {"ours": "the earlier version was put back", "content": "a resolution was written"}.get(choice, beside)
+        why = "; ".join([why, *swapped.warnings])
         if stands is False and (told := await uncorrected(self.core, item.action_id)):
             stands = None
             why += f"; {told} were told otherwise: roll back once more, and a correction is proposed"

@@ -32,6 +32,15 @@ async def restore(
     :param earlier: the step as an earlier process began it.
     :param bound: what drifted is a conflict, and not merged.
     """
+    said: list[str] = []
+    done = await _restore(core, ledger, index, step, earlier, said, bound=bound)
+    return done.warned(tuple(each for each in dict.fromkeys(said) if each not in done.why))
+
+
+async def _restore(
+    core: Core, ledger: Ledger, index: int, step: PlanStep, earlier: StepView | None, said: list[str], *, bound: bool
+) -> Done:
+    """:param said: filled with what has to be told of attempts that met with somebody else."""
     effects: tuple[Effect, ...] = step.effects
     outcome: UndoOutcome = "merged" if step.decision == "merge" else "restored"
     blobs: dict[str, bytes] = {}
@@ -64,6 +73,7 @@ async def restore(
                 why = "it means what it meant before; the server spells it in its own way"
                 return Done(step, "merged", why, swapped.effects, warnings=swapped.warnings)
             return Done(step, outcome, step.why, swapped.effects, warnings=swapped.warnings)
+        said += swapped.warnings
         try:
             present = await _present(core, step, effects, swapped)
         except Exception as error:  # third-party code: nothing was changed, and nobody could look once more

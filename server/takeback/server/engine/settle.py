@@ -274,6 +274,7 @@ async def _ask_systems(core: Core, effects: Sequence[Effect]) -> tuple[Finding, 
         # finishing what one system has begun does not bring about what another never did
         return "in_doubt", f"only part of it is there: nothing of it is in {untouched[0]}", ()
     observed: list[Effect] = []
+    said: list[str] = []
     for name, own in parts.items():
         system = core.systems[name]
         if told[name]:
@@ -292,7 +293,8 @@ async def _ask_systems(core: Core, effects: Sequence[Effect]) -> tuple[Finding, 
                 return "in_doubt", f"only part of it is there: {swapped.why}", ()
             return "not_applied", f"somebody else's change is there, ours is not: {swapped.why}", ()
         observed.extend(swapped.effects)
-    return "applied", "everything is as it was meant to be", tuple(observed)
+        said += swapped.warnings
+    return "applied", "; ".join(["everything is as it was meant to be", *said]), tuple(observed)
 
 
 async def _as_before(system: TargetSystem, own: Sequence[Effect]) -> bool:

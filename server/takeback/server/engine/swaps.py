@@ -78,7 +78,7 @@ async def _swap_parts(
         for earlier in reversed(made):
             if not earlier.already:
                 await _try(core, [effect.reversed() for effect in reversed(earlier.effects)], pauses)
-        return Drifted(tuple(await look(core, effects)), swapped.why)
+        return Drifted(tuple(await look(core, effects)), swapped.why, swapped.warnings)
     return Swapped(
         tuple(effect for one in made for effect in one.effects),
         tuple(dict.fromkeys(warning for one in made for warning in one.warnings)),

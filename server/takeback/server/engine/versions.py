@@ -83,6 +83,8 @@ class _PutBack:
         self.core, self.caller, self.action, self.system = core, caller, action, system
         self.object, self.version = object, version
         self.id: RollbackId = new_rollback_id()
+        self.said = ""
+        """What the system told of it besides."""
 
     async def put(self, content: bytes) -> tuple[Effect, ...]:
         """Write it over what is there now. None, if that changed at the same moment."""
@@ -113,15 +115,18 @@ class _PutBack:
             why = failed(self.object, error)
             await core.record([self._step((), "failed", why.message), self._finished("failed")])
             raise why from error
+        self.said = " ".join(swapped.warnings)
         if isinstance(swapped, Drifted):
-            await core.record([self._step((), "conflict", "it changed"), self._finished("failed")])
+            told = "; ".join(["it changed", *swapped.warnings])
+            await core.record([self._step((), "conflict", told), self._finished("failed")])
             return ()
-        await core.record([self._step(swapped.effects, "restored", ""), self._finished("complete")])
+        await core.record([self._step(swapped.effects, "restored", self.said), self._finished("complete")])
         return swapped.effects
 
     def answer(self, effects: tuple[Effect, ...]) -> RollbackAnswer:
         """What came of it."""
         why = "" if effects else "it changed at the same moment, so nothing was done"
+        told = "; ".join(filter(None, [why, self.said]))
         return RollbackAnswer(
             status="complete" if effects else "failed",
             rollback_id=self.id,
@@ -133,10 +138,12 @@ class _PutBack:
                     tool=self.action.tool,
                     object=self.object,
                     outcome="restored" if effects else "conflict",
-                    why=why,
+                    why=told,
                 )
             ],
-            report=f"{shown(self.object)}: {why or 'the earlier content was put back'}.",
+            report=" ".join(
+                filter(None, [f"{shown(self.object)}: {why or 'the earlier content was put back'}.", self.said])
+            ),
         )
 
     def _finished(self, status: Literal["complete", "failed"]) -> RollbackFinished:

@@ -13,7 +13,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final
 
 from pydantic import JsonValue
 
@@ -30,6 +30,10 @@ from takeback.tools.system import TargetError
 
 log = logging.getLogger(__name__)
 NOTES = b"in-place"
+_WRITING_NS: Final = 60_000_000_000
+"""So long after its note a file may have been written last; later it was somebody else."""
+_CLOCKS_NS: Final = 2_000_000_000
+"""So far apart two disks' clocks may be, or the steps in which they tell the time."""
 
 
 class InPlace(Step):
@@ -43,8 +47,9 @@ class InPlace(Step):
 
     def standing(self) -> Standing:
         where = self._where()
-        if where == "other" and self._bench.calls.names(self._notes):
-            mend(self._bench, self._notes)  # perhaps an earlier try was stopped halfway
+        if where != "before" and self._bench.calls.names(self._notes):
+            # perhaps an earlier try was stopped halfway, or its note would have what is taken for done taken back one day
+            mend(self._bench, self._notes, self._effect.object)
             return self._where()
         return where
 
@@ -160,9 +165,7 @@ def write_over(calls: Calls, fd: int, parent: Dir, place: Place, image: Image, g
         get(name)  # a lost object is known before the first byte is overwritten
     for offset, _, name in blocks:
         calls.pwrite(fd, get(name), offset)
-    if any(a + length != b for (a, length, _), (b, _, _) in pairwise(blocks)) or (
-        sum(length for _, length, _ in blocks) < size
-    ):
+    if _holed(image):
         calls.truncate(fd, 0)  # there are holes: they come back only where nothing was written
         calls.truncate(fd, size)
         for offset, _, name in blocks:
@@ -180,6 +183,13 @@ def write_over(calls: Calls, fd: int, parent: Dir, place: Place, image: Image, g
             os.setxattr(fd, key, value)
     calls.utime_of(fd, parent, place.name, there.st_atime_ns, number(image, "mtime"))
     calls.sync(fd)
+
+
+def _holed(image: Image) -> bool:
+    blocks = blocks_of(image)
+    return any(a + length != b for (a, length, _), (b, _, _) in pairwise(blocks)) or (
+        sum(length for _, length, _ in blocks) < number(image, "size")
+    )
 
 
 # -- after a crash -------------------------------------------------------------------------------------------------------
@@ -205,9 +215,11 @@ def _noted(calls: Calls, notes: Dir, object_id: str, before: Any, after: Image) 
         calls.sync_folder(notes)
         yield note
     finally:
-        if not note.half:
-            _remove_note(calls, notes, name)
-        os.close(fd)
+        try:
+            if not note.half:
+                _remove_note(calls, notes, name)
+        finally:
+            os.close(fd)  # and with it the lock: a note that could not be removed is nobody's any more
 
 
 def _remove_note(calls: Calls, notes: Dir, name: bytes) -> None:
@@ -228,8 +240,11 @@ def _try_lock(fd: int) -> bool:
     return True
 
 
-def mend(bench: Workbench, notes: Dir) -> None:
-    """Bring files that a crash left half-written back to what they were. Leaves alone what a living process writes."""
+def mend(bench: Workbench, notes: Dir, only: str | None = None) -> None:
+    """Bring files that a crash left half-written back to what they were. Leaves alone what a living process writes.
+
+    :param only: this object, and no other, because others may be working on those.
+    """
     for note in bench.calls.names(notes):
         try:
             fd = bench.calls.open_file(notes, note, os.O_RDWR)
@@ -241,9 +256,12 @@ def mend(bench: Workbench, notes: Dir) -> None:
             with os.fdopen(os.dup(fd), "rb") as file:
                 text = file.read()
             told: Any = json.loads(text) if text.endswith(b"}") else {}
+            if only is not None and told.get("object") != only:
+                continue
             try:
                 if isinstance(told.get("before"), dict):
-                    _mend_one(bench, str(told["object"]), told["before"], told["after"])
+                    noted_ns = os.fstat(fd).st_mtime_ns
+                    _mend_one(bench, str(told["object"]), told["before"], told["after"], noted_ns)
             except (OSError, TargetError, ObjectError, Torn) as error:
                 # another workspace's, or out of reach today: the note waits, and everything else goes on
                 log.warning("a file could not be brought back to what it was before a crash: %s", error)
@@ -253,16 +271,21 @@ def mend(bench: Workbench, notes: Dir) -> None:
             os.close(fd)
 
 
-def _mend_one(bench: Workbench, object_id: str, before: Image, after: Image) -> None:
+def _mend_one(bench: Workbench, object_id: str, before: Image, after: Image, noted_ns: int) -> None:
     place = bench.names.locate(object_id)
     parent = bench.parent(place)
     if parent is None:
         return
     found = measure(bench.calls, parent, place.name, "blake3", keep=True)
-    if found.data is None or found.state.kind != "file":
+    if found.data is None or found.stat is None or found.state.kind != "file":
         return
+    mtime_ns = found.stat.st_mtime_ns
+    if not _ours(mtime_ns, before, after, noted_ns):
+        return  # somebody has written to it since, and what they left may well look like a half of ours
     old, new = content_of(before, bench.get), content_of(after, bench.get)
-    if not _half(found.data, old, new):
+    if found.data == new and mtime_ns == number(after, "mtime"):
+        return  # nothing was left to be done: whoever looks finds that it took effect
+    if not _half(found.data, old, new, holes=_holed(before) or _holed(after)):
         return
     fd = bench.calls.open_file(parent, place.name, OPEN_WRITE)
     try:
@@ -271,10 +294,21 @@ def _mend_one(bench: Workbench, object_id: str, before: Image, after: Image) -> 
         close(fd)
 
 
-def _half(data: bytes, old: bytes, new: bytes) -> bool:
-    """Whether the data is what a stop in the middle of writing `new` over `old` leaves: pages of either."""
-    if len(data) not in {len(old), len(new), max(len(old), len(new))}:
-        return data == new[: len(data)]
+def _ours(mtime_ns: int, before: Image, after: Image, noted_ns: int) -> bool:
+    """Whether the last that wrote to a file can have been the writing that was noted then."""
+    if mtime_ns in (number(before, "mtime"), number(after, "mtime")):
+        return True  # both are given to it at the end; the first is also what it has while nothing has reached the disk
+    return -_CLOCKS_NS <= mtime_ns - noted_ns <= _WRITING_NS
+
+
+def _half(data: bytes, old: bytes, new: bytes, *, holes: bool) -> bool:
+    """Whether the data is what a stop in the middle of writing `new` over `old` leaves: pages of either.
+
+    :param holes: it was cut to nothing on the way.
+    """
+    if len(data) not in {len(old), len(new)}:
+        # cutting off is one step, so only what grows is ever between the two
+        return (holes and not data) or (len(old) < len(data) < len(new) and data == new[: len(data)])
     page = 4096
     start = 0
     while start < len(data):

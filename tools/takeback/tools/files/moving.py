@@ -1,8 +1,9 @@
 """Moving as a step: a rename from one path to another, with an overwritten destination in the trash.
 
-`F` is what moves, `D` what it overwrites. Where two names can be exchanged in one step the destination is never absent: they
-change places first, then `D` goes from the source into the slot. Elsewhere `D` goes first. Both intermediate positions are
-known, so that a crash between the two renames is finished by the next try, in either direction.
+`F` is what moves, `D` what it overwrites. Where two names can be exchanged in one step the destination is never absent: `F`
+waits in the slot, then it changes places with `D`; so neither ever stands under the other's name, where a save would replace
+it. Elsewhere `D` goes first. Both intermediate positions are known, so that a crash between the two renames is finished by the
+next try, in either direction.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ class Move(Step):
         self._end: Place = self._destination if self._forward else self._source
         self._slot = bench.trashes.slot(dict(side_ref(destination)))
         self._arrived: os.stat_result | None = None
+        self._lifted = self._turned = False
+        """Whether, in the act at work, `F` was taken into the slot; whether `F` and `D` have changed places."""
 
     def _at(self, place: Place, like: State) -> State:
         return self._bench.look(place, like)
@@ -59,6 +62,13 @@ class Move(Step):
         return measure(self._bench.calls, self._slot.folder, self._slot.name, way_of(self._d.digest)).state.same(
             self._d
         )
+
+    def _waiting(self) -> bool:
+        """Whether `F` lies in the slot, on its way in either direction, and everything else is where it belongs then."""
+        if self._slot is None or self._d.absent or not self._bench.calls.one_step:
+            return False
+        held = measure(self._bench.calls, self._slot.folder, self._slot.name, way_of(self._f.digest)).state
+        return held.same(self._f) and self._empty(self._source) and self._d_at(self._destination)
 
     def standing(self) -> Standing:
         if self._slot is not None and not self._d.absent:
@@ -81,7 +91,7 @@ class Move(Step):
                 return "between"
             if f_start and not self._d.absent and self._empty(self._end) and self._in_slot():
                 return "between"
-            return "other"
+            return "between" if self._waiting() else "other"
         if f_start and self._empty(self._end):
             return "before"
         if f_end and (self._empty(self._start) if self._d.absent else self._d_at(self._start)):
@@ -90,7 +100,7 @@ class Move(Step):
             return "between"
         if f_end and not self._d.absent and self._empty(self._start) and self._in_slot():
             return "between"
-        return "other"
+        return "between" if self._waiting() else "other"
 
     def _doubled(self) -> bool:
         """Whether both names stand for `F`: a rename by link and unlink, cut in two. Finishing it loses nothing."""
@@ -128,6 +138,8 @@ class Move(Step):
             return
         if self._slot is None:
             raise Drift(f"What {self._destination.shown} was before is no longer in the trash.")
+        if self._waiting():
+            return
         there = self._bench.calls.lstat(self._slot.folder, self._slot.name)
         if self._forward and there is not None and not self._in_slot():
             self._slot = self._bench.trashes.free_slot(self._destination, self._folder(self._destination))
@@ -195,28 +207,51 @@ class Move(Step):
         if self._d.absent:
             return
         assert self._slot is not None
+        if not doubled and calls.one_step:
+            self._turn(start, end, self._slot)
+            return
         slot, name = self._slot.folder, self._slot.name
         if self._forward:
             if calls.lstat(slot, name) is None:
-                if not calls.one_step:
-                    calls.take(end, b, slot, name)
-                    self._carry(start, a, end, b)
-                    return
-                if not self._between_places():
-                    calls.exchange(start, a, end, b)
-                calls.take(start, a, slot, name)
+                calls.take(end, b, slot, name)
+                self._carry(start, a, end, b)
             elif not doubled:
                 self._carry(start, a, end, b)
-        elif calls.lstat(slot, name) is None:
-            calls.exchange(start, a, end, b)
+            return
+        if calls.lstat(slot, name) is None:
+            calls.take(end, b, slot, name)  # `D` lies where `F` belongs
+        if calls.lstat(start, a) is not None:
+            self._carry(start, a, end, b)
+        calls.place(slot, name, start, a)
+
+    def _turn(self, start: Dir, end: Dir, held: Slot) -> None:
+        """The same where two names are exchanged in one step: one of the two names is the slot's, always."""
+        calls, slot, name, a, b = self._bench.calls, held.folder, held.name, self._start.name, self._end.name
+        self._lifted = self._turned = False
+        lies, waiting = calls.lstat(slot, name) is not None, self._waiting()
+        if not lies and self._f_at(self._end) and self._d_at(self._start):
+            calls.take(start, a, slot, name)  # an earlier version put the two in each other's places first
+            self._turned = True
+        elif self._forward:
+            if lies and not waiting:
+                calls.place(start, a, end, b)  # where there was no exchange in one step `D` went first
+                return
+            if not waiting:
+                calls.take(start, a, slot, name)
+            self._lifted = True
+            calls.exchange(end, b, slot, name)
+            self._turned = True
+        elif not lies:
+            calls.take(end, b, slot, name)
+            self._turn(start, end, held)
         elif calls.lstat(start, a) is None:
             calls.place(slot, name, start, a)
-        elif calls.one_step:
-            calls.place(slot, name, end, b)
-            calls.exchange(start, a, end, b)
+            self._turned = True
         else:
-            self._carry(start, a, end, b)
-            calls.place(slot, name, start, a)
+            if not waiting:
+                calls.exchange(start, a, slot, name)
+            self._turned = True
+            calls.place(slot, name, end, b)
 
     def _carry(self, start: Dir, a: bytes, end: Dir, b: bytes) -> None:
         calls = self._bench.calls
@@ -240,9 +275,6 @@ class Move(Step):
         if not calls.settle_carry(start, self._start.name, end, self._end.name, spare.folder, spare.name):
             self._bench.warnings.append(in_between(self._start, spare, self._bench.trashes.keep(spare).encode()))
 
-    def _between_places(self) -> bool:
-        return self._f_at(self._end) and self._d_at(self._start)
-
     def _home(self) -> None:
         """After a surprise: everything back to where it came from, by where it is now."""
         calls = self._bench.calls
@@ -256,6 +288,8 @@ class Move(Step):
             if self._d.absent:
                 if at_start is None and at_end is not None:
                     self._carry(end, b, start, a)
+            elif calls.one_step:
+                self._turn_back(start, end)
             elif self._forward:
                 self._forward_home(start, end, held, at_start is not None, at_end is not None)
             elif held and at_start is None and at_end is not None:
@@ -267,6 +301,38 @@ class Move(Step):
                 f"{self._start.shown} and {self._end.shown} were changed again during a move."
             ) from error
 
+    def _turn_back(self, start: Dir, end: Dir) -> None:
+        """Home from wherever `_turn` has come to."""
+        calls, held = self._bench.calls, self._slot
+        assert held is not None
+        slot, name, a, b = held.folder, held.name, self._start.name, self._end.name
+        if self._forward:
+            if self._turned:
+                calls.exchange(end, b, slot, name)
+            if self._turned or self._lifted:
+                self._back_to(start, a, held)
+        elif self._turned:
+            if calls.lstat(slot, name) is None:
+                calls.take(end, b, slot, name)
+            if self._empty(self._start):
+                self._back_to(start, a, held)
+            elif self._d_at(self._start):
+                calls.exchange(start, a, slot, name)
+            else:
+                self._keep(held)
+
+    def _back_to(self, start: Dir, a: bytes, held: Slot) -> None:
+        try:
+            self._bench.calls.place(held.folder, held.name, start, a)
+        except FileExistsError:
+            self._keep(held)
+
+    def _keep(self, held: Slot) -> None:
+        self._bench.warnings.append(
+            f"{self._start.shown} was saved anew by somebody else while it was being moved; what it had been is "
+            f"{self._bench.set_aside(held)}."
+        )
+
     def _backward_home(self, start: Dir, end: Dir) -> None:
         calls, slot = self._bench.calls, self._slot
         assert slot is not None
@@ -275,9 +341,6 @@ class Move(Step):
             calls.take(end, b, slot.folder, slot.name)
         elif not self._d_at(self._start):
             raise CannotGoBack(f"{self._start.shown} and {self._end.shown} were changed again during a move.")
-        elif calls.one_step:
-            calls.exchange(start, a, end, b)
-            calls.take(end, b, slot.folder, slot.name)
         else:
             calls.take(start, a, slot.folder, slot.name)
             self._carry(end, b, start, a)
@@ -287,16 +350,10 @@ class Move(Step):
         assert slot is not None
         a, b = self._start.name, self._end.name
         if held and at_end and not at_start:
-            if calls.one_step:
-                calls.place(slot.folder, slot.name, start, a)
-                calls.exchange(start, a, end, b)
-            else:
-                self._carry(end, b, start, a)
-                calls.place(slot.folder, slot.name, end, b)
+            self._carry(end, b, start, a)
+            calls.place(slot.folder, slot.name, end, b)
         elif held and at_start and not at_end:
             calls.place(slot.folder, slot.name, end, b)
-        elif not held and at_start and at_end and calls.one_step:
-            calls.exchange(start, a, end, b)
 
     def refs(self) -> Sequence[dict[str, JsonValue]]:
         move: JsonValue = {"from": self._source.object, "to": self._destination.object}

@@ -251,6 +251,17 @@ class Exchange(Step):
             return False
         return held.same(self._before)
 
+    def was_made(self) -> bool | None:
+        """Whether the exchange was made, whatever stands at the path by now: the slot tells. `None`: it does not."""
+        if self._slot is None:
+            return None
+        calls, slot = self._bench.calls, self._slot
+        if calls.lstat(slot.folder, slot.name) is None:  # of what was to be made the slot held it until then
+            return True if self._before.absent else (False if self._after.absent else None)
+        if self.made_by_us():
+            return True
+        return False if self.ready() else None
+
     def refs(self) -> Sequence[dict[str, JsonValue]]:
         slot: dict[str, JsonValue] = dict(self._slot.ref) if self._slot is not None else {}
         return ({"at": self._effect.object, **slot},)

@@ -40,9 +40,9 @@ def swap(bench: Workbench, effects: Sequence[Effect], notes: Dir) -> Swapped | D
             )
             other = steps[standings.index("other")].effects[-1].object
             why = f"{bench.names.locate(other).shown} is not as this change left it or expects it."
-            return _drifted(bench, effects, steps, why)
+            return _drifted(bench, effects, steps, " ".join([why, *bench.warnings]))
         if all(where == "after" for where in standings):
-            return Swapped(told(effects, steps, None, {}), already=True)
+            return Swapped(told(effects, steps, None, {}), tuple(bench.warnings), already=True)
         todo = [step for step, where in zip(steps, standings, strict=True) if where != "after"]
         for step in todo:
             step.check()
@@ -167,7 +167,8 @@ def _drifted(
         effect.object: state for step in steps for effect, state in zip(step.effects, step.present(), strict=True)
     }
     present.update({key: state for key, state in (known or {}).items() if state.digest.endswith(":occupied")})
-    return Drifted(tuple(present.get(effect.object, effect.before) for effect in effects), why)
+    states = tuple(present.get(effect.object, effect.before) for effect in effects)
+    return Drifted(states, why, tuple(bench.warnings))
 
 
 def steps_of(bench: Workbench, effects: Sequence[Effect], notes: Dir) -> list[Step]:

@@ -25,6 +25,7 @@ from takeback.tools.files.capture import Get, Put
 from takeback.tools.files.choosing import choose_calls
 from takeback.tools.files.drafting import NAME, Draft, Limits
 from takeback.tools.files.fingerprint import Torn
+from takeback.tools.files.happening import happened
 from takeback.tools.files.held import close
 from takeback.tools.files.inplace import NOTES, mend
 from takeback.tools.files.listing import entries_of, info_of
@@ -316,6 +317,10 @@ class FileSystem(TargetSystem):
         if isinstance(result, Swapped) and not result.already:
             self._trashes.grow(self.pending(effects))
         return result
+
+    async def happened(self, effects: Sequence[Effect]) -> bool | None:
+        shown = self.display(effects[0].object) if effects else "nothing"
+        return await self._in_thread(lambda bench: happened(bench, effects, self._notes), shown)
 
     def at_once(self, acts: Sequence[Sequence[Effect]]) -> Sequence[Effect]:
         return versions.at_once(acts)

@@ -136,7 +136,23 @@ class PostgresDatabase(Database):
             return None
         if len(numbers) > 1:
             raise TargetError("The effects name several transactions.", advice="Settle it by hand.")
-        return await in_thread(lambda: patiently(lambda: status(self.connections, numbers.pop())), Watch())
+        [number] = numbers
+        found = await in_thread(lambda: patiently(lambda: status(self.connections, number)), Watch())
+        return found if found is not None else await self._found(effects)
+
+    async def _found(self, effects: Sequence[Effect]) -> bool:
+        """The same by what is there."""
+        objects = [effect.object for effect in effects]
+        after = await self.look(objects, [effect.after for effect in effects])
+        if all(now.same(effect.after) for now, effect in zip(after, effects, strict=True)):
+            return True
+        before = await self.look(objects, [effect.before for effect in effects])
+        if all(now.same(effect.before) for now, effect in zip(before, effects, strict=True)):
+            return False
+        raise TargetError(
+            "The server has started anew since, and what is there now is neither what was there before nor what was to be.",
+            advice="Look at the rows, then settle it by hand.",
+        )
 
     async def describe(self, effect: Effect) -> Preview:
         return await _described(effect, self.objects)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar
 
 from takeback.journal.states import Effect
 from takeback.tools.contract import ToolError
@@ -16,11 +16,13 @@ from takeback.tools.database.postgres.effects import Told
 from takeback.tools.database.postgres.failures import CommitUnknown, Lost, ServerFailure, as_target, told
 from takeback.tools.database.postgres.texts import shown
 from takeback.tools.database.postgres.threads import Watch, in_thread
+from takeback.tools.database.postgres.traces import SERVER, UP
 from takeback.tools.system import TargetError, Unavailable
 
 SETTLING_SECONDS: Final = 5.0
 """How long it is asked what became of a COMMIT whose connection was lost, before that is left to recovery."""
 _PAUSE: Final = 0.1
+T = TypeVar("T")
 
 
 class PostgresExecution(Execution):
@@ -89,10 +91,12 @@ def settle(connections: Connections, xid: str) -> bool:
         found = patiently(lambda: status(connections, xid))
     except TargetError as error:
         raise CommitUnknown(str(error)) from error
+    if found is None:
+        raise CommitUnknown("the server has started anew since")
     return found
 
 
-def patiently(ask: Callable[[], bool]) -> bool:
+def patiently(ask: Callable[[], T]) -> T:
     """Ask again for a few seconds while the answer is out of reach.
 
     :raises TargetError: it stayed so, or cannot be told at all.
@@ -107,20 +111,22 @@ def patiently(ask: Callable[[], bool]) -> bool:
         time.sleep(_PAUSE)
 
 
-def status(connections: Connections, xid: str) -> bool:
-    """Whether the transaction of that number was committed.
+def status(connections: Connections, xid: str) -> bool | None:
+    """Whether the transaction of that number was committed. `None`: one was, but the server has started anew since, and may
+    have given the number once more.
 
     :raises Unavailable: it is still at work, or the server is out of reach.
     :raises TargetError: the server does not know any more.
     """
-    number, _, server = xid.partition("@")
+    number, server, up = (*xid.split("@"), "")[:3]
     try:
         with connections.use(Watch()) as connection:
-            if connection.value("SELECT system_identifier FROM pg_catalog.pg_control_system()") != server:
+            if connection.value(SERVER) != server:
                 raise TargetError(
                     f"Transaction {number} was run by another server than this one.",
                     advice="Look whether the change is there, then settle it by hand.",
                 )
+            same = connection.value(UP) == up
             said = connection.value("SELECT coalesce(pg_catalog.pg_xact_status($1::xid8), 'forgotten')", [number])
     except Lost as error:
         raise Unavailable("The connection to the database was lost.", advice="Try again.") from error
@@ -132,10 +138,12 @@ def status(connections: Connections, xid: str) -> bool:
         )
     match said:
         case "committed":
-            return True
+            return True if same else None
         case "aborted":
             return False
         case "in progress":
+            if not same:
+                return False  # ours ended with the server, so this is another's
             raise Unavailable(
                 f"Transaction {number} is still at work at the server.", advice="Try again a little later."
             )

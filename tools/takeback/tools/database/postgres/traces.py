@@ -16,6 +16,13 @@ WRITING: Final = "RowExclusiveLock"
 _STATISTICS: Final = frozenset({"pg_statistic", "pg_statistic_ext_data"})
 """Catalogs that only say what the planner believes."""
 
+SERVER: Final = "SELECT system_identifier FROM pg_catalog.pg_control_system()"
+UP: Final = """
+SELECT concat_ws('/', (extract(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint,
+(extract(epoch FROM stats_reset) * 1000000)::bigint) FROM pg_catalog.pg_stat_bgwriter
+"""
+"""Is another one once the server has started anew: also if it came back by itself after one of its processes crashed, which
+loses its statistics. Then a number whose transaction never reached the disk may have been given once more."""
 _LOCKS: Final = """
 SELECT l.relation, l.mode, k.relkind, n.nspname, k.relname, k.relpersistence, l.database = 0
 FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_class k ON k.oid = l.relation
@@ -55,8 +62,7 @@ class Traces:
 def mark(connection: Connection) -> str:
     """By what the open transaction can be found again: its number, and the server that gave it. Empty if it has none."""
     return connection.value(
-        "SELECT pg_catalog.pg_current_xact_id_if_assigned()::text || '@'"
-        " || (SELECT system_identifier FROM pg_catalog.pg_control_system())"
+        f"SELECT pg_catalog.pg_current_xact_id_if_assigned()::text || '@' || ({SERVER}) || '@' || ({UP})"
     )
 
 
