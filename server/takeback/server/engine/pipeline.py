@@ -262,7 +262,8 @@ class Pipeline:
                 reason=prepared.reason,
                 counts=prepared.counts,
                 at=self._core.now(),
-                held=outgoing.has_window(prepared.effects),
+                # an agent that lets nobody the time to think is as good as one that sends at once
+                held=outgoing.has_window(prepared.effects, least=self._core.settings.outbox.hold_seconds),
             )
         )
 
