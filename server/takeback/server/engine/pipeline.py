@@ -341,6 +341,7 @@ class Pipeline:
     async def _ask(self, work: Work, prepared: Prepared, verdict: Verdict) -> CallAnswer | None:
         previews = await self._previews(prepared)
         titles = "; ".join(text.split("\n")[0] for text in previews) or work.tool.title
+        why = shown(verdict.reason or prepared.reason)  # it may name what others have named
         approval = await approvals.find_or_ask(
             self._core,
             approvals.Wanted(
@@ -349,8 +350,8 @@ class Pipeline:
                 tool=work.tool.name,
                 argument_digest=work.argument_digest,
                 target_digest=approvals.target_digest(prepared.effects, prepared.counts),
-                question=f"{titles}\nThis is {prepared.reversibility}: {verdict.reason or prepared.reason}",
-                reason=verdict.reason or prepared.reason,
+                question=f"{titles}\nThis is {prepared.reversibility}: {why}",
+                reason=why,
             ),
         )
         if approval.status == "granted":

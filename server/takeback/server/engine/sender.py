@@ -302,7 +302,7 @@ class Sender:
 
 
 def _tells_of(move: MailMoved, row: Row) -> bool:
-    """Whether that is where the message stands: also what a person did to one that is held as before (edited it, moved its time)."""
+    """Whether that is where the message stands, what a person did to one that is held as before (edited it …) among it."""
     held = None if move.release_at is None else move.release_at.timestamp()
     same_time = row.status != "HELD" or (held is not None and abs(held - row.release_at) < 0.002)
     return move.type == _EVENTS.get(row.status) and move.detail == row.detail and same_time
