@@ -272,6 +272,32 @@ async def test_a_contained_run_does_not_act_again_by_way_of_a_redo_a_version_or_
     assert bench.memory.texts() == {"c": "before\n"}
 
 
+async def test_nor_does_its_client_by_way_of_what_runs_that_are_over_have_left(bench: Bench) -> None:
+    bench.memory.edit("c", "before\n")
+    earlier = await bench.start()
+    first = await bench.set(earlier, "a", "1")
+    await bench.set(earlier, "c", "after\n")
+    bench.memory.edit("c", "theirs\n")
+    back = await bench.back(run_id=earlier)
+    (item,) = back.open_items
+    await bench.engine.finish_run(ALICE, earlier)
+    run = await bench.start()
+    await bench.engine.contain_run(ALICE, run, "it loops")
+    acts = (
+        lambda: bench.engine.redo(ALICE, str(back.rollback_id)),
+        lambda: bench.engine.restore_version(ALICE, "a", f"{first.action_id}:after"),
+        lambda: bench.engine.resolve_conflict(ALICE, item.conflict_id, "content", content="anything"),
+    )
+    for act in acts:
+        with pytest.raises(EngineError, match="of the same client is contained"):
+            await act()
+    assert bench.memory.texts() == {"c": "theirs\n"}
+    bench.engine.core.persons_door = True  # a person can
+    for act in acts:
+        await act()
+    assert bench.memory.texts() == {"a": "1", "c": "anything"}
+
+
 async def test_taking_a_contained_run_back_does_not_let_its_client_go_on_in_a_fresh_run(bench: Bench) -> None:
     run = await bench.start()
     await bench.set(run, "a", "1")

@@ -114,7 +114,7 @@ class Conflicts:
                 "invalid", "content goes with the choice content, and only with it.", "Pass both or neither."
             )
         if choice == "content":
-            await check_not_held(self.core, item.run_id, item.system, item.object)
+            await check_not_held(self.core, caller, item.run_id, item.system, item.object)
         task = await task_of(self.core, item)
         exclusive, shared = lock_names(self.core, [*task.wanted, *task.place])
         try:

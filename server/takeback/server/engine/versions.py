@@ -44,7 +44,7 @@ async def restore_version(
         raise EngineError("not_found", f"{shown(object)} has no version {version!r}.", "Take one from list_versions.")
     if side == "after":
         await check_not_held(
-            core, run.run_id, effect.system, place
+            core, caller, run.run_id, effect.system, place, tool=action.tool
         )  # what was there before it may be put back, like anything it did
     system = core.systems.get(effect.system)
     if system is None:
