@@ -401,3 +401,23 @@ async def test_a_refusal_counts_however_many_other_questions_were_asked_since(be
     for number in range(205):
         await bench.call("announce", run, text=str(number))
     assert (await bench.call("announce", run, text="the one that matters")).status == "denied"
+
+
+@pytest.mark.parametrize("person", [True, False])
+async def test_what_nobody_can_look_at_is_not_called_a_persons_word_if_a_program_said_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, person: bool
+) -> None:
+    def lost(*_: object) -> None:
+        raise RuntimeError("the line is dead")
+
+    monkeypatch.setattr(bench.engine.core.tools["announce"], "apply", lost)
+    run = await bench.start()
+    pending = await bench.call("announce", run, text="Hear")
+    await bench.engine.approve(ALICE, str(pending.approval_id), lane="test")
+    assert (await bench.call("announce", run, text="Hear")).status == "in_doubt"
+    [item] = await bench.engine.open_items(ALICE)
+    bench.engine.core.persons_door = person
+    settled = await bench.engine.resolve_conflict(ALICE, item.conflict_id, "ours")
+    assert settled.steps[0].why == "it is not there, " + (
+        "a person said" if person else f"test for {ALICE.principal} said"
+    )
