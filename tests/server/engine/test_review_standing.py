@@ -272,6 +272,26 @@ async def test_a_contained_run_does_not_act_again_by_way_of_a_redo_a_version_or_
     assert bench.memory.texts() == {"c": "before\n"}
 
 
+async def test_a_contained_run_puts_earlier_versions_back_over_what_it_left_and_over_nothing_else(bench: Bench) -> None:
+    older = await bench.start()
+    await bench.set(older, "b", "1")
+    late = await bench.set(older, "b", "2")
+    await bench.engine.finish_run(ALICE, older)
+    run = await bench.start()
+    await bench.set(run, "a", "1")
+    second = await bench.set(run, "a", "2")
+    await bench.engine.contain_run(ALICE, run, "it loops")
+    bench.memory.edit("a", "put right by a person")
+    with pytest.raises(EngineError, match="not as it left it"):
+        await bench.engine.restore_version(ALICE, "a", f"{second.action_id}:before")
+    with pytest.raises(EngineError, match="of the same client is contained"):
+        await bench.engine.restore_version(ALICE, "b", f"{late.action_id}:before")
+    assert bench.memory.texts() == {"a": "put right by a person", "b": "2"}
+    bench.memory.edit("a", "2")
+    await bench.engine.restore_version(ALICE, "a", f"{second.action_id}:before")
+    assert bench.memory.texts() == {"a": "1", "b": "2"}
+
+
 async def test_nor_does_its_client_by_way_of_what_runs_that_are_over_have_left(bench: Bench) -> None:
     bench.memory.edit("c", "before\n")
     earlier = await bench.start()
