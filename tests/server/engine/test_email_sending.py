@@ -181,7 +181,31 @@ async def test_what_nobody_on_this_machine_has_got_has_not_gone_out(
     assert (await post.bench.back(run_id=run)).steps[0].outcome == "restored"
 
 
-def failing(error: Exception) -> Callable[..., Any]:
+@pytest.mark.parametrize(("reached", "ends"), [((), "LATE"), (("ada",), "UNKNOWN"), (("ada", "bob"), "SENT")])
+async def test_a_death_between_two_mailboxes_of_this_machine_is_not_told_as_sent_to_both(
+    open_bench: OpenBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reached: tuple[str, ...], ends: str
+):
+    boxes = {
+        name: MailboxSettings(path=tmp_path / name, address=f"{name}@example.org") for name in ("me", "ada", "bob")
+    }
+    post = Post(await open_bench(**ON, mailboxes=boxes))
+    run = await post.bench.start()
+    await post.send(run, mailbox="me", to=["ada@example.org", "bob@example.org"])
+    next_one = (*reached, *(name for name in ("ada", "bob", "me") if name not in reached))[len(reached)]
+    monkeypatch.setattr(post.core.systems["email"].store(next_one), "change", failing(Gone()))
+    with pytest.raises(Gone):
+        await post.send_all()
+    monkeypatch.undo()
+    await Sender(post.core, steady=lambda: post.steady).start()
+    [row] = await post.core.outbox.rows(None, everything=True)
+    assert row.status == ends
+
+
+class Gone(BaseException):
+    """The process is gone."""
+
+
+def failing(error: BaseException) -> Callable[..., Any]:
     async def change(*_: object) -> None:
         raise error
 

@@ -81,16 +81,15 @@ class LocalCarrier(Carrier):
         return Delivered(told)
 
     async def happened(self, message: Outgoing) -> bool | None:
-        # the copy in Sent is the last thing that is made; who died before it may have brought it to somebody already
-        places: list[tuple[str, str | None]] = [(self._mailbox, None)]
-        places += [(name, INBOX) for name in dict.fromkeys(self._reached(message).values())]
         try:
-            for mailbox, folder in places:
-                if await lies_in(self._system, mailbox, message.reference, folder):
-                    return True
+            if await lies_in(self._system, self._mailbox, message.reference):
+                return True  # the copy in Sent is the last thing that is made
+            places = dict.fromkeys(self._reached(message).values())
+            found = [await lies_in(self._system, mailbox, message.reference, INBOX) for mailbox in places]
         except TargetError:
             return None
-        return False
+        # who died in between may have brought it to somebody already; whether the others had it, and filed it, nobody knows
+        return None if any(found) and not all(found) else any(found)
 
     def _reached(self, message: Outgoing) -> dict[str, str]:
         """Recipients who have a mailbox here, and which."""
