@@ -23,7 +23,9 @@ PATIENCE = 60
 
 @pytest.fixture(autouse=True)
 def configured(tmp_path: Path) -> None:
-    (tmp_path / "config.toml").write_text(f"[tools]\nmodules = [{json.dumps(paper.__file__)}]\n")
+    (tmp_path / "config.toml").write_text(
+        f"[tools]\nmodules = [{json.dumps(paper.__file__)}]\n[outbox]\nhold_seconds = 1\n"
+    )
 
 
 async def post(client: Client, **more: Any) -> str:

@@ -8,8 +8,10 @@ from tests.server.engine.bench import Bench, settings_for
 
 from takeback.server.engine.engine import Engine
 from takeback.server.settings import ToolSettings
+from takeback.tools.calendar import vdir
 from takeback.tools.calendar.lines import parse
 from takeback.tools.calendar.vdir import VdirStore
+from takeback.tools.system import Unavailable
 
 SERIES = b"""BEGIN:VCALENDAR
 VERSION:2.0
@@ -307,3 +309,32 @@ async def test_series_of_each_kind_are_changed_and_taken_back(bench, folder, rul
     assert await starts(bench, begin, end) == (whole if tool == "update_event" else gone)
     await bench.back(run_id=run)
     assert contents(folder) == before
+
+
+@pytest.mark.parametrize("stays", [False, True], ids=["comes back", "stays full"])
+async def test_a_series_that_could_not_be_split_whole_is_as_it_was_or_nobody_is_told_that_nothing_happened(
+    bench, folder, monkeypatch, stays
+):
+    real, first = vdir._stage, []
+
+    def full(calls, at, name, data, mode):
+        """Room for the first of the two events; with `stays`, none to put it back either."""
+        if data not in first and (first or data == SERIES) and (stays or data != SERIES):
+            raise Unavailable("There is no room.", advice="Make room.")
+        first.append(data)
+        real(calls, at, name, data, mode)
+
+    monkeypatch.setattr(vdir, "_stage", full)
+    run = await bench.start()
+    answer = await bench.call(
+        "update_event",
+        run,
+        calendar="default",
+        event_id="standup",
+        occurrence="2026-04-20T10:00:00",
+        range="following",
+        summary="Ours",
+    )
+    changed = contents(folder) != {"standup.ics": SERIES}
+    assert answer.status == ("in_doubt" if changed else "failed"), (answer, contents(folder))
+    assert changed is stays

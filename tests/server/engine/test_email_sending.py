@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from email import message_from_bytes
 from email.policy import SMTP
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.server.engine.bench import ALICE, Bench, OpenBench
@@ -14,6 +16,7 @@ from takeback.server.engine.policy_rules import MoreThan, Rule, RulesPolicy, Whe
 from takeback.server.engine.sender import Sender
 from takeback.server.settings import ToolSettings
 from takeback.tools.email.settings import MailboxSettings
+from takeback.tools.system import Refused, Unavailable
 
 ON = {"tools": ToolSettings(off=("files", "database"))}
 
@@ -139,3 +142,71 @@ async def test_recipients_count_for_policies(post: Post):
     run = await post.bench.start()
     assert (await post.send(run, cc=["eve@example.org"])).status == "denied"
     assert (await post.send(run, cc=["BOB@example.org"])).status in ("held", "failed"), "one person is counted once"
+
+
+@pytest.mark.parametrize("error", [Refused("that Maildir is a link"), Unavailable("the disk is full")])
+async def test_what_somebody_on_this_machine_has_got_is_not_told_as_called_back(
+    open_bench: OpenBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+):
+    boxes = {
+        name: MailboxSettings(path=tmp_path / name, address=f"{name}@example.org") for name in ("me", "ada", "bob")
+    }
+    post = Post(await open_bench(**ON, mailboxes=boxes))
+    run = await post.bench.start()
+    await post.send(run, mailbox="me", to=["ada@example.org", "bob@example.org"])
+    monkeypatch.setattr(post.core.systems["email"].store("bob"), "change", failing(error))
+    await post.send_all()
+    [row] = await post.core.outbox.rows(None, everything=True)
+    assert len(list((tmp_path / "ada" / "new").iterdir())) == 1
+    assert row.status == "SENT" and f"could not be brought to bob@example.org: {error}" in row.detail
+    assert (await post.bench.back(run_id=run)).steps[0].outcome == "irreversible"
+    report = (await post.bench.engine.get_run(ALICE, run, view="report")).report
+    assert report is not None and "could not be brought to bob@example.org" in report.text
+
+
+@pytest.mark.parametrize("again", [True, False])
+async def test_what_nobody_on_this_machine_has_got_has_not_gone_out(
+    open_bench: OpenBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool
+):
+    boxes = {name: MailboxSettings(path=tmp_path / name, address=f"{name}@example.org") for name in ("me", "ada")}
+    post = Post(await open_bench(**ON, mailboxes=boxes))
+    run = await post.bench.start()
+    await post.send(run, mailbox="me", to=["ada@example.org"])
+    error = Unavailable("the disk is full") if again else Refused("that Maildir is a link")
+    monkeypatch.setattr(post.core.systems["email"].store("ada"), "change", failing(error))
+    await post.send_all()
+    [row] = await post.core.outbox.rows(None, everything=True)
+    assert (row.status, row.detail) == ("HELD" if again else "DEAD", str(error))
+    assert maildirs.tree(tmp_path / "me") == {}
+    assert (await post.bench.back(run_id=run)).steps[0].outcome == "restored"
+
+
+@pytest.mark.parametrize(("reached", "ends"), [((), "LATE"), (("ada",), "UNKNOWN"), (("ada", "bob"), "SENT")])
+async def test_a_death_between_two_mailboxes_of_this_machine_is_not_told_as_sent_to_both(
+    open_bench: OpenBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reached: tuple[str, ...], ends: str
+):
+    boxes = {
+        name: MailboxSettings(path=tmp_path / name, address=f"{name}@example.org") for name in ("me", "ada", "bob")
+    }
+    post = Post(await open_bench(**ON, mailboxes=boxes))
+    run = await post.bench.start()
+    await post.send(run, mailbox="me", to=["ada@example.org", "bob@example.org"])
+    next_one = (*reached, *(name for name in ("ada", "bob", "me") if name not in reached))[len(reached)]
+    monkeypatch.setattr(post.core.systems["email"].store(next_one), "change", failing(Gone()))
+    with pytest.raises(Gone):
+        await post.send_all()
+    monkeypatch.undo()
+    await Sender(post.core, steady=lambda: post.steady).start()
+    [row] = await post.core.outbox.rows(None, everything=True)
+    assert row.status == ends
+
+
+class Gone(BaseException):
+    """The process is gone."""
+
+
+def failing(error: BaseException) -> Callable[..., Any]:
+    async def change(*_: object) -> None:
+        raise error
+
+    return change

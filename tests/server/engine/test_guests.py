@@ -475,6 +475,6 @@ async def test_what_was_said_first_of_an_event_is_heard_first(house: House):
     run = await house.bench.start()
     made = await house.act("create", run, attendees=GUESTS, hold_seconds=300, **MEETING)
     house.wall += 1
-    await house.act("update", run, event_id=made["event_id"], summary="Other", hold_seconds=60)
-    assert await house.send(121) == [], "an update waits for the invitation"
+    await house.act("update", run, event_id=made["event_id"], summary="Other", hold_seconds=120)
+    assert await house.send(181) == [], "an update waits for the invitation"
     assert [each.short[::2] for each in await house.send(300)] == [("REQUEST", 0), ("REQUEST", 1)]

@@ -20,6 +20,7 @@ from tests.server.engine.postoffice import Post
 
 from takeback.journal.ids import RunId
 from takeback.journal.views import ActionView
+from takeback.server.engine.held_acts import MADE_UP_FOR
 from takeback.server.engine.policy_rules import Rule, RulesPolicy
 from takeback.server.settings import OutboxSection, ToolSettings
 from takeback.tools.registry import BUILT_IN
@@ -186,6 +187,9 @@ async def test_an_act_of_which_nobody_knows_is_not_repeated_and_its_tool_or_a_pe
         assert await desk.status(id) == "CANCELLED"
         await desk.new_sender().start()
         assert (await desk.row(id)).told == "CANCELLED"
+        report = (await desk.engine.get_run(ALICE, run, view="report")).report
+        assert report is not None
+        assert MADE_UP_FOR in report.text and "nobody got it" not in report.text
     else:
         await desk.engine.desk.settle(ALICE, id, sent=way == "sent")
         back = await desk.bench.back(run_id=run)
@@ -376,3 +380,15 @@ async def test_a_crash_between_intent_and_outcome_is_settled_by_the_outbox_and_n
     assert again.tool.tickets() == ["ticket 0"]
     assert (await again.bench.back(run_id=run)).status == "complete"
     assert again.tool.tickets() == []
+
+
+async def test_an_act_does_not_get_around_a_hold_on_what_it_would_change_by_waiting(desk: Desk):
+    run = await desk.bench.start()
+    id = await desk.hold(run)
+    await desk.engine.contain_scope(ALICE, "system", "tickets", "odd")  # where the act takes effect
+    assert (await desk.bench.call("open_ticket", run, text="later")).status == "denied"
+    await desk.send(61)
+    assert (await desk.status(id), desk.tool.tickets()) == ("HELD", [])
+    await desk.engine.release_scope(ALICE, "system", "tickets")
+    await desk.sender.round()
+    assert (await desk.status(id), len(desk.tool.tickets())) == ("SENT", 1)

@@ -10,7 +10,10 @@ from tests import ticketing
 from tests.server.engine.bench import ALICE, OpenBench
 
 from takeback.server.engine.policy_rules import Rule, RulesPolicy
-from takeback.server.settings import ToolSettings
+from takeback.server.settings import OutboxSection, ToolSettings
+from takeback.tools import memory
+from takeback.tools.registry import BUILT_IN
+from takeback.tools.system import Preview
 
 ASK = RulesPolicy([Rule.model_validate({"id": "ask-all", "when": {}, "then": "ask"})])
 LETTER = {"to": ["bob@example.org"], "subject": "Hi", "body": "Hello"}
@@ -46,3 +49,61 @@ async def test_without_a_window_a_message_is_sent_after_a_consent(open_bench: Op
     assert pending.status == "pending_approval"
     await bench.engine.approve(ALICE, str(pending.approval_id), lane="test")
     assert (await bench.call("send_email", run, **LETTER, hold_seconds=0)).status == "held"
+
+
+@pytest.mark.parametrize(("seconds", "asks"), [(0.001, True), (119, True), (120, False), (3600, False)])
+async def test_a_window_that_leaves_a_person_less_time_than_the_settings_give_them_is_asked_about(
+    open_bench: OpenBench, seconds: float, asks: bool
+):
+    bench = await open_bench(tools=ToolSettings(off=("files", "database")), outbox=OutboxSection(hold_seconds=120))
+    answer = await bench.call("send_email", **LETTER, hold_seconds=seconds)
+    assert answer.status == ("pending_approval" if asks else "held")
+    assert len(await bench.engine.core.outbox.rows(None)) == (0 if asks else 1)
+
+
+@pytest.mark.parametrize("tool", ["send_email", "draft_email"])
+async def test_a_consent_is_void_once_an_attached_file_holds_something_else(open_bench: OpenBench, tool: str):
+    bench = await open_bench(tools=ToolSettings(off=("database", "calendar")))
+    bench.engine.core.policy = ASK
+    run = await bench.start()
+    report = bench.work / "report.txt"
+    report.write_bytes(b"what was shown")
+    call: dict[str, Any] = {**LETTER, "attachments": ["report.txt"]}
+    pending = await bench.call(tool, run, **call)
+    await bench.engine.approve(ALICE, str(pending.approval_id), lane="test")
+    report.write_bytes(b"what is secret")
+    again = await bench.call(tool, run, **call)
+    assert again.status == "pending_approval" and again.approval_id != pending.approval_id
+    await bench.engine.approve(ALICE, str(again.approval_id), lane="test")
+    assert (await bench.call(tool, run, **call)).status in ("held", "applied")
+
+
+@pytest.mark.parametrize("mode", ["act", "plan"])
+@pytest.mark.parametrize("tool", ["open_ticket", "post_note"])
+async def test_a_consent_is_void_once_what_was_shown_of_an_act_is_something_else(
+    open_bench: OpenBench, monkeypatch: pytest.MonkeyPatch, tool: str, mode: Any
+):
+    """A tool looks up how much it pays back, tells that to the person, and looks it up again when it is called again."""
+    modules = (Path(ticketing.__file__), Path(memory.__file__))
+    bench = await open_bench(tools=ToolSettings(modules=modules, off=tuple(BUILT_IN)))
+    bench.engine.core.policy = ASK
+    price = ["10"]
+    monkeypatch.setattr(bench.engine.core.tools[tool], "describe", lambda *_: Preview(f"pay {price[0]} back"))
+    run = await bench.start(mode=mode)
+
+    async def again() -> Any:
+        if mode == "plan":
+            return await bench.engine.finish_run(ALICE, run)
+        return await bench.call(tool, run, text="hello")
+
+    if mode == "plan":
+        await bench.call(tool, run, text="hello")
+    pending = await again()
+    assert "pay 10 back" in str(pending.question)
+    await bench.engine.approve(ALICE, str(pending.approval_id), lane="test")
+    price[0] = "1000"
+    asked = await again()
+    assert asked.status == ("pending_approval" if mode == "act" else "open")
+    assert "pay 1000 back" in str(asked.question) and asked.approval_id != pending.approval_id
+    await bench.engine.approve(ALICE, str(asked.approval_id), lane="test")
+    assert (await again()).status in ("held", "applied", "finished")

@@ -397,7 +397,7 @@ async def test_messages_are_forgotten_when_no_act_refers_to_them_any_more_and_wh
 
 async def test_a_sender_waits_for_a_journal_that_is_busy_and_sends_then(post: Post, monkeypatch: pytest.MonkeyPatch):
     run = await post.bench.start()
-    id = await post.hold(run, hold_seconds=5)
+    id = await post.hold(run)
     real, tries = post.core.journal.append, itertools.count()
 
     async def busy(events: Any, **more: Any) -> Any:
@@ -409,7 +409,7 @@ async def test_a_sender_waits_for_a_journal_that_is_busy_and_sends_then(post: Po
     monkeypatch.setattr("takeback.server.engine.sender.PATIENT_SECONDS", 0)
     monkeypatch.setattr("takeback.server.engine.sender.POLL_SECONDS", 0)
     await post.sender.round()
-    post.later(6)
+    post.later(121)
     await post.sender.run()
     assert await post.status(id) == "SENT"
     assert (await post.told(run))[-2:] == ["mail.sending", "mail.sent"]

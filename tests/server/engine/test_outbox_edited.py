@@ -19,6 +19,7 @@ from tests.tools.email import maildirs
 
 from takeback.journal.events import Caller, MailMoved
 from takeback.journal.ids import RunId
+from takeback.server.engine import sender
 from takeback.server.engine.answers import EngineError
 from takeback.server.engine.sender import Sender
 from takeback.server.settings import ToolSettings
@@ -276,3 +277,31 @@ async def test_an_outbox_of_an_earlier_version_is_opened_and_its_messages_can_be
     db.close()
     assert await house.row() == row
     assert (await house.edit(row, subject="now")).message.subject == "now"
+
+
+@pytest.mark.parametrize("act", ["edit", "hold_longer"])
+async def test_what_a_person_did_to_a_held_message_is_in_the_journal_also_if_the_process_died_over_it(
+    house: House, monkeypatch: pytest.MonkeyPatch, act: str
+) -> None:
+    run = await house.bench.start()
+    row = await house.send(run)
+
+    async def dies(*_: object) -> None:
+        raise Died
+
+    monkeypatch.setattr(sender, "tell", dies)
+    with pytest.raises(Died):
+        await (house.edit(row, body="Other") if act == "edit" else house.desk.hold_longer(ALICE, row.id, 600))
+    monkeypatch.undo()
+    for _ in range(2):
+        await Sender(house.core, steady=lambda: house.steady).start()
+    row = await house.row()
+    events = [recorded.event for recorded in await house.core.journal.read(RunId(run))]
+    moves = [event for event in events if isinstance(event, MailMoved)]
+    assert [event.type for event in moves] == ["mail.held", "mail.held"]
+    assert moves[-1].detail == row.detail != ""
+    assert moves[-1].release_at is not None and moves[-1].release_at.timestamp() == pytest.approx(row.release_at)
+
+
+class Died(Exception):
+    """The process is gone."""

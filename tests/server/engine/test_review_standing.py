@@ -272,6 +272,52 @@ async def test_a_contained_run_does_not_act_again_by_way_of_a_redo_a_version_or_
     assert bench.memory.texts() == {"c": "before\n"}
 
 
+async def test_a_contained_run_puts_earlier_versions_back_over_what_it_left_and_over_nothing_else(bench: Bench) -> None:
+    older = await bench.start()
+    await bench.set(older, "b", "1")
+    late = await bench.set(older, "b", "2")
+    await bench.engine.finish_run(ALICE, older)
+    run = await bench.start()
+    await bench.set(run, "a", "1")
+    second = await bench.set(run, "a", "2")
+    await bench.engine.contain_run(ALICE, run, "it loops")
+    bench.memory.edit("a", "put right by a person")
+    with pytest.raises(EngineError, match="not as it left it"):
+        await bench.engine.restore_version(ALICE, "a", f"{second.action_id}:before")
+    with pytest.raises(EngineError, match="of the same client is contained"):
+        await bench.engine.restore_version(ALICE, "b", f"{late.action_id}:before")
+    assert bench.memory.texts() == {"a": "put right by a person", "b": "2"}
+    bench.memory.edit("a", "2")
+    await bench.engine.restore_version(ALICE, "a", f"{second.action_id}:before")
+    assert bench.memory.texts() == {"a": "1", "b": "2"}
+
+
+async def test_nor_does_its_client_by_way_of_what_runs_that_are_over_have_left(bench: Bench) -> None:
+    bench.memory.edit("c", "before\n")
+    earlier = await bench.start()
+    first = await bench.set(earlier, "a", "1")
+    await bench.set(earlier, "c", "after\n")
+    bench.memory.edit("c", "theirs\n")
+    back = await bench.back(run_id=earlier)
+    (item,) = back.open_items
+    await bench.engine.finish_run(ALICE, earlier)
+    run = await bench.start()
+    await bench.engine.contain_run(ALICE, run, "it loops")
+    acts = (
+        lambda: bench.engine.redo(ALICE, str(back.rollback_id)),
+        lambda: bench.engine.restore_version(ALICE, "a", f"{first.action_id}:after"),
+        lambda: bench.engine.resolve_conflict(ALICE, item.conflict_id, "content", content="anything"),
+    )
+    for act in acts:
+        with pytest.raises(EngineError, match="of the same client is contained"):
+            await act()
+    assert bench.memory.texts() == {"c": "theirs\n"}
+    bench.engine.core.persons_door = True  # a person can
+    for act in acts:
+        await act()
+    assert bench.memory.texts() == {"a": "1", "c": "anything"}
+
+
 async def test_taking_a_contained_run_back_does_not_let_its_client_go_on_in_a_fresh_run(bench: Bench) -> None:
     run = await bench.start()
     await bench.set(run, "a", "1")
@@ -375,3 +421,23 @@ async def test_a_refusal_counts_however_many_other_questions_were_asked_since(be
     for number in range(205):
         await bench.call("announce", run, text=str(number))
     assert (await bench.call("announce", run, text="the one that matters")).status == "denied"
+
+
+@pytest.mark.parametrize("person", [True, False])
+async def test_what_nobody_can_look_at_is_not_called_a_persons_word_if_a_program_said_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, person: bool
+) -> None:
+    def lost(*_: object) -> None:
+        raise RuntimeError("the line is dead")
+
+    monkeypatch.setattr(bench.engine.core.tools["announce"], "apply", lost)
+    run = await bench.start()
+    pending = await bench.call("announce", run, text="Hear")
+    await bench.engine.approve(ALICE, str(pending.approval_id), lane="test")
+    assert (await bench.call("announce", run, text="Hear")).status == "in_doubt"
+    [item] = await bench.engine.open_items(ALICE)
+    bench.engine.core.persons_door = person
+    settled = await bench.engine.resolve_conflict(ALICE, item.conflict_id, "ours")
+    assert settled.steps[0].why == "it is not there, " + (
+        "a person said" if person else f"test for {ALICE.principal} said"
+    )

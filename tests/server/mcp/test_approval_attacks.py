@@ -306,6 +306,23 @@ class TestLyingText:
         assert all(character.isprintable() for line in lines for character in line)
         assert announced(engine) == []
 
+    @legacy
+    @pytest.mark.parametrize("mode", ["act", "plan"])
+    async def test_nor_does_what_a_tool_says_against_taking_it_back(
+        self, connect: Connect, engine: Engine, monkeypatch: pytest.MonkeyPatch, mode: str
+    ) -> None:
+        """A reason may name what others have named: a table, a function, a guest."""
+        person, lies = Person(NO), "".join(self.LIES)
+        monkeypatch.setattr(engine.core.tools["announce"], "reason", lambda *_: lies)
+        async with connect(elicitation_callback=person) as client:
+            run = data(await client.call_tool("start_run", {"goal": "x", "mode": mode}))["run_id"]
+            await client.call_tool("announce", {"text": "x", "run_id": run})
+            if mode == "plan":
+                await client.call_tool("finish_run", {"run_id": run})
+        [question] = person.asked
+        assert question.count("\n") == 1 and "irreversible: approved" in question
+        assert all(character.isprintable() for line in question.splitlines() for character in line)
+
 
 class TestFiftyQuestions:
     @modern

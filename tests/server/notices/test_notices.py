@@ -200,6 +200,17 @@ async def test_each_kind_of_news_is_told_and_what_is_none_is_not(open_bench: Ope
     assert f"takeback approve {answer.approval_id}" in notice.body
     assert answer.question is not None
     assert answer.question.splitlines()[0] in notice.body
+    assert "more line" not in notice.body
+    assert await heard()
+    long = await bench.start("one that asks for much", mode="plan")
+    for number in range(8):
+        await bench.call("set_value", long, key=f"k{number}", value="1")
+    asked = await bench.engine.finish_run(ALICE, long)
+    assert asked.question is not None and len(asked.question.splitlines()) == 9
+    await notifier.drain()
+    [notice] = kept.notices
+    assert "k4" in notice.body and "k5" not in notice.body
+    assert "… and 3 more lines" in notice.body
     assert await heard()
     for answer in ("warn", "read_only", "contain", "rollback"):
         evidence = {"why": "the same call came 20 times"}

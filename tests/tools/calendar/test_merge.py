@@ -100,3 +100,25 @@ def test_a_zone_that_is_used_is_not_taken_away():
     base, wanted = event(START, more=[*other, *zone]), event(START, more=other)
     present = event(START, "X-WHEN;TZID=A:20260301T100000", more=[*other, *zone])
     assert isinstance(merge_events(base, wanted, present), Met)
+
+
+WEEKLY = "RRULE:FREQ=WEEKLY;COUNT=5"
+MOVED = override(DAY, "SUMMARY:moved")
+
+
+@pytest.mark.parametrize("exdate", [f"EXDATE:20260315T100000Z,{DAY}", "EXDATE;TZID=Europe/Berlin:20260308T110000"])
+def test_an_occurrence_that_one_leaves_out_and_the_other_has_moved_meets(exdate):
+    base, out = event(START, WEEKLY), event(START, WEEKLY, exdate)
+    theirs = event(START, WEEKLY, more=MOVED)
+    for wanted, present in ((out, theirs), (theirs, out)):
+        met = merge_events(base, wanted, present)
+        assert isinstance(met, Met)
+        assert DAY in met.what
+
+
+def test_another_occurrence_may_be_left_out_and_what_was_hidden_before_stays_as_it_was():
+    base, out = event(START, WEEKLY), event(START, WEEKLY, "EXDATE:20260315T100000Z")
+    merged = merge_events(base, out, event(START, WEEKLY, more=MOVED))
+    assert merged == event(START, WEEKLY, "EXDATE:20260315T100000Z", more=MOVED)
+    hidden = event(START, WEEKLY, f"EXDATE:{DAY}", more=MOVED)
+    assert merge_events(hidden, event(START, WEEKLY, f"EXDATE:{DAY}", "SUMMARY:a", more=MOVED), hidden) != hidden

@@ -12,10 +12,11 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeGuard, TypeVar, cast
+from typing import Any, Final, Literal, TypeGuard, TypeVar, cast
 
 import anyio
 import anyio.to_thread
+from blake3 import blake3
 from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
@@ -42,6 +43,10 @@ OPAQUE_BEFORE = State(digest="opaque:before", kind="opaque")
 OPAQUE_AFTER = State(digest="opaque:after", kind="opaque")
 """Nobody can look at what such a tool changes: the two say that something happened, and nothing more."""
 
+SHOWN: Final = "shown"
+"""In the `ref` of such a state: the digest of what a person is shown of the act. What is captured may be another the next
+time, and a consent is good for what was shown."""
+
 _JSON: TypeAdapter[JsonValue] = TypeAdapter(JsonValue)
 
 
@@ -67,10 +72,20 @@ async def prepare(tool: AnyTool, arguments: Any, context: CallContext) -> Prepar
     captured = await _call(tool.capture, arguments, context)
     journaled = _dump_memo(tool, captured)
     named = [(target.system, target.object) for target in targets] or [(tool.family or tool.name, tool.name)]
+    after = OPAQUE_AFTER.model_copy(update={"ref": {SHOWN: _digest_shown(tool, arguments, journaled)}})
     effects = tuple(
-        Effect(system=system, object=object_, before=OPAQUE_BEFORE, after=OPAQUE_AFTER) for system, object_ in named
+        Effect(system=system, object=object_, before=OPAQUE_BEFORE, after=after) for system, object_ in named
     )
     return MemoPrepared(tool, arguments, journaled, effects)
+
+
+def _digest_shown(tool: AnyMemoTool, arguments: Any, memo: JsonValue) -> str:
+    try:
+        shown = tool.describe(arguments, load_memo(tool, memo))
+    except Exception:  # an author's code; whoever has to be shown it finds out, and nobody else does
+        return ""
+    text = "\0".join((shown.title, shown.diff))
+    return f"blake3:{blake3(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
 class MemoPrepared(Prepared):

@@ -141,7 +141,8 @@ async def test(
         latest = await core.journal.find(ActionView, run_id=chosen, limit=limit)
         actions = [action for action in reversed(latest) if action.run_id in mine]
         counts = await counted(core.journal, actions)
-        judged = replay(policy, actions, mine, lambda effect: labels_of(core.settings, effect), counts)
+        least = core.settings.outbox.hold_seconds
+        judged = replay(policy, actions, mine, lambda effect: labels_of(core.settings, effect), counts, least=least)
         differing = [each for each in judged if each.differs]
         rows = tuple(
             (

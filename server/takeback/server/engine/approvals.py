@@ -32,6 +32,7 @@ from takeback.server.engine.core import Core
 from takeback.server.engine.graph import PARTIAL
 from takeback.server.engine.holds import check_not_frozen
 from takeback.server.engine.outgoing import new_place
+from takeback.tools.adapt import SHOWN
 
 WINDOW = timedelta(minutes=1)
 AMONG = 200
@@ -76,6 +77,8 @@ def bound(effect: Effect) -> str:
         return f"{effect.object}\0counter"
     if before.absent and after.kind == "row":
         return f"{effect.object.rpartition('/')[0]}\0new row"
+    if after.kind == "opaque":
+        return f"{effect.object}\0{before.digest}\0{after.ref.get(SHOWN, '')}"
     if before.kind == PARTIAL:
         return f"{effect.object}\0{before.content or before.digest}"
     return f"{effect.object}\0{before.digest}"

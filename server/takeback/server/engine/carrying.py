@@ -36,7 +36,7 @@ from takeback.server.engine.fitting import InTurn, fits_to, left_by
 from takeback.server.engine.locks import LockTimeout
 from takeback.server.engine.pipeline import Pipeline
 from takeback.server.engine.policy import Verdict
-from takeback.server.engine.report import sentence
+from takeback.server.engine.report import sentence, shown
 from takeback.server.engine.settle import OPEN, settle
 from takeback.server.engine.shield import shielded
 from takeback.server.engine.work import Work, digest_of, parse
@@ -391,7 +391,7 @@ def _question(caller: Caller, run: RunView, calls: Sequence[CollectedCall]) -> a
     lines = [f"{'Publish' if run.mode == 'staged' else 'Carry out'} {len(calls)} steps, in this order:"]
     for number, call in enumerate(calls, start=1):
         worst = f"not certain: {call.unseen}" if call.unseen else call.reversibility
-        lines.append(f"{number}. {call.summary} ({worst}{f': {call.reason}' if call.reason else ''})")
+        lines.append(f"{number}. {call.summary} ({worst}{f': {shown(call.reason)}' if call.reason else ''})")
         if call.unseen:
             lines.append(f"   {sentence(json.dumps(call.requested, ensure_ascii=False))}")
     irreversible = sum(call.reversibility == "irreversible" for call in calls)

@@ -114,7 +114,7 @@ class Conflicts:
                 "invalid", "content goes with the choice content, and only with it.", "Pass both or neither."
             )
         if choice == "content":
-            await check_not_held(self.core, item.run_id, item.system, item.object)
+            await check_not_held(self.core, caller, item.run_id, item.system, item.object)
         task = await task_of(self.core, item)
         exclusive, shared = lock_names(self.core, [*task.wanted, *task.place])
         try:
@@ -182,7 +182,12 @@ class Conflicts:
                     there = await self._messages(action, there)
             except Exception as error:  # third-party code: a doubt is not settled without a look
                 raise failed(item.object, error) from error
-        why = ("it is there" if there else "it is not there") + (", a person said" if unseen else ", a look has shown")
+        teller = (
+            "a person"
+            if self.core.persons_door
+            else f"{shown(caller.client) or 'a program'} for {shown(caller.principal)}"
+        )
+        why = ("it is there" if there else "it is not there") + (f", {teller} said" if unseen else ", a look has shown")
         rollback_id = new_rollback_id()
         expect = {ViewKey("open_item", item.id): item.version}
         events = [

@@ -6,7 +6,7 @@ goes on. What has written its intent when a run is contained is in flight, and f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, Literal
 
 from takeback.journal.events import BaseEvent, Caller, RunContained, RunReleased
@@ -29,19 +29,7 @@ async def check_cohort(core: Core, caller: Caller, run: RunView) -> None:
     :raises EngineError: `contained`.
     """
     # whoever was just contained must not simply go on in a fresh run
-    # nearly always none, and few are quick to read
-    found = await core.journal.find(RunView, status=(*HELD, "sealed"), limit=FIRST_LOOK)
-    if len(found) == FIRST_LOOK:
-        found = await core.journal.find(RunView, status=(*HELD, "sealed"))
-    held = [
-        other
-        for other in found
-        if other.id != run.id
-        and other.run_id not in run.recovers
-        and other.owner.principal == caller.principal
-        and (other.status in HELD or other.before_seal in HELD)  # being taken back does not let it go
-        and not other.alone
-    ]
+    held = await _held_beside(core, caller, run)
     if not held:
         return
     above = {ancestor.id for ancestor in await ancestors(core, run)}
@@ -60,6 +48,48 @@ async def check_cohort(core: Core, caller: Caller, run: RunView) -> None:
                 f"Run {other.id} of the same client is {_held_as(other)}, so runs begun after it may only read.",
                 "A person decides with `takeback release` or rolls the run back.",
             )
+
+
+async def check_may_bring_back(core: Core, caller: Caller, runs: Iterable[RunId]) -> None:
+    """Refuse to bring back what was done in these runs, or to write anew what they left open, to a client of which another run
+    is contained: a run that is over does no work of its own that could go on. A person may, at their own door.
+
+    :raises EngineError: `contained`.
+    """
+    for run_id in () if core.persons_door else runs:
+        run = await core.journal.get(RunView, run_id)
+        if run is not None:
+            await check_cohort(core, caller, run)
+            await _check_over(core, caller, run)
+
+
+async def _check_over(core: Core, caller: Caller, run: RunView) -> None:
+    if (run.before_seal if run.status == "sealed" else run.status) in ("open", "stalled"):
+        return
+    for other in await _held_beside(core, caller, run):
+        if other.owner.client == caller.client:
+            raise EngineError(
+                "contained",
+                f"Run {other.id} of the same client is {_held_as(other)}, so nothing is brought back in runs that are over.",
+                "A person decides with `takeback release`, or does it at the command line or the page.",
+            )
+
+
+async def _held_beside(core: Core, caller: Caller, run: RunView) -> list[RunView]:
+    """Contained runs of the same principal, with all that belongs to them, that this one does not recover from."""
+    # nearly always none, and few are quick to read
+    found = await core.journal.find(RunView, status=(*HELD, "sealed"), limit=FIRST_LOOK)
+    if len(found) == FIRST_LOOK:
+        found = await core.journal.find(RunView, status=(*HELD, "sealed"))
+    return [
+        other
+        for other in found
+        if other.id != run.id
+        and other.run_id not in run.recovers
+        and other.owner.principal == caller.principal
+        and (other.status in HELD or other.before_seal in HELD)  # being taken back does not let it go
+        and not other.alone
+    ]
 
 
 def _held_as(run: RunView) -> str:

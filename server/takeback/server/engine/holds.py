@@ -19,6 +19,9 @@ from takeback.server.engine.containment import FIRST_LOOK, HELD, Level
 from takeback.server.engine.core import Core
 from takeback.server.engine.plan import Entry
 from takeback.tools.contract import AnyTool
+from takeback.tools.outbox.acts import done_effects, is_act
+from takeback.tools.outbox.port import SYSTEM as OUTBOX
+from takeback.tools.outbox.port import Outgoing
 
 KEY: Final = ViewKey("holds", HOLDS)
 BY_TRIGGER: Final = "trigger:"
@@ -57,10 +60,19 @@ def inside(effect: Effect, name: str) -> bool:
     """Whether an effect is in a system, or in the part of one that has this name."""
     # a database that is a file is called by that file's key
     object, below = effect.object.removeprefix("files:"), name.rstrip("/") + "/"
-    # a message in the outbox belongs to the mailbox or calendar that sends it: `mail:work`
-    message = effect.after.ref.get("message")
-    carrier = str(message.get("carrier", "")) if isinstance(message, dict) else ""
-    return name in (effect.system, object, carrier.rpartition(":")[2]) or object.startswith(below)
+    if name in (effect.system, object) or object.startswith(below):
+        return True
+    for state in (effect.before, effect.after):  # of one that is called back, what it was
+        given = state.ref.get("message") if effect.system == OUTBOX else None
+        if isinstance(given, dict):
+            message = Outgoing.model_validate(given, strict=False)
+            # a message in the outbox belongs to the mailbox or calendar that sends it: `mail:work`
+            if name == message.carrier.rpartition(":")[2]:
+                return True
+            # and an act that waits there, to what it will change
+            if is_act(message) and any(inside(later, name) for later in done_effects(message)):
+                return True
+    return False
 
 
 def refusal(hold: Hold) -> EngineError:

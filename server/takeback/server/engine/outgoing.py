@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
+
+from pydantic import JsonValue
 
 from takeback.journal.events import BaseEvent, MailMoved
 from takeback.journal.ids import ActionId, RunId
@@ -13,7 +15,8 @@ from takeback.journal.states import Effect
 from takeback.server.engine.core import Core
 from takeback.server.engine.triggers.values import recipients_of
 from takeback.tools.contract import Prepared
-from takeback.tools.outbox.port import SYSTEM
+from takeback.tools.outbox.acts import PREFIX
+from takeback.tools.outbox.port import ATTACHED, SYSTEM
 
 MESSAGE: Final = "message"
 """Kind of the state of a message in a mailbox."""
@@ -36,24 +39,35 @@ def said_as_it_is(prepared: Prepared) -> None:
         prepared.reversibility, prepared.reason, prepared.how = "compensable", prepared.reason or REASON, HOW
 
 
-def has_window(effects: Iterable[Effect]) -> bool:
-    """Whether every message waits for a while, in which it can be cancelled. False if there is none."""
-    windows = [effect.after.ref.get("window") for effect in holding(effects)]
-    return bool(windows) and all(isinstance(window, float | int) and window > 0 for window in windows)
+def has_window(effects: Iterable[Effect], *, least: float = 0.0) -> bool:
+    """Whether every message waits for a while, in which it can be cancelled. False if there is none.
+
+    :param least: seconds that are long enough. The window of a tool's act is chosen by the tool, and not by whoever calls it.
+    """
+    return bool(held := holding(effects)) and all(_waits(effect.after.ref, least) for effect in held)
+
+
+def _waits(held: Mapping[str, JsonValue], least: float) -> bool:
+    window, message = held.get("window"), held.get("message")
+    chosen = isinstance(message, dict) and not str(message.get("carrier", "")).startswith(PREFIX)
+    return isinstance(window, float | int) and window > 0 and window >= (least if chosen else 0.0)
 
 
 def new_place(effect: Effect) -> str | None:
     """What a consent to a new message is bound to, since its name is another one each time it is prepared: where it goes.
 
-    What it says is in the arguments, which the consent is bound to as well. `None`: it is no new message.
+    What it says is in the arguments, which the consent is bound to as well; of files they say only where these lie, so what is
+    in them is part of it. `None`: it is no new message.
     """
+    attached = effect.after.ref.get(ATTACHED)
+    files = f"\0{attached}" if isinstance(attached, str) else ""
     if holding([effect]):
         given = effect.after.ref.get("message")
         known = given if isinstance(given, dict) else {}
         parts = {name: known.get(name) for name in ("carrier", "sender", "recipients", "memo")}
-        return f"new\0{json.dumps(parts, sort_keys=True)}"
+        return f"new\0{json.dumps(parts, sort_keys=True)}{files}"
     if effect.before.absent and effect.after.kind == MESSAGE:
-        return f"new\0{effect.object.partition('/')[0]}"
+        return f"new\0{effect.object.partition('/')[0]}{files}"
     return None
 
 

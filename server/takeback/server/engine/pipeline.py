@@ -262,7 +262,8 @@ class Pipeline:
                 reason=prepared.reason,
                 counts=prepared.counts,
                 at=self._core.now(),
-                held=outgoing.has_window(prepared.effects),
+                # an agent that lets nobody the time to think is as good as one that sends at once
+                held=outgoing.has_window(prepared.effects, least=self._core.settings.outbox.hold_seconds),
             )
         )
 
@@ -340,6 +341,7 @@ class Pipeline:
     async def _ask(self, work: Work, prepared: Prepared, verdict: Verdict) -> CallAnswer | None:
         previews = await self._previews(prepared)
         titles = "; ".join(text.split("\n")[0] for text in previews) or work.tool.title
+        why = shown(verdict.reason or prepared.reason)  # it may name what others have named
         approval = await approvals.find_or_ask(
             self._core,
             approvals.Wanted(
@@ -348,8 +350,8 @@ class Pipeline:
                 tool=work.tool.name,
                 argument_digest=work.argument_digest,
                 target_digest=approvals.target_digest(prepared.effects, prepared.counts),
-                question=f"{titles}\nThis is {prepared.reversibility}: {verdict.reason or prepared.reason}",
-                reason=verdict.reason or prepared.reason,
+                question=f"{titles}\nThis is {prepared.reversibility}: {why}",
+                reason=why,
             ),
         )
         if approval.status == "granted":

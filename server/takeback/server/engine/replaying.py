@@ -56,9 +56,17 @@ async def counted(journal: Journal, actions: Sequence[ActionView]) -> dict[str, 
 
 
 def call_of(
-    action: ActionView, run: RunView, labels: Labels = no_labels, counts: Mapping[str, int] | None = None
+    action: ActionView,
+    run: RunView,
+    labels: Labels = no_labels,
+    counts: Mapping[str, int] | None = None,
+    *,
+    least: float = 0.0,
 ) -> Judged | None:
-    """The call as a policy sees it; `None` if the journal does not hold its effects."""
+    """The call as a policy sees it; `None` if the journal does not hold its effects.
+
+    :param least: as `has_window` takes it.
+    """
     if action.status not in _JUDGED and not (action.status == "failed" and action.caller is not None):
         return None
     return Judged(
@@ -73,7 +81,7 @@ def call_of(
         reason=action.reason,
         counts=counts or {},
         at=action.at,
-        held=has_window(action.effects),
+        held=has_window(action.effects, least=least),
     )
 
 
@@ -83,15 +91,18 @@ def replay(
     runs: Mapping[str, RunView],
     labels: Labels = no_labels,
     counts: Mapping[str, Mapping[str, int]] | None = None,
+    *,
+    least: float = 0.0,
 ) -> list[Rejudged]:
     """Judge again whatever can be judged again, in the order given.
 
     :param counts: as `counted` found them.
+    :param least: as `has_window` takes it.
     """
     found: list[Rejudged] = []
     for action in actions:
         run = runs.get(action.run_id)
-        call = None if run is None else call_of(action, run, labels, (counts or {}).get(action.id))
+        call = None if run is None else call_of(action, run, labels, (counts or {}).get(action.id), least=least)
         if call is not None:
             found.append(Rejudged(action, _then(action), policy.judge(call)))
     return found

@@ -16,6 +16,7 @@ from takeback.journal.states import Effect, State
 from takeback.journal.views import ActionView, ApprovalView, CheckpointView, OpenItem, RollbackView, RunView
 from takeback.server.engine.answers import Download, EngineError, FailureReport
 from takeback.server.engine.core import Core
+from takeback.server.engine.held_acts import MADE_UP_FOR
 from takeback.server.engine.report import Around, failure_report
 from takeback.server.engine.steps import Progress, progress_of
 from takeback.server.engine.whereabouts import messages_of, sentences
@@ -90,7 +91,11 @@ def _message(row: Row) -> str:
         case "SENDING":
             return f"{what} is being sent just now."
         case "SENT":
-            return f"{what} went out at {when(row.changed_at)}."
+            # whom it did not reach stands there too
+            more = f": {sentence(row.detail)}" if row.detail and len(row.message.recipients) > 1 else ""
+            return full_stop(f"{what} went out at {when(row.changed_at)}{more}")
+        case "CANCELLED" if row.detail == MADE_UP_FOR:
+            return f"{what}: {MADE_UP_FOR}."
         case "CANCELLED":
             return f"{what} was called back, and nobody got it."
         case "UNKNOWN":

@@ -27,6 +27,7 @@ from takeback.journal.states import trusted
 from takeback.journal.views import ActionView, RollbackView, RunStatus, RunView, StepView
 from takeback.server.engine.answers import EngineError, RollbackAnswer
 from takeback.server.engine.calls import ROLLBACK_IDS, Progress
+from takeback.server.engine.containment import check_may_bring_back
 from takeback.server.engine.core import Core
 from takeback.server.engine.execute import Executor
 from takeback.server.engine.faults import fault, unwritten
@@ -110,6 +111,7 @@ class Rollbacks:
             _check_redo(wish, before)
             if _acts_again(wish):
                 await check_entries(self.core, wish.chosen)
+                await check_may_bring_back(self.core, caller, touched)
             await self._settle_in_flight(touched)
             wish = await self._renewed(wish, ours=len(before))
             if not wish.chosen:

@@ -289,7 +289,7 @@ class Sender:
 
     async def _make_up(self, row: Row) -> None:
         moves = await _moves(self._core, row)
-        if not moves or moves[-1].type != _EVENTS.get(row.status):
+        if not moves or not _tells_of(moves[-1], row):
             await self._tell(row.id)
         else:
             await self._outbox.told(row.id, row.status)
@@ -299,6 +299,13 @@ class Sender:
 
     async def _rows(self, status: Status) -> list[Row]:
         return [row for row in await self._outbox.rows(None) if row.status == status]
+
+
+def _tells_of(move: MailMoved, row: Row) -> bool:
+    """Whether that is where the message stands, what a person did to one that is held as before (edited it …) among it."""
+    held = None if move.release_at is None else move.release_at.timestamp()
+    same_time = row.status != "HELD" or (held is not None and abs(held - row.release_at) < 0.002)
+    return move.type == _EVENTS.get(row.status) and move.detail == row.detail and same_time
 
 
 async def tell(core: Core, id: str) -> None:

@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from takeback.journal.events import BaseEvent, ConflictResolved, RollbackFinished, RollbackStep
+from takeback.journal.events import BaseEvent, Caller, ConflictResolved, RollbackFinished, RollbackStep
 from takeback.journal.ids import RollbackId, RunId
 from takeback.journal.log import JournalBroken
 from takeback.journal.states import ABSENT, Effect
 from takeback.journal.views import ActionView, OpenItem, RollbackView, RunView, StepView
 from takeback.server.engine import holds
 from takeback.server.engine.answers import EngineError
+from takeback.server.engine.containment import check_may_bring_back
 from takeback.server.engine.core import Core
 from takeback.server.engine.faults import advice_of, fault
 from takeback.server.engine.locks import LockTimeout
@@ -59,10 +60,13 @@ def unsettled(object: str, error: Unsettled) -> EngineError:
     )
 
 
-async def check_not_held(core: Core, run_id: RunId, system: str, object: str) -> None:
-    """New content is an act: the run must be one that may act, and the object one that may be changed.
+async def check_not_held(
+    core: Core, caller: Caller, run_id: RunId, system: str, object: str, *, tool: str = ""
+) -> None:
+    """New content is an act: the run must be one that may act, the object one that may be changed, and whoever acts in it too.
 
-    :raises EngineError: either is contained.
+    :param tool: by which the content came about.
+    :raises EngineError: one of them is contained.
     """
     run = await core.journal.get(RunView, run_id)
     if run is not None and run.status in ("contained", "quarantined"):
@@ -71,9 +75,10 @@ async def check_not_held(core: Core, run_id: RunId, system: str, object: str) ->
             f"Run {run.id} is {run.status}: {run.why or 'no reason given'}.",
             "A person releases it with `takeback release`; what it did can be taken back without that.",
         )
+    await check_may_bring_back(core, caller, [run_id])
     owner = core.nobody.principal if run is None else run.owner.principal
     there = Effect(system=system, object=object, before=ABSENT, after=ABSENT)
-    holds.check(await holds.present(core), principal=owner, tool=None, effects=[there])
+    holds.check(await holds.present(core), principal=owner, tool=core.tools.get(tool), effects=[there])
 
 
 # --- swaps ---------------------------------------------------------------------------------------------------------------

@@ -7,10 +7,11 @@ from typing import Literal
 from takeback.journal.events import Caller, RollbackFinished, RollbackStarted, RollbackStep
 from takeback.journal.ids import ActionId, RollbackId, new_rollback_id
 from takeback.journal.log import JournalError
-from takeback.journal.states import ABSENT, Effect
+from takeback.journal.states import ABSENT, Effect, State
 from takeback.journal.views import ActionView, RunView
 from takeback.server.engine.answers import EngineError, RollbackAnswer, StepAnswer
 from takeback.server.engine.conflicts import Conflicts
+from takeback.server.engine.containment import HELD, check_may_bring_back
 from takeback.server.engine.core import Core
 from takeback.server.engine.faults import unwritten
 from takeback.server.engine.judging_back import check_put_back
@@ -43,9 +44,11 @@ async def restore_version(
     ):
         raise EngineError("not_found", f"{shown(object)} has no version {version!r}.", "Take one from list_versions.")
     if side == "after":
-        await check_not_held(
-            core, run.run_id, effect.system, place
-        )  # what was there before it may be put back, like anything it did
+        await check_not_held(core, caller, run.run_id, effect.system, place, tool=action.tool)
+    # what was there before it may be put back, like anything it did: by its own client over what it left, and over nothing else
+    over = effect.after if run.status in HELD and not core.persons_door else None
+    if side == "before" and over is None:
+        await check_may_bring_back(core, caller, [run.run_id])
     system = core.systems.get(effect.system)
     if system is None:
         raise EngineError("system_missing", f"The system {effect.system!r} is not configured.", "Configure it again.")
@@ -61,7 +64,7 @@ async def restore_version(
             f"Take back the action instead: rollback_run with actions [{action_id}].",
         )
     exclusive, shared = lock_names(core, [Effect(system=system.name, object=place, before=ABSENT, after=ABSENT)])
-    act = _PutBack(core, caller, action, system, place, version)
+    act = _PutBack(core, caller, action, system, place, version, over)
     try:
         async with core.locks.hold(exclusive, shared, timeout=core.settings.limits.step_seconds):
             # from here on it comes to its end, whether somebody still waits for it or not
@@ -78,10 +81,20 @@ class _PutBack:
     """One version being put back."""
 
     def __init__(
-        self, core: Core, caller: Caller, action: ActionView, system: TargetSystem, object: str, version: str
+        self,
+        core: Core,
+        caller: Caller,
+        action: ActionView,
+        system: TargetSystem,
+        object: str,
+        version: str,
+        over: State | None,
     ) -> None:
+        """
+        :param over: what has to stand there; `None`: whatever does.
+        """
         self.core, self.caller, self.action, self.system = core, caller, action, system
-        self.object, self.version = object, version
+        self.object, self.version, self.over = object, version, over
         self.id: RollbackId = new_rollback_id()
         self.said = ""
         """What the system told of it besides."""
@@ -91,7 +104,15 @@ class _PutBack:
         core = self.core
         try:
             present = (await self.system.look([self.object]))[0]
+            if self.over is not None and not present.same(self.over):
+                raise EngineError(
+                    "contained",
+                    f"The run is contained, and {shown(self.object)} is not as it left it any more.",
+                    f"Take back what it did: rollback_run with actions [{self.action.id}] keeps what others changed.",
+                )
             effect = await self.system.write(self.object, content, present)
+        except EngineError:
+            raise
         except Exception as error:  # third-party code: nothing was changed yet
             raise failed(self.object, error) from error
         check_put_back(core, "restore_version", self.caller, [effect])

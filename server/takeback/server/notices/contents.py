@@ -132,8 +132,15 @@ async def _told(core: Core, run: RunView, event: BaseEvent) -> tuple[str, list[s
     goal = sentence(run.goal)
     match event:
         case ApprovalRequested():
+            asked = event.question.splitlines()
+            left = len(asked) - MOST_LINES
             lines = [
-                *event.question.splitlines()[:MOST_LINES],
+                *asked[:MOST_LINES],
+                *(
+                    [f"… and {left} more lines: read them all before you answer (takeback approvals)."]
+                    if left > 0
+                    else []
+                ),
                 f"Until {rfc3339(event.expires_at)}: takeback approve {event.approval_id}, or takeback deny"
                 f" {event.approval_id}.",
             ]

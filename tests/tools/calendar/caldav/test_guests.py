@@ -12,6 +12,7 @@ from tests.tools.calendar.caldav.conftest import Radicale
 from tests.tools.calendar.caldav.odd_server import OddServer, Request, answer
 
 from takeback.server.engine.engine import Engine
+from takeback.server.engine.policy_rules import Rule, RulesPolicy
 from takeback.server.engine.sender import Sender
 from takeback.server.settings import ToolSettings
 from takeback.tools.calendar.caldav.store import CaldavStore
@@ -155,6 +156,20 @@ async def test_guests_whom_the_server_tells_stay_the_servers(scheduled: House, o
     assert "mails guests by itself" in str(asked.question)
     assert await scheduled.core.outbox.rows(None) == []
     assert "PUT" not in odd.methods()
+
+
+async def test_guests_whom_the_server_tells_count_as_people_who_are_written_to(scheduled: House, odd: OddServer):
+    odd.says("GET", answer(200, EVENT % b"ATTENDEE:mailto:ada@example.org\r\n", ETag='"0"'))
+    rule = {"id": "strangers", "when": {"addressed_beyond": ["*@example.com"]}, "then": "deny"}
+    scheduled.core.policy = RulesPolicy([Rule.model_validate(rule)])
+    arguments = {"calendar": "work", "event_id": "e", "attendees": ["ada@example.org", "eve@example.net"]}
+    denied = await scheduled.bench.call("update_event", None, **arguments)
+    assert denied.status == "denied", denied
+    several = {"id": "several", "when": {"more_than": {"recipients": 2}}, "then": "deny"}
+    scheduled.core.policy = RulesPolicy([Rule.model_validate(several)])
+    assert (await scheduled.bench.call("update_event", None, **arguments)).status == "pending_approval"
+    arguments["attendees"] = ["bob@example.org", "eve@example.net"]  # and she who is left out hears of it too
+    assert (await scheduled.bench.call("update_event", None, **arguments)).status == "denied"
 
 
 async def test_guests_whom_nobody_tells_on_a_server_that_leaves_them_alone_are_told_by_us(

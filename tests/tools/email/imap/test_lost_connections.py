@@ -143,3 +143,26 @@ async def test_somebody_who_is_faster_by_a_moment_keeps_what_they_did(
     assert lying(box) == theirs[0]
     assert {place.folder for place in await store.look(keys) if place is not None} == {"INBOX"}
     await store.close()
+
+
+@pytest.mark.parametrize("proxy", ["no move"], indirect=True)
+async def test_what_others_have_marked_as_deleted_stays_so_when_a_move_is_called_off(
+    box: Box, proxy: Proxy, tmp_path: Path
+) -> None:
+    box.flag("INBOX", "", "\\Deleted")
+    store = box.store(tmp_path)
+    keys = list((await keys_of(store)).values())
+    now = [place for place in await store.look(keys) if place is not None]
+    theirs: list[object] = []
+
+    def meddle(command: str) -> Literal[""]:
+        if not theirs and command == "COPY":
+            box.flag("INBOX", "", "\\Draft")
+            theirs.append(box.tree())
+        return ""
+
+    proxy.cut = meddle
+    changes = [Change(key, p, store.moved(p, "Archive")) for key, p in zip(keys, now, strict=True)]
+    assert isinstance(await store.change(changes), Moved)
+    assert box.tree() == theirs[0]
+    await store.close()

@@ -106,6 +106,8 @@ def _inside(base: Component, wanted: Component, present: Component, merged: Comp
             return Met("the time of the series and one of its occurrences")
         if not _keeps_zones(merged):
             return Met("the time zone")
+        if hidden := _left_out(merged) - _left_out(present) - _left_out(wanted):
+            return Met(f"whether the occurrence {min(hidden)} takes place")
     return merged
 
 
@@ -121,6 +123,31 @@ def _moved(old: dict[Key, Component], new: dict[Key, Component]) -> bool:
 
 def _overrides(parts: dict[Key, Component]) -> set[Key]:
     return {key for key in parts if key[0] == "VEVENT" and key[1]}
+
+
+def _left_out(calendar: Component) -> set[str]:
+    """Overrides of occurrences that the series leaves out (EXDATE), which programs then do not show: one side's change would be
+    hidden by the other's. Where the two are written in different ways, an override may be."""
+    master = _keyed(calendar).get(("VEVENT", "", 0))
+    if master is None:
+        return set()
+    gone = {
+        (value.strip(), each.param("TZID"))
+        for each in master.lines("EXDATE")
+        for value in each.value.split(",")
+        if value
+    }
+    ways = {_way(*each) for each in gone}
+    named = [
+        (each.value.strip(), each.param("TZID"))
+        for part in calendar.parts("VEVENT")
+        if (each := part.line("RECURRENCE-ID")) is not None
+    ]
+    return {each[0] for each in named if each in gone or ways - {_way(*each)}}
+
+
+def _way(value: str, zone: str) -> tuple[str, bool, bool]:
+    return zone, value.endswith("Z"), "T" in value
 
 
 def _same_goal(group: str, names: set[str], news: dict[str, list[Line]], theirs: dict[str, list[Line]]) -> bool:

@@ -158,6 +158,13 @@ async def _image(system: CalendarSystem, data: bytes | None) -> tuple[State, Map
     return (ABSENT, {}) if data is None else await system.image(data)
 
 
+def _told(plan: Plan) -> set[str]:
+    """Everybody who hears of it, from the server or by the messages that are held."""
+    sides = [data for side in plan.sides if side.sending is None for data in (side.before, side.after)]
+    by_server = {each.casefold() for data in sides if data is not None and served(data) for each in guests(parse(data))}
+    return by_server | {each.casefold() for each in plan.held.recipients}
+
+
 class EventPrepared(Prepared):
     """Events that are about to be written, and messages that are about to be held. Shown from their bytes, which are stored
     with the intent only."""
@@ -167,6 +174,8 @@ class EventPrepared(Prepared):
         self._system, self._outbox, self._swap, self._plan = system, outbox, swap, plan
         self.effects = (*swap.effects, *plan.held.effects)
         self.reversibility, self.reason, self.how, self.blobs = swap.reversibility, swap.reason, swap.how, swap.blobs
+        if plan.mails:  # no effect names whom a server writes to
+            self.counts = {"recipients": len(_told(plan))}
 
     async def commit(self) -> Committed:
         committed = await self._swap.commit()

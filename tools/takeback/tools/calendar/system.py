@@ -20,7 +20,17 @@ from takeback.tools.calendar.lines import NotICalendar, parse, unescape
 from takeback.tools.calendar.merge import Met, merge_events, only_counted
 from takeback.tools.calendar.port import CalendarStore, Changed, Resource
 from takeback.tools.calendar.vdir import VdirStore
-from takeback.tools.system import Clash, Drifted, Merged, Preview, Refused, Swapped, TargetError, TargetSystem
+from takeback.tools.system import (
+    Clash,
+    Drifted,
+    Merged,
+    Preview,
+    Refused,
+    Swapped,
+    TargetError,
+    TargetSystem,
+    Unavailable,
+)
 
 LEFT: Final = 10_000
 """Writes of this process that are remembered with how the server left them."""
@@ -109,17 +119,17 @@ class CalendarSystem(TargetSystem):
             if state.same(effect.after):
                 done.append(effect)
                 continue
-            result = await self._put(effect.object, data, resource)
+            try:
+                result = await self._put(effect.object, data, resource)
+            except (Refused, Unavailable):  # of this one nothing has happened, and then of none
+                await self._put_back(made)
+                raise
             if isinstance(result, Changed):
                 await self._put_back(made)
                 looked = await self.look([each.object for each in effects])
                 return Drifted(tuple(looked), f"{self.display(effect.object)} was changed in the same instant.")
             made.append((effect, resource, result))
-            if result is not None and result.data != data:
-                await self.objects.put(result.data)
-                self._left[state_of(Resource("", data or b"", "")).digest] = state_of(result).digest
-                while len(self._left) > LEFT:
-                    self._left.popitem(last=False)
+            await self._note(data, result)
             after = self._kept(result)
             done.append(effect.model_copy(update={"before": self._kept(resource), "after": after}))
         return Swapped(tuple(done), tuple(self._warnings(effects)))
@@ -329,14 +339,31 @@ class CalendarSystem(TargetSystem):
             return await store.write(resource, data, expected)
         return None if expected is None else await store.remove(resource, expected)
 
+    async def _note(self, data: bytes | None, result: Resource | None) -> None:
+        """Remember how the server has left what it was given."""
+        if result is None or result.data == data:
+            return
+        await self.objects.put(result.data)
+        self._left[state_of(Resource("", data or b"", "")).digest] = state_of(result).digest
+        while len(self._left) > LEFT:
+            self._left.popitem(last=False)
+
     async def _put_back(self, made: Sequence[tuple[Effect, Resource | None, Resource | None]]) -> None:
         for effect, before, after in reversed(made):
-            result = await self._put(effect.object, None if before is None else before.data, after)
+            shown = self.display(effect.object)
+            try:
+                result = await self._put(effect.object, None if before is None else before.data, after)
+            except (Refused, Unavailable) as error:  # it stays as it was made: nobody may take this for nothing
+                raise TargetError(
+                    f"{shown} was changed, what belongs to it was not, and it could not be put back: {error}",
+                    advice="Look at both events; the earlier state is kept.",
+                ) from error
             if isinstance(result, Changed):
                 raise TargetError(
-                    f"{self.display(effect.object)} was changed by somebody else before it could be put back.",
+                    f"{shown} was changed by somebody else before it could be put back.",
                     advice="Look at the event; the earlier state is kept.",
                 )
+            await self._note(None if before is None else before.data, result)
 
     def _seen(self, resource: Resource | None, object: str) -> State:
         state = state_of(resource)

@@ -9,12 +9,29 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import anyio.to_thread
+from blake3 import blake3
 
+from takeback.journal.states import Effect
 from takeback.tools.email.compose import LARGEST, Attachment
 from takeback.tools.files.calls import OPEN_READ, Calls
 from takeback.tools.files.choosing import choose_calls
 from takeback.tools.files.paths import Names
+from takeback.tools.outbox.port import ATTACHED
 from takeback.tools.system import Refused
+
+
+def told_of(effects: Sequence[Effect], attachments: Sequence[Attachment]) -> tuple[Effect, ...]:
+    """The effects of a new message, which say what is attached to it."""
+    if not attachments:
+        return tuple(effects)
+    whole = blake3()
+    for each in attachments:
+        whole.update(blake3(each.name.encode("utf-8", "surrogatepass")).digest() + blake3(each.data).digest())
+    ref = {ATTACHED: f"blake3:{whole.hexdigest()}"}
+    return tuple(
+        effect.model_copy(update={"after": effect.after.model_copy(update={"ref": {**effect.after.ref, **ref}})})
+        for effect in effects
+    )
 
 
 class Attaching:

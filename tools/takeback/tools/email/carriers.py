@@ -38,6 +38,10 @@ async def lies_in(system: MailSystem, mailbox: str, reference: str, folder: str 
     return await store.holds(folder or (await store.roles())["sent"], reference)
 
 
+def _not_sent(error: TargetError) -> NotSent:
+    return NotSent(str(error), again=isinstance(error, Unavailable))
+
+
 class LocalCarrier(Carrier):
     """Delivers into the mailboxes of this machine: the recipient's INBOX, and a copy in Sent."""
 
@@ -50,31 +54,42 @@ class LocalCarrier(Carrier):
     async def deliver(self, message: Outgoing, content: bytes) -> Delivered:
         reached = self._reached(message)
         nobody = [to for to in message.recipients if to not in reached]
-        try:
-            for name in dict.fromkeys(reached.values()):
+        missed: dict[str, TargetError] = {}
+        """Mailboxes that it could not be brought to, and why. Once somebody has it, it has gone out all the same."""
+        for name in dict.fromkeys(reached.values()):
+            try:
                 await file_copy(self._system, name, INBOX, content, [], message.reference)
-            sent = self._settings[self._mailbox].sent
+            except (Refused, Unavailable) as error:
+                missed[name] = error
+        got = [to for to, name in reached.items() if name not in missed]
+        if missed and not got:
+            raise _not_sent(next(iter(missed.values())))
+        sent = self._settings[self._mailbox].sent
+        copy = f"with a copy in {sent}"
+        try:
             await file_copy(self._system, self._mailbox, sent, content, ["seen"], message.reference)
-        except Refused as error:
-            raise NotSent(str(error), again=False) from error
-        except Unavailable as error:
-            raise NotSent(str(error), again=True) from error
-        told = f"delivered only on this machine: to {', '.join(reached) or 'nobody'}, with a copy in {sent}"
+        except (Refused, Unavailable) as error:
+            if not got:
+                raise _not_sent(error) from error
+            copy = f"and no copy could be put into {sent}: {error}"
+        told = f"delivered only on this machine: to {', '.join(got) or 'nobody'}, {copy}"
+        for to, name in reached.items():
+            if name in missed:
+                told += f"; it could not be brought to {to}: {missed[name]}"
         if nobody:
             told += f"; no mailbox on this machine belongs to {', '.join(nobody)}"
         return Delivered(told)
 
     async def happened(self, message: Outgoing) -> bool | None:
-        # the copy in Sent is the last thing that is made; who died before it may have brought it to somebody already
-        places: list[tuple[str, str | None]] = [(self._mailbox, None)]
-        places += [(name, INBOX) for name in dict.fromkeys(self._reached(message).values())]
         try:
-            for mailbox, folder in places:
-                if await lies_in(self._system, mailbox, message.reference, folder):
-                    return True
+            if await lies_in(self._system, self._mailbox, message.reference):
+                return True  # the copy in Sent is the last thing that is made
+            places = dict.fromkeys(self._reached(message).values())
+            found = [await lies_in(self._system, mailbox, message.reference, INBOX) for mailbox in places]
         except TargetError:
             return None
-        return False
+        # who died in between may have brought it to somebody already; whether the others had it, and filed it, nobody knows
+        return None if any(found) and not all(found) else any(found)
 
     def _reached(self, message: Outgoing) -> dict[str, str]:
         """Recipients who have a mailbox here, and which."""

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from takeback.checkpoints.objects import SMALL
 from takeback.journal.states import ABSENT, Effect
 from takeback.tools.contract import CallContext, Prepared, ReversibleTool, SwapPrepared
+from takeback.tools.email.attaching import told_of
 from takeback.tools.email.compose import build
 from takeback.tools.email.maildir.folders import digest_of
 from takeback.tools.email.states import object_of, state_of
@@ -74,7 +75,7 @@ class DraftEmailTool(LetterTool, ReversibleTool[DraftEmail]):
 
         return SwapPrepared(
             self.system,
-            [effect],
+            told_of([effect], letter.attachments),
             result=result,
             summary=f"Wrote a draft to {name}/{folder}.",
             blobs=blobs,

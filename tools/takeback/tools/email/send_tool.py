@@ -19,7 +19,7 @@ from takeback.tools.contract import (
     SwapPrepared,
     ToolError,
 )
-from takeback.tools.email.attaching import Attaching
+from takeback.tools.email.attaching import Attaching, told_of
 from takeback.tools.email.compose import build
 from takeback.tools.email.settings import MailboxSettings
 from takeback.tools.email.system import MailSystem
@@ -114,7 +114,8 @@ class SendEmailTool(LetterTool, ReversibleTool[SendEmail]):
                 subject=letter.subject,
                 reference=letter.message_id,
             )
-            effects = await self.outbox.hold([(outgoing, seconds)], context.objects)
+            held = await self.outbox.hold([(outgoing, seconds)], context.objects)
+            effects = told_of(held, letter.attachments)
         assert isinstance(self.outbox, TargetSystem), "what holds messages swaps them too"
 
         def result(made: Sequence[Effect]) -> BaseModel:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, JsonValue
 
 from takeback.checkpoints.objects import SMALL, ObjectStore
 from takeback.journal.states import Effect
-from takeback.tools.adapt import OPAQUE_AFTER, OPAQUE_BEFORE, MemoPrepared
+from takeback.tools.adapt import OPAQUE_AFTER, OPAQUE_BEFORE, SHOWN, MemoPrepared
 from takeback.tools.contract import AnyTool, CompensableTool, Result, SwapPrepared
 from takeback.tools.outbox.port import SYSTEM, Outgoing
 from takeback.tools.outbox.settings import OutboxSettings
@@ -84,7 +84,10 @@ async def hold(
         recipients=(),
         subject=title,
         reference=reference,
-        memo={"objects": [[effect.system, effect.object] for effect in prepared.effects]},
+        memo={
+            "objects": [[effect.system, effect.object] for effect in prepared.effects],
+            SHOWN: next((effect.after.ref.get(SHOWN, "") for effect in prepared.effects), ""),
+        },
     )
     effects = await outbox.hold([(waiting, seconds)], objects)
 

@@ -20,6 +20,9 @@ from takeback.journal.states import Effect, Frozen
 if TYPE_CHECKING:
     from takeback.tools.outbox.rows import Row
 
+ATTACHED = "attached"
+"""In the `ref` of a new message's state: the digest of what it takes from elsewhere (files). The arguments do not say what that
+is, so a consent to the call is bound to it too."""
 SYSTEM = "outbox"
 """Name of the target system; object ids are the ids of messages."""
 

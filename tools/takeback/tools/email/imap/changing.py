@@ -193,12 +193,19 @@ class Changing:
         ]
         if changed:
             # somebody flagged or took it while it was copied: the copy, which does not have that, goes again
-            self.wire.store([uid for uid in uids if DELETED not in flags[uid]] or uids, "-FLAGS", [DELETED])
+            marked = [sources[change.key] for change in own if self._ours(change, flags, begun=bool(begun[change.key]))]
+            if marked:
+                self.wire.store(marked, "-FLAGS", [DELETED])
             self._drop(to, [placed[change.key].uid for change in own])
             raise _Drift(f"{_told(changed[0].key)} was changed by another program just now.")
         self._drop(folder, uids, marked=True)
         self._warnings[COPIED] = None
         self._settle(placed)
+
+    def _ours(self, change: Change, flags: dict[int, frozenset[str]], *, begun: bool) -> bool:
+        """Whether the mark of deletion on a message that is being moved is our own: of just now, or of before a death."""
+        expected = frozenset[str]() if change.after is None else change.after.flags
+        return DELETED not in flags[self._spot(change).uid] or (begun and DELETED not in expected)
 
     def _put(self, change: Change, after: Placement) -> None:
         assert change.content is not None, "checked by whoever asked"

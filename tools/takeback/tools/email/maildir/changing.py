@@ -167,7 +167,7 @@ class Changing:
             try:
                 if (self.folders.placement(root, entries) if entries else None) == change.after:
                     self._make(root, back, entries)
-            except (_Drift, OSError) as error:
+            except (_Drift, OSError, TargetError) as error:
                 raise TargetError(
                     f"{_told(change.key)} was changed, a later one was not, and the first could not be put back: {error}",
                     advice="Look at both messages.",
