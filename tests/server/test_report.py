@@ -211,8 +211,39 @@ def test_what_needs_attention_is_not_hidden_by_what_went_well() -> None:
     )  # fmt: skip
     text = rollback_report(steps, "partial", [item])
     assert text.startswith("100 of 101 actions taken back (100 restored); 1 not.")
-    assert "`mine` (write_file): conflict, not touched. line 3." in text
-    assert "`mi\\u202ene` (cfl_1): line 3. Choose." in text
+    assert "`mine` (write_file): conflict, not touched. Line 3." in text
+    assert "`mi\\u202ene` (cfl_1): Line 3. Choose." in text
+
+
+def test_a_redo_is_said_to_bring_back() -> None:
+    steps = [step("restored"), step("merged", "b"), step("already_undone", "c")]
+    done, would = (rollback_report(steps, status, [], "redo") for status in ("complete", "planned"))
+    assert done.startswith("All 3 actions brought back (1 restored, 1 merged, 1 already undone).")
+    assert would.startswith("A plan, nothing has been done: 3 of 3 actions can be brought back.")
+    for text in (done, would):
+        assert "taken back" not in text and "removed" not in text and "undone," not in text.split("\n", 1)[1]
+    assert rollback_report([step("failed")], "failed", [], "redo").startswith(
+        "Nothing was brought back: none of 1 action."
+    )
+
+
+def test_what_had_changed_nothing_is_not_counted_as_left() -> None:
+    idle = StepAnswer(
+        action_id="a", run_id="r", tool="execute_sql", object="", outcome="skipped", why="it changed nothing"
+    )
+    text = rollback_report([step("restored"), idle], "complete", [])
+    assert text.startswith("The 1 action taken back (1 restored). 1 action had changed nothing.")
+    assert "- execute_sql: skipped. It changed nothing." in text
+    planned = rollback_report([step("restored"), idle, idle], "planned", [])
+    assert planned.startswith(
+        "A plan, nothing has been done: 1 of 1 action can be taken back. 2 actions had changed nothing."
+    )
+    assert rollback_report([idle], "planned", []).startswith(
+        "Nothing would be taken back. 1 action had changed nothing."
+    )
+    assert rollback_report([step("skipped", why="built upon")], "partial", []).startswith(
+        "Nothing was taken back: none"
+    )
 
 
 # --- the evidence ------------------------------------------------------------------------------------------------------

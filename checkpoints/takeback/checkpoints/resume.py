@@ -160,7 +160,7 @@ def _warning(action: ActionView) -> str | None:
     if action.reversibility == "irreversible":
         return f"{what}{key}: it has happened and cannot be taken back."
     if action.reversibility == "compensable":
-        return f"{what}{key}: it has happened, and others may have seen it."
+        return f"{what}{key}: it has been done, and others may have seen it or will."
     return None
 
 

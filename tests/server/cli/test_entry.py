@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 from takeback.server.cli.app import app, run
 
@@ -53,6 +56,8 @@ def test_looking_at_a_pipe_imports_no_rich(tmp_path: Path):
     "arguments",
     [
         ["frobnicate"],
+        ["shw"],
+        ["resolve", "x", "--keep", "mine"],
         ["rollback", "--frobnicate"],
         ["show"],
         ["runs", "--limit", "many"],
@@ -69,6 +74,7 @@ def test_a_command_that_cannot_be_understood_ends_with_2_and_one_piece_of_advice
     assert done.stdout == ""
     assert len(done.stderr.strip().splitlines()) == 2
     assert "Traceback" not in done.stderr
+    assert "Value error" not in done.stderr and "?." not in done.stderr
 
 
 def test_a_data_directory_without_a_journal_is_not_found(tmp_path: Path):
@@ -116,6 +122,23 @@ def test_with_json_an_error_is_json_too(tmp_path: Path):
 def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]):
     assert run([name, "--help"]) == 0
     assert "--help" in capsys.readouterr().out
+
+
+def everything(command: Any, path: str = "takeback") -> Iterator[tuple[str, Any]]:
+    yield path, command
+    for name, each in getattr(command, "commands", {}).items():
+        yield from everything(each, f"{path} {name}")
+
+
+def test_no_help_has_a_hole_in_it():
+    # help is markup: what stands in brackets is taken for a style and left out
+    texts = [
+        (path, str(text))
+        for path, command in everything(typer.main.get_command(app))
+        for text in (command.help, *(each for p in command.params for each in (getattr(p, "help", ""), p.metavar)))
+    ]
+    assert len(texts) > 300
+    assert not [(path, text) for path, text in texts if "[" in text]
 
 
 @pytest.mark.parametrize("name", ["new", "check"])

@@ -68,6 +68,16 @@ def test_an_auditor_looks_at_everybodys_runs_and_the_run_says_so(desk, monkeypat
     assert accesses(desk, run) == [(ME, "auditor", "look")]
 
 
+def test_runs_of_one_principal_are_found_behind_any_number_of_others(desk, monkeypatch) -> None:
+    runs = [bobs_run(desk)]
+    with_role(desk, monkeypatch, "auditors")
+    desk.agent()
+    desk.agent()
+    found = desk("runs", "--principal", BOB.principal, "--limit", "1", "--json").json
+    assert [each["run_id"] for each in found["runs"]] == runs
+    assert found["cursor"] is None
+
+
 @pytest.mark.parametrize("words", DECIDE, ids=lambda words: words[0])
 def test_an_auditor_decides_nothing(desk, monkeypatch, words: tuple[str, ...]) -> None:
     run = bobs_run(desk)

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import io
 import json
+from collections import Counter
 
 import pytest
+from rich.console import Console
 
 from takeback.server.cli import render
 from takeback.server.cli.blocks import Cell, Diff, Id, Table, line, short
 from takeback.server.cli.codes import ExitCode, code_of
+from takeback.server.cli.commands import in_commands
 from takeback.server.cli.failures import explain
-from takeback.server.cli.terminal import Terminal, plain
+from takeback.server.cli.terminal import Terminal, _print_rich, plain
 from takeback.server.engine.answers import (
     CheckpointInfo,
     CheckpointPage,
@@ -19,6 +23,8 @@ from takeback.server.engine.answers import (
     RunPage,
     RunSummary,
     StepAnswer,
+    VersionInfo,
+    VersionPage,
 )
 from takeback.server.engine.report import shown, shown_lines
 
@@ -99,6 +105,42 @@ def test_columns_are_aligned_in_a_pipe():
     assert text([table]).splitlines() == ["a          long heading", "wide cell  x", "y          z"]
 
 
+def letters(blocks, width: int) -> Counter[str]:
+    console = Console(width=width, file=io.StringIO(), legacy_windows=False)
+    _print_rich(console, blocks)
+    assert isinstance(console.file, io.StringIO)
+    printed = console.file.getvalue()
+    assert max(map(len, printed.splitlines())) <= width
+    return Counter(sign for sign in printed if not sign.isspace() and sign != "─")
+
+
+@pytest.mark.parametrize("width", [50, 60, 80, 100, 120])
+def test_nothing_of_a_table_is_cut_off_however_narrow_the_terminal(width: int):
+    version = VersionInfo(
+        version=f"{ACTION}:before", object="notes.txt", at="2026-11-20T18:00:00Z", run_id=RUN, action_id=ACTION,
+        tool="execute_sql", size=123_456, what="as execute_sql left it",
+    )  # fmt: skip
+    checkpoint = CheckpointInfo(
+        checkpoint_id="chk_" + "c" * 26,
+        run_id=RUN,
+        at="2026-11-20T18:00:00Z",
+        label="before the move",
+        recommended=True,
+    )
+    for blocks in (
+        render.runs(RunPage(runs=[summary.model_copy(update={"status": "rolled_back"})])),
+        render.versions(VersionPage(versions=[version])),
+        render.checkpoints(CheckpointPage(checkpoints=[checkpoint])),
+    ):
+        assert letters(blocks, width) == letters(blocks, 1000)
+
+
+def test_ids_stay_whole_on_a_usual_terminal():
+    console = Console(width=80, file=io.StringIO(), legacy_windows=False)
+    _print_rich(console, render.runs(RunPage(runs=[summary])))
+    assert short(RUN) in console.file.getvalue()  # type: ignore[attr-defined] -- it is the text above
+
+
 def test_a_list_that_goes_on_says_how():
     assert "--cursor more" in text(render.runs(RunPage(runs=[summary], cursor="more")))
 
@@ -127,6 +169,21 @@ def test_a_timeline_names_actions_with_what_became_of_them():
     assert "restored" in shown_text
 
 
+@pytest.mark.parametrize(
+    ("stands", "outcome", "word"),
+    [
+        (True, "restored", "applied"),
+        (True, "conflict", "conflict"),
+        (False, "merged", "merged"),
+        (True, None, "applied"),
+    ],
+)
+def test_what_was_brought_back_is_not_shown_as_taken_back(stands: bool, outcome: str | None, word: str):
+    action = {"action_id": ACTION, "tool": "write_file", "status": "applied", "stands": stands, "undo_outcome": outcome}
+    row = text(render.timeline(RunDetail(run=summary, actions=[action]))).splitlines()[-1]
+    assert row.split()[2] == word
+
+
 def test_a_plan_says_that_nothing_has_been_done():
     step = StepAnswer(
         action_id=ACTION, run_id=RUN, tool="write_file", object="notes.txt", outcome="restored", preview="-a\n+b"
@@ -144,6 +201,24 @@ def test_of_very_many_steps_the_first_are_shown_and_the_others_counted():
     assert lines[0] == "Plan: 1,234 steps. Nothing has been done yet."
     assert any("1,034 more" in each for each in lines)
     assert len(lines) < 500
+
+
+def test_somebody_at_a_terminal_is_told_of_commands():
+    item = OpenItemAnswer(
+        conflict_id="cfl_1", kind="conflict", run_id=RUN, action_id=ACTION, system="files", object="notes.txt", why="why",
+        next_step="Compare the three versions, then call resolve_conflict with theirs or ours.",
+    )  # fmt: skip
+    assert "then call takeback resolve with theirs or ours." in text(render.open_items([item]))
+    failure = explain(EngineError("nothing", "There is nothing to take back.", "Look at what was done with get_run."))
+    assert failure is not None and failure.advice == "Look at what was done with takeback show."
+    assert in_commands("restore_version, my_get_run") == "takeback versions --restore, my_get_run"
+
+
+def test_a_redo_says_how_it_is_taken_back():
+    step = StepAnswer(action_id=ACTION, run_id=RUN, tool="write_file", object="notes.txt", outcome="restored")
+    answer = RollbackAnswer(status="complete", rollback_id="rbk_1", steps=[step])
+    assert "To bring it back: takeback redo rbk_1" in text(render.rollback(answer))
+    assert "To take it back again: takeback redo rbk_1" in text(render.rollback(answer, "To take it back again"))
 
 
 def test_a_plan_names_the_runs_in_the_way():

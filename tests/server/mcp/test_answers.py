@@ -99,6 +99,21 @@ def test_each_status_is_said_in_plain_words(status: CallStatus, change: dict[str
     assert "rollback_run" not in words(result) or not result.is_error
 
 
+def test_nothing_is_said_to_be_taken_back_of_what_was_only_shown_or_never_was() -> None:
+    assert "take it back" not in words(call_reply(ANSWER.model_copy(update={"status": "shadowed", "preview": ["a"]})))
+    unknown = ErrorInfo(code="not_found", message="There is no run 'x'.", advice="Look.")
+    assert words(call_reply(CallAnswer(status="failed", run_id="x", error=unknown))) == "There is no run 'x'. Look."
+
+
+def test_what_is_left_open_is_told_once() -> None:
+    item = OpenItemAnswer(
+        conflict_id="cfl_1", kind="conflict", run_id="run_1", action_id="act_2", system="files", object="b.txt",
+        why="somebody changed it", next_step="choose",
+    )  # fmt: skip
+    answer = RollbackAnswer(status="partial", open_items=[item], report="`b.txt` (cfl_1): Somebody changed it. choose.")
+    assert words(rollback_reply(answer)).count("cfl_1") == 1
+
+
 def test_what_is_promised_is_always_there_and_what_is_not_said_is_left_out() -> None:
     answer = data(call_reply(CallAnswer(status="shadowed", run_id="run_1")))
     assert answer.keys() == {

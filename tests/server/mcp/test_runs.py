@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from tests.server.mcp.eras import Connect, data, words
 
@@ -174,6 +175,26 @@ async def test_arguments_of_the_tools_about_runs_are_strict(connect: Connect) ->
             assert result.is_error, name
             assert data(result)["error"]["code"] == "invalid_arguments"
             assert fact in words(result)
+
+
+async def test_all_tools_say_in_the_same_words_what_does_not_fit(connect: Connect) -> None:
+    calls: list[tuple[str, dict[str, Any], str]] = [
+        (
+            "write_file",
+            {"path": "a", "colour": "red"},
+            "the argument 'content' is missing; there is no argument 'colour'",
+        ),
+        ("write_file", {"path": 3, "content": "x"}, "'path': input should be a valid string"),
+        ("edit_file", {"path": "a", "edits": [{"old": "x"}]}, "the argument 'edits.0.old_text' is missing"),
+        ("read_file", {}, "the argument 'path' is missing"),
+        ("rollback_run", {"all": True}, "there is no argument 'all'"),
+    ]
+    async with connect() as client:
+        for name, arguments, fact in calls:
+            said = data(await client.call_tool(name, arguments))["error"]
+            assert said["message"].startswith(f"The arguments of {name} do not fit: ") and fact in said["message"]
+            assert said["advice"].startswith(("It takes ", "All that it takes is optional: "))
+            assert ("idempotency_key" in said["advice"]) == (name in ("write_file", "edit_file"))
 
 
 async def test_runs_are_read_as_resources_and_ids_are_completed(connect: Connect) -> None:

@@ -40,9 +40,12 @@ def consent(session: Session, question: str) -> ExitCode | None:
     return ExitCode.REFUSED
 
 
-def outcome(session: Session, answer: RollbackAnswer) -> ExitCode:
-    """Show what was done; the exit code that says it."""
-    session.terminal.show(render.rollback(answer), answer)
+def outcome(session: Session, answer: RollbackAnswer, back: str = "To bring it back") -> ExitCode:
+    """Show what was done; the exit code that says it.
+
+    :param back: what taking it back would do.
+    """
+    session.terminal.show(render.rollback(answer, back), answer)
     match answer.status:
         case "complete":
             return ExitCode.OPEN if answer.open_items else ExitCode.OK
@@ -59,16 +62,19 @@ def would_leave_open(plan: RollbackAnswer) -> bool:
     return bool(plan.other_runs) or any(step.outcome in {"conflict", "failed", "irreversible"} for step in plan.steps)
 
 
-async def carry_out(session: Session, engine: Engine, act: Act, *, yes: bool, dry_run: bool) -> ExitCode:
+async def carry_out(
+    session: Session, engine: Engine, act: Act, *, yes: bool, dry_run: bool, back: str = "To bring it back"
+) -> ExitCode:
     """Plan, show, ask, act, show.
 
     :param act: called with (dry run?, digest of the plan consented to, progress).
+    :param back: what taking it back would do.
     """
     done = await decided(session, engine, act, yes=yes, dry_run=dry_run)
     if isinstance(done, ExitCode):
         return done
     if done.status != "planned":
-        return outcome(session, done)
+        return outcome(session, done, back)
     session.terminal.show(render.plan(done), done)
     return ExitCode.OPEN if would_leave_open(done) else ExitCode.OK
 
@@ -166,7 +172,7 @@ async def redo(
                 session.caller, rollback_id, dry_run=plan_only, plan_digest=digest, progress=progress
             )
 
-        return await carry_out(session, engine, act, yes=yes, dry_run=dry_run)
+        return await carry_out(session, engine, act, yes=yes, dry_run=dry_run, back="To take it back again")
 
 
 async def resume(

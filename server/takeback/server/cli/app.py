@@ -106,7 +106,8 @@ def run(given: Sequence[str]) -> int:
     except typer.TyperException as error:
         words = error.format_message() if hasattr(error, "format_message") else str(error)
         if words:
-            print(words.rstrip(".") + ".", file=sys.stderr)
+            words = words.replace("Value error, ", "").rstrip(".")
+            print(words if words.endswith("?") else f"{words}.", file=sys.stderr)
             print(f"See takeback {_command(given)}--help.", file=sys.stderr)
         return ExitCode.USAGE
     return result if isinstance(result, int) else ExitCode.OK

@@ -16,7 +16,7 @@ from takeback.server.settings import SettingsError
 async def token(
     session: Session,
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="Whom the token is for; left out: the local one.")
+        str | None, typer.Argument(metavar="NAME", help="Whom the token is for; left out: the local one.")
     ] = None,
 ) -> ExitCode:
     """Show the local token of serve --http, or make one for somebody."""

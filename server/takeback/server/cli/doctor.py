@@ -20,6 +20,7 @@ from takeback.journal.views import ActionView, RunView
 from takeback.server.cli import render
 from takeback.server.cli.blocks import Block, Cell, Table, line, said
 from takeback.server.cli.codes import ExitCode
+from takeback.server.cli.commands import in_commands
 from takeback.server.cli.doctor_outbox import examine_outbox
 from takeback.server.cli.failures import explain
 from takeback.server.cli.session import Session
@@ -252,7 +253,7 @@ async def _journal(session: Session, report: Report, engine: Engine) -> None:
         ("tools", ", ".join(engine.core.tools)),
     ]
     for thing in await engine.everything_open(session.caller):
-        report.findings.append(Finding("open", f"{thing.item_id}: {thing.why}", thing.next_step))
+        report.findings.append(Finding("open", f"{thing.item_id}: {thing.why}", in_commands(thing.next_step)))
     report.findings += _streams(engine)
     for action in await journal.find(ActionView, status="intended"):
         report.findings.append(

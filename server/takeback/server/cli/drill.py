@@ -30,9 +30,7 @@ async def drill(
     session: Session,
     run: Annotated[
         str | None,
-        typer.Argument(
-            metavar="[RUN]", help="Rehearse this run in a copy of its world; without, the task of the demo."
-        ),
+        typer.Argument(metavar="RUN", help="Rehearse this run in a copy of its world; without, the task of the demo."),
     ] = None,
     *,
     every: Annotated[

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from takeback.checkpoints.objects import ObjectError, QuotaExceeded
 from takeback.journal.log import JournalError, Stale
 from takeback.server.cli.codes import ExitCode, code_of
+from takeback.server.cli.commands import in_commands
 from takeback.server.engine.answers import EngineError
 from takeback.server.settings import SettingsError
 from takeback.tools.contract import ToolError
@@ -30,7 +31,7 @@ def explain(error: BaseException) -> Failure | None:
         case BaseExceptionGroup(exceptions=(only,)):
             return explain(only)
         case EngineError(code=word, message=message, advice=advice):
-            return Failure(code_of(word), word, message, advice)
+            return Failure(code_of(word), word, message, in_commands(advice))
         case SettingsError(message=message, advice=advice) | DefinitionError(args=(message,), advice=advice):
             return Failure(ExitCode.USAGE, "configuration", message, advice)
         case Stale():
@@ -42,7 +43,7 @@ def explain(error: BaseException) -> Failure | None:
         case ObjectError():
             return Failure(ExitCode.OPEN, "objects", _sentence(error), error.advice)
         case ToolError() | TargetError():
-            return Failure(code_of(error.code), error.code, _sentence(error), error.advice)
+            return Failure(code_of(error.code), error.code, _sentence(error), in_commands(error.advice))
         case TimeoutError():
             return Failure(
                 ExitCode.REFUSED,

@@ -32,7 +32,7 @@ async def install(
     client: Annotated[
         str | None,
         typer.Argument(
-            metavar="[CLIENT]",
+            metavar="CLIENT",
             help="claude-desktop, claude-code, cursor or vscode; sender: what sends held mail at login; without it, a list.",
         ),
     ] = None,

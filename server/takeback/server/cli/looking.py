@@ -59,11 +59,10 @@ async def runs(
             status=status,
             touched=object_named(session, touched) if touched else None,
             since=moment(since) if since else None,
+            principal=principal,
             limit=limit,
             cursor=cursor,
         )
-    if principal is not None:
-        page = page.model_copy(update={"runs": [run for run in page.runs if run.owner == principal]})
     session.terminal.show(render.runs(page), page)
     return ExitCode.OK
 

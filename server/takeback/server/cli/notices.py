@@ -72,7 +72,7 @@ async def test(session: Session) -> ExitCode:
 async def secret(
     session: Session,
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="A webhook of the configuration; audit: that of [audit] url.")
+        str, typer.Argument(metavar="NAME", help="A webhook of the configuration; audit: that of audit.url.")
     ],
 ) -> ExitCode:
     """Make a webhook's secret, keep it in the keyring, and show it once, for whoever checks the signatures."""

@@ -13,6 +13,7 @@ from takeback.server.cli.acting import consent
 from takeback.server.cli.blocks import Block, Cell, Id, line, said, short
 from takeback.server.cli.codes import ExitCode
 from takeback.server.cli.command import command
+from takeback.server.cli.commands import in_commands
 from takeback.server.cli.render import clock, status
 from takeback.server.cli.session import Session
 from takeback.server.engine.answers import EngineError, OpenThing
@@ -37,7 +38,7 @@ def _blocks(things: Sequence[OpenThing]) -> list[Block]:
         blocks.append(line(Id(thing.item_id), status(thing.kind), thing.object, Cell(clock(thing.opened_at), "faint")))
         blocks.append(line("in", Id(thing.run_id), thing.goal, indent=1))
         blocks += [line(each, indent=1) for each in (thing.why, *thing.by_hand)]
-        blocks.append(line(Cell("next:", "strong"), thing.next_step, indent=1))
+        blocks.append(line(Cell("next:", "strong"), in_commands(thing.next_step), indent=1))
         blocks.append(line(Cell("to close it:", "faint"), thing.settle, indent=1))
     blocks.append(said(f"{len(things)} open.", "warn"))
     return blocks
@@ -70,7 +71,7 @@ async def support(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="The bundle; by default RUN-support.zip here.")
     ] = None,
-    send: Annotated[bool, typer.Option("--send", help="Mail it to [support] address, after you have agreed.")] = False,
+    send: Annotated[bool, typer.Option("--send", help="Mail it to support.address, after you have agreed.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> ExitCode:
     """Write what helps others to see what went wrong, without contents, secrets and addresses, into one file."""

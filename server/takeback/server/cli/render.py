@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from takeback.server.cli.blocks import Block, Cell, Diff, Id, Line, Piece, Places, Table, Tone, line, said
+from takeback.server.cli.commands import in_commands
 from takeback.server.engine.answers import (
     ApprovalInfo,
     Brief,
@@ -51,6 +52,8 @@ _STATUS_TONE: Mapping[str, Tone] = {
 }
 
 
+_TAKEN = frozenset({"restored", "merged", "already_undone", "compensated"})
+"""Outcomes of an undo that leave nothing of the act."""
 MOST_STEPS = 200
 """Rows that a person still reads; `--json` has them all."""
 
@@ -126,7 +129,8 @@ def _action(action: Mapping[str, object], day: str) -> tuple[Piece, ...]:
         return next((str(action[name]) for name in names if action.get(name)), "")
 
     present = word("status")
-    outcome = word("undo_outcome")
+    # a redo ends in the same words as a rollback; what it brought back stands
+    outcome = "" if action.get("stands") and word("undo_outcome") in _TAKEN else word("undo_outcome")
     release = clock(word("release_at")).removeprefix(day)
     what = word("summary", "error")
     return (
@@ -147,9 +151,9 @@ def report(told: FailureReport) -> list[Block]:
         blocks.append(line(told.status.replace("_", " "), Cell("since", "faint"), clock(told.since)))
     for name, sentences in parts:
         if sentences:
-            blocks += [said(name, "strong"), *(line(sentence, indent=1) for sentence in sentences)]
+            blocks += [said(name, "strong"), *(line(in_commands(sentence), indent=1) for sentence in sentences)]
     if told.first_step:
-        blocks.append(line(Cell("first:", "strong"), told.first_step))
+        blocks.append(line(Cell("first:", "strong"), in_commands(told.first_step)))
     return blocks
 
 
@@ -232,13 +236,16 @@ def plan(answer: RollbackAnswer, *, previews: bool = True) -> list[Block]:
     return blocks
 
 
-def rollback(answer: RollbackAnswer) -> list[Block]:
-    """What a rollback did."""
+def rollback(answer: RollbackAnswer, back: str = "To bring it back") -> list[Block]:
+    """What a rollback did.
+
+    :param back: what taking it back would do.
+    """
     blocks: list[Block] = []
     if answer.steps:
         blocks.append(steps(answer.steps))
     if answer.error is not None:
-        blocks += [said(answer.error.message, "bad"), said(answer.error.advice)]
+        blocks += [said(answer.error.message, "bad"), said(in_commands(answer.error.advice))]
     if answer.open_items:
         blocks += open_items(answer.open_items)
     if answer.other_runs:
@@ -248,7 +255,7 @@ def rollback(answer: RollbackAnswer) -> list[Block]:
         words.append(Id(answer.rollback_id))
     blocks.append(Line((*words, status(answer.status))))
     if answer.rollback_id and answer.status in {"complete", "partial"} and answer.steps:
-        blocks.append(line(Cell("To bring it back: takeback redo", "faint"), Id(answer.rollback_id)))
+        blocks.append(line(Cell(f"{back}: takeback redo", "faint"), Id(answer.rollback_id)))
     return blocks
 
 
@@ -279,7 +286,8 @@ def open_items(items: Sequence[OpenItemAnswer]) -> list[Block]:
     if not items:
         return [said("Nothing is open.")]
     rows = tuple(
-        (Id(item.conflict_id), status(item.kind), Places((item.object,)), item.why, item.next_step) for item in items
+        (Id(item.conflict_id), status(item.kind), Places((item.object,)), item.why, in_commands(item.next_step))
+        for item in items
     )
     return [Table(("id", "kind", "object", "why", "next step"), rows, title="Open")]
 

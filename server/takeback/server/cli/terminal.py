@@ -35,7 +35,9 @@ _STYLES: dict[Tone, str] = {
 MOST_OBJECTS = 3
 """Objects of one step that are named."""
 _WHOLE = 20
-"""Characters up to which a column is never broken: a time has as many."""
+"""Characters up to which a column is not broken while there is room: a time has as many."""
+_NARROW = 8
+"""Characters that a column of sentences needs in order to be readable."""
 
 
 class Terminal:
@@ -191,18 +193,41 @@ def _print_rich(console: Console, blocks: Blocks) -> None:
                     box=SIMPLE_HEAD,
                     pad_edge=False,
                 )
+                cells = [[text(cell) for cell in row] for row in rows]
+                widths = [
+                    max(len(column), *(row[index].cell_len for row in cells)) for index, column in enumerate(columns)
+                ]
+                whole = _whole_columns(rows, widths, console.width)
                 for index, column in enumerate(columns):
-                    # names and numbers stay whole; sentences and lists of objects take what room is left
-                    whole = all(_is_whole(row[index]) for row in rows)
-                    table.add_column(column, overflow="fold", no_wrap=whole)
-                for row in rows:
-                    table.add_row(*(text(cell) for cell in row))
+                    table.add_column(column, overflow="fold", no_wrap=index in whole)
+                for row in cells:
+                    table.add_row(*row)
                 console.print(table)
             case Diff(words, title):
                 if title:
                     console.print(Text(shown(title), style="bold"))
                 for each in shown_lines(words).splitlines():
                     console.print(Text(each, style=_diff_style(each)), soft_wrap=True)
+
+
+def _whole_columns(rows: Sequence[Sequence[Piece]], widths: Sequence[int], room: int) -> set[int]:
+    """Columns that are not broken: names and numbers, while there is room; sentences and lists take what is left.
+
+    What cannot be broken is cut off without a word. So on a narrow terminal texts are broken, from the right, then words of
+    state, ids last.
+    """
+    whole = {index for index in range(len(widths)) if all(_is_whole(row[index]) for row in rows)}
+
+    def rank(index: int) -> tuple[int, int]:
+        kinds = {type(row[index]) for row in rows}
+        return 2 if Id in kinds else 1 if Cell in kinds else 0, -index
+
+    room -= 3 * len(widths) - 1  # edges and gaps
+    for index in sorted(whole, key=rank):
+        if sum(width if i in whole else min(width, _NARROW) for i, width in enumerate(widths)) <= room:
+            break
+        whole.discard(index)
+    return whole
 
 
 def _is_whole(piece: Piece) -> bool:

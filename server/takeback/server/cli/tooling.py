@@ -86,7 +86,7 @@ async def demo(
         bool, typer.Option("--keep", help="Leave the workspace and the journal for a look around.")
     ] = False,
 ) -> ExitCode:
-    """See it work: a real server, a real client, a task over files, a rollback, and proof by digests."""
+    """See it work: a real server, a real client, a task over files, rows, events and mail, a rollback, and proof by digests."""
     from takeback.server.demo.story import tell
 
     told = await tell(session.terminal, keep=keep)

@@ -80,7 +80,9 @@ class Conflicts:
         owner = None if run is None else run.owner.principal
         if item is None or owner is None or not await self.core.allows(caller, owner, item.run_id, purpose):
             raise EngineError(
-                "not_found", f"There is no open item {conflict_id!r}.", "List them with `takeback conflicts`."
+                "not_found",
+                f"There is no open item {conflict_id!r}.",
+                "get_run and `takeback conflicts` list what is open.",
             )
         return item
 

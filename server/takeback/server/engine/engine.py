@@ -354,13 +354,15 @@ class Engine:
         status: str | None = None,
         touched: str | None = None,
         since: str | None = None,
+        principal: str | None = None,
         limit: int = 50,
         cursor: str | None = None,
     ) -> RunPage:
         """The caller's runs, newest first."""
         return await queries.list_runs(
-            self.core, caller, status=status, touched=touched, since=since, limit=limit, cursor=cursor
-        )
+            self.core, caller,
+            status=status, touched=touched, since=since, principal=principal, limit=limit, cursor=cursor,
+        )  # fmt: skip
 
     async def get_run(self, caller: Caller, run_id: str, *, view: queries.RunViewName = "summary") -> RunDetail:
         """One run, seen in one way."""

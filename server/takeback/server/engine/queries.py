@@ -155,6 +155,7 @@ async def list_runs(
     status: str | None = None,
     touched: str | None = None,
     since: str | None = None,
+    principal: str | None = None,
     limit: int = 50,
     cursor: str | None = None,
 ) -> RunPage:
@@ -162,6 +163,7 @@ async def list_runs(
 
     :param touched: only runs with an action on this object, or on one above or below it.
     :param since: only runs in which something happened since (RFC 3339, or so long ago: 2h, 3d).
+    :param principal: only this one's, of those that the caller may see.
     :raises EngineError: a status, time, limit or cursor that is none.
     """
     check_limit(limit)
@@ -177,7 +179,7 @@ async def list_runs(
     if wanted is not None and not wanted:
         return RunPage(runs=[])
     async for run in runs_newest_first(core, caller, status=status, before=before):
-        if wanted is not None and run.run_id not in wanted:
+        if (wanted is not None and run.run_id not in wanted) or principal not in (None, run.owner.principal):
             continue
         actions = await core.journal.find(ActionView, run_id=run.run_id)
         items = await core.journal.find(OpenItem, run_id=run.run_id, status="open")

@@ -299,7 +299,9 @@ def _remaining(
     progress: Progress, failing: Sequence[ActionView], items: Sequence[OpenItem], around: Around
 ) -> Iterable[str]:
     yield from map(_left, progress.left)
-    for action in failing:
+    for action in reversed(
+        failing
+    ):  # the newest first: it is what a caller has just been told of, and bounds cut the end
         if action.requested:
             told = [
                 f"{shown(key)} {value_in_words(value)}" for key, value in action.requested.items() if value is not None
@@ -369,6 +371,8 @@ def _first_step(
         return f"Go on with the step {name(left[0].name)}."
     if left and any(action.stands for action in actions):
         return f"Go on with the step {name(left[0].name)} in a new run: resume_from with the checkpoint above."
+    if left and run.status in ("finished", "failed"):
+        return f"Begin with the step {name(left[0].name)} in a new run, if it is still wanted."
     if any(item.system == "notices" for item in items):
         return _to_settle(next(item for item in items if item.system == "notices"), around)
     return "Nothing needs to be done."

@@ -38,7 +38,7 @@ async def planned(core: Core, caller: Caller, wish: Wish, plan: Plan, why: str =
     :param why: nothing is done though it was asked for.
     """
     steps = [await _step_answer(core, step) for step in sorted(plan.steps, key=_told)]
-    text = rollback_report(_for_people(core, steps, plan), "planned", [])
+    text = rollback_report(_for_people(core, steps, plan), "planned", [], plan.goal.kind)
     if why:
         text = f"{why}\n\n{text}"
     return RollbackAnswer(
@@ -107,7 +107,7 @@ async def answered(
         open_items=items,
         other_runs=await _visible(core, caller, plan.other_runs),
         warnings=list(dict.fromkeys(warning for one in done for warning in one.warnings)),
-        report=rollback_report(_for_people(core, steps, plan), status, items),
+        report=rollback_report(_for_people(core, steps, plan), status, called(core, items), plan.goal.kind),
     )
 
 
@@ -122,6 +122,11 @@ def _for_people(core: Core, steps: Sequence[StepAnswer], plan: Plan) -> list[Ste
         )
         for step in steps
     ]
+
+
+def called(core: Core, items: Sequence[OpenItemAnswer]) -> list[OpenItemAnswer]:
+    """The same items with objects as people call them."""
+    return [altered(item, object=core.display(item.system, item.object)) for item in items]
 
 
 def _told(step: PlanStep) -> int:

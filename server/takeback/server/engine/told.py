@@ -11,6 +11,7 @@ from takeback.server.engine.answers import RollbackAnswer, StepAnswer
 from takeback.server.engine.core import Core
 from takeback.server.engine.queries import open_item_answer
 from takeback.server.engine.report import rollback_report
+from takeback.server.engine.rollback_answers import called
 
 
 async def rollback_told(
@@ -45,7 +46,7 @@ async def rollback_told(
         steps=steps,
         retracted=list(view.retracted),
         open_items=items,
-        report=rollback_report(for_people, view.status, items),
+        report=rollback_report(for_people, view.status, called(core, items), view.kind),
     )
 
 

@@ -63,6 +63,12 @@ def full_stop(text: str) -> str:
     return text if not text or text[-1] in ".!?…" else text + "."
 
 
+def capital(text: str) -> str:
+    """The text as the beginning of a sentence; a name with a dot or a slash in its first word stays as it is spelt."""
+    first = text.partition(" ")[0]
+    return text if any(sign in first for sign in "./_`") else text[:1].upper() + text[1:]
+
+
 def counted(number: int, what: str) -> str:
     """ "1 action", "2 actions"."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -17,10 +17,10 @@ from takeback.journal.redaction import redact
 from takeback.journal.views import ActionView, HoldsView, RunView
 from takeback.server.engine.answers import CallAnswer, EngineError
 from takeback.server.engine.calls import Call
+from takeback.server.engine.misfits import misfits
 from takeback.server.engine.outgoing import release_of
 from takeback.server.engine.plan import object_key
-from takeback.server.engine.report import shown
-from takeback.tools.contract import AnyTool, CallContext, Target
+from takeback.tools.contract import AnyTool, CallContext, ReadTool, Target
 
 LONG_ARGUMENT = 2048
 
@@ -73,12 +73,8 @@ def parse(tool: AnyTool, arguments: dict[str, JsonValue]) -> Any:
     try:
         return tool.arguments.model_validate_json(json.dumps(arguments), strict=True)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the arguments"
-        known = ", ".join(tool.arguments.model_fields)
-        raise EngineError(
-            "invalid", f"{tool.name} cannot take {shown(where)}: {first['msg']}.", f"Its arguments are: {known}."
-        ) from error
+        besides = () if isinstance(tool, ReadTool) else ("run_id", "step", "idempotency_key", "dry_run")
+        raise EngineError("invalid", *misfits(tool.name, tool.arguments, error, besides)) from None
     except (UnicodeEncodeError, ValueError) as error:
         raise EngineError(
             "invalid", "The arguments hold text that is not valid Unicode.", "Send binary content as base64."

@@ -10,11 +10,10 @@ from pydantic import Field, JsonValue, ValidationError
 from takeback.journal.events import OnFailure, RunMode
 from takeback.journal.views import RunStatus
 from takeback.server.engine.answers import EngineError
+from takeback.server.engine.misfits import misfits
 from takeback.tools.contract import Arguments
 
 A = TypeVar("A", bound=Arguments)
-
-ERRORS_TOLD = 3
 
 RunArg = Annotated[str, Field(description="Id of the run (run_…).")]
 Limit = Annotated[int, Field(ge=1, le=500, description="At most so many.")]
@@ -159,26 +158,8 @@ def parse(tool: str, model: type[A], arguments: Mapping[str, Any]) -> A:
     try:
         return model.model_validate(given)
     except ValidationError as error:
-        raise EngineError("invalid_arguments", *explain(tool, model, error)) from None
+        raise EngineError("invalid_arguments", *misfits(tool, model, error)) from None
 
 
 def _optional(model: type[Arguments]) -> set[str]:
     return {name for name, field in model.model_fields.items() if not field.is_required()}
-
-
-def explain(tool: str, model: type[Arguments], error: ValidationError) -> tuple[str, str]:
-    """A fact and an advice from a failed validation, without the rejected values: they may be secret."""
-    said: list[str] = []
-    found = error.errors(include_url=False, include_input=False)
-    for item in found[:ERRORS_TOLD]:
-        place = ".".join(str(part) for part in item["loc"])
-        match item["type"]:
-            case "extra_forbidden":
-                said.append(f"there is no argument {place!r}")
-            case "missing":
-                said.append(f"the argument {place!r} is missing")
-            case _:
-                said.append(f"{place!r}: {item['msg'][:1].lower()}{item['msg'][1:]}")
-    if len(found) > ERRORS_TOLD:
-        said.append(f"and {len(found) - ERRORS_TOLD} more")
-    return f"The arguments of {tool} do not fit: {'; '.join(said)}.", f"{tool} takes {', '.join(model.model_fields)}."

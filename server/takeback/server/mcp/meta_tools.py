@@ -116,7 +116,9 @@ def _marking(engine: Engine, settings: Settings) -> list[SurfaceTool]:
         await tell_changed(context, ended.run_id)
         if ended.error is not None:
             return not_ended(ended)
-        return reply(ended, f"Run {ended.run_id} is {ended.status}.", ended.text)
+        is_now = f"Run {ended.run_id} is {ended.status}."
+        told = ended.report.text if a.status == "failed" and ended.report is not None else ""
+        return reply(ended, "" if ended.text.startswith(is_now) else is_now, ended.text, told)
 
     async def create_checkpoint(a: args.CreateCheckpoint, context: AnyContext) -> Reply:
         named = await engine.create_checkpoint(

@@ -164,12 +164,14 @@ def _standing(report: FailureReport) -> list[str]:
 def _ids(answer: CallAnswer) -> str:
     if not answer.run_id:
         return ""
+    if answer.error is not None and answer.error.code == "not_found" and answer.action_id is None:
+        return ""  # there is no such run
     words = f"run_id {answer.run_id}"
     if answer.action_id:
         words += f", action_id {answer.action_id}"
     if answer.checkpoint_id:
         words += f", checkpoint_id {answer.checkpoint_id}"
-    if answer.undo is not None and not answer.is_error:
+    if answer.undo is not None and not answer.is_error and answer.status != "shadowed":
         until = f" (until {answer.undo.until})" if answer.undo.until else ""
         words += f". To take it back: rollback_run{until}"
     return f"{words}."
@@ -237,6 +239,8 @@ def rollback_words(answer: RollbackAnswer) -> str:
     if answer.status == "planned" and answer.plan_digest:
         lines.append(f"To do it, repeat the call with plan_digest {answer.plan_digest}.")
     for item in answer.open_items:
+        if item.conflict_id in answer.report:
+            continue
         lines.append(f"Open: {item.conflict_id} {item.object}: {_sentences(item.why, item.next_step)}")
     if answer.other_runs:
         lines.append(f"Runs in the way, to be named in cascade: {', '.join(answer.other_runs)}.")

@@ -167,7 +167,7 @@ async def _told(core: Core, run: RunView, event: BaseEvent) -> tuple[str, list[s
 async def _rollback(core: Core, event: RollbackFinished, goal: str) -> tuple[str, list[str], dict[str, Any]]:
     view = await core.journal.get(RollbackView, event.rollback_id)
     steps = await steps_told(core, view) if view is not None else []
-    text = rollback_report(steps, event.status, [])
+    text = rollback_report(steps, event.status, [], "rollback" if view is None else view.kind)
     items = await _left_open(core, event)
     lines = [line for line in text.splitlines() if line][:MOST_LINES]
     if items:

@@ -149,6 +149,22 @@ async def test_a_message_tells_what_the_schema_says_and_nothing_of_other_rows(be
     assert "secret" not in error.message
 
 
+@pytest.mark.parametrize("sql", ["SELECT 1", "DELETE FROM sqlite_schema WHERE 0", "PRAGMA user_version"])
+async def test_what_writes_nothing_leaves_an_empty_file_empty(bench: Bench, sql: str) -> None:
+    file = bench.work / "new.db"
+    file.touch()
+    await bench.call("execute_sql", await bench.start(), database="new.db", sql=sql)
+    assert file.read_bytes() == b""
+
+
+@pytest.mark.parametrize("sql", ["SELECT 1", "CREATE TABLE t(x)"])
+async def test_a_file_of_one_byte_is_not_written_over_though_sqlite_would(bench: Bench, sql: str) -> None:
+    (bench.work / "tiny.db").write_bytes(b"x")
+    error = await refused(bench, database="tiny.db", sql=sql)
+    assert error.code == "not_a_database"
+    assert (bench.work / "tiny.db").read_bytes() == b"x"
+
+
 PARAMETERS: dict[str, Any] = {
     "too few": [],
     "too many": [1, 2],

@@ -84,7 +84,7 @@ class OutboxSystem(TargetSystem, Outbox):
         for message, seconds in messages:
             if not self.settings.minimum_seconds <= seconds <= self.settings.maximum_seconds:
                 raise Refused(
-                    f"A message cannot be held for {seconds:g} s here.",
+                    f"A message cannot be held for {seconds:,.0f} s here.",
                     advice=f"Choose from {self.settings.minimum_seconds:g} to {self.settings.maximum_seconds:g} s.",
                 )
             if message.carrier not in self.carriers:

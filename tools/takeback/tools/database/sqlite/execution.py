@@ -163,6 +163,7 @@ class SqliteExecution(Execution):
 
     def __init__(self, ran: Ran) -> None:
         self._connection: apsw.Connection | None = ran.connection
+        self._whole = ran.rows is None
         self.done = tuple(ran.done)
         self.effects: tuple[Effect, ...] = ()
         self.changed: tuple[Changed, ...] = ()
@@ -171,7 +172,8 @@ class SqliteExecution(Execution):
         connection = self._connection
         if connection is None:
             raise ToolError("The statements were dropped.", advice="Repeat the call.", code="dropped")
-        await in_thread(lambda: _commit(connection), lambda: None)
+        wrote = self._whole or bool(self.effects)
+        await in_thread(lambda: _commit(connection, wrote), lambda: None)
         self._connection = None
         return self.effects
 
@@ -181,14 +183,21 @@ class SqliteExecution(Execution):
             await in_thread(lambda: _drop(connection), lambda: None)
 
 
-def _commit(connection: apsw.Connection) -> None:
+def _commit(connection: apsw.Connection, wrote: bool) -> None:
     try:
-        connection.execute("COMMIT")
+        connection.execute("COMMIT" if wrote or not _untouched(connection) else "ROLLBACK")
     except apsw.BusyError as error:
         # a reader is in the way; the transaction is still open, and can be tried again
         fact, advice, code = bare(error, preparing=False)
         raise ToolError(fact, advice=advice, code=code) from error
     _close(connection)
+
+
+def _untouched(connection: apsw.Connection) -> bool:
+    """Whether this is an empty file in which nothing was written: to commit that alone would make a database of it."""
+    return not connection.total_changes() and not any(
+        connection.pragma(name) for name in ("schema_version", "user_version", "application_id")
+    )
 
 
 def _drop(connection: apsw.Connection) -> None:

@@ -76,6 +76,8 @@ class DatabaseFile:
                 "Name the database file itself, not a folder or a link.",
             )
         self._not_ours(path, there)
+        if there.st_size == 1:  # SQLite takes that for an empty database, and would write over the byte
+            raise _refused("not_a_database", f"{self.shown} is not a SQLite database.", "Name another file.")
         return path, there
 
     def _not_ours(self, path: str, there: os.stat_result) -> None:
