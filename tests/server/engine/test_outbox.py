@@ -91,6 +91,8 @@ async def test_a_message_that_went_out_is_corrected_with_a_persons_consent(post:
     run = await post.bench.start()
     id = await post.hold(run, subject="Buy now", body="words of a model")
     await post.send()
+    plan = await post.bench.back(run_id=run, dry_run=True)
+    assert [step.outcome for step in plan.steps] == ["irreversible"], "what is foreseen is what will come of it"
     back = await post.bench.back(run_id=run)
     assert back.status == "partial"
     assert [step.outcome for step in back.steps] == ["irreversible"]

@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from takeback.journal.events import BaseEvent, MailMoved
 from takeback.journal.ids import ActionId, RunId
-from takeback.journal.states import Effect
+from takeback.journal.states import Effect, State
 from takeback.server.engine.core import Core
 from takeback.server.engine.triggers.values import recipients_of
 from takeback.tools.contract import Prepared
@@ -51,6 +51,14 @@ def _waits(held: Mapping[str, JsonValue], least: float) -> bool:
     window, message = held.get("window"), held.get("message")
     chosen = isinstance(message, dict) and not str(message.get("carrier", "")).startswith(PREFIX)
     return isinstance(window, float | int) and window > 0 and window >= (least if chosen else 0.0)
+
+
+def gone_out(wanted: Effect, present: State) -> bool:
+    """Whether what is to be called back is a message that has left. An act that waited and was done is made up for instead."""
+    if wanted.system != SYSTEM or not wanted.after.absent or present.kind != "sent":
+        return False
+    message = present.ref.get("message")
+    return isinstance(message, dict) and not str(message.get("carrier", "")).startswith(PREFIX)
 
 
 def new_place(effect: Effect) -> str | None:

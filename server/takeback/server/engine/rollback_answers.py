@@ -13,6 +13,7 @@ from takeback.server.engine.answers import OpenItemAnswer, RollbackAnswer, StepA
 from takeback.server.engine.core import Core
 from takeback.server.engine.faults import fault
 from takeback.server.engine.outcome import Done
+from takeback.server.engine.outgoing import gone_out
 from takeback.server.engine.plan import Decision, Plan, PlanStep
 from takeback.server.engine.queries import open_item_answer
 from takeback.server.engine.report import rollback_report, shown
@@ -66,10 +67,16 @@ async def _step_answer(core: Core, step: PlanStep, done: Done | None = None) -> 
         tool=step.tool,
         object=step.object,
         objects=[effect.object for effect in step.wanted],
-        outcome=done.outcome if done else "irreversible" if step.remains else EXPECTED[step.decision],
+        outcome=done.outcome if done else _expected(step),
         why=done.why if done else step.why,
         preview=preview,
     )
+
+
+def _expected(step: PlanStep) -> UndoOutcome:
+    """What a step will come to, as far as can be told before."""
+    gone = step.decision == "conflict" and any(map(gone_out, step.wanted, step.present))
+    return "irreversible" if gone or step.remains else EXPECTED[step.decision]
 
 
 async def _visible(core: Core, caller: Caller, runs: Iterable[RunId]) -> list[str]:
