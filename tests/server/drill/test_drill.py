@@ -29,6 +29,7 @@ from takeback.server.principal import local_principal
 from takeback.server.settings import Settings, WorkspaceSettings
 from takeback.tools.calendar.settings import CalendarSettings
 from takeback.tools.database.settings import DatabaseSettings
+from takeback.tools.email.settings import MailboxSettings
 
 AGENT = Caller(principal=local_principal(), client="some-agent", client_version="1")
 
@@ -235,6 +236,25 @@ def test_what_cannot_be_copied_is_left_out_with_its_reason(given: dict[str, obje
     repeats, left = choose([acted(), acted(**given)], shape.elsewhere)
     assert [each.tool for each in repeats] == ["write_file"]
     assert len(left) == 1 and why in left[0].why
+
+
+def test_a_calendar_that_only_names_its_mailbox_is_in_the_sandbox_too(tmp_path: Path) -> None:
+    real = Settings(
+        calendars={
+            "default": CalendarSettings(mailbox="work"),
+            "team": CalendarSettings(path=tmp_path / "team", mailbox="far", organizer="ada@example.org"),
+        },
+        mailboxes={
+            "work": MailboxSettings(path=tmp_path / "mail", address="ada@example.org"),
+            "far": MailboxSettings(imap="imaps://mail.example.org:993", username="ada", address="ada@example.org"),
+        },
+    )
+    shape = Shape(real, ())
+    there = shape.settings_in(tmp_path / "sandbox")
+    assert (there.calendars["default"].path, there.calendars["default"].mailbox) == (None, "work")
+    assert (there.calendars["team"].mailbox, there.calendars["team"].organizer) == ("", "")
+    assert set(there.mailboxes) == {"work"}
+    assert shape.elsewhere(Effect(system="calendar", object="default//a.ics", before=ABSENT, after=ABSENT)) == ""
 
 
 def test_calls_that_changed_nothing_are_passed_over() -> None:

@@ -22,6 +22,7 @@ from takeback.server.drill.world import BESIDE, Part, World, is_beside, is_sqlit
 from takeback.server.engine.answers import EngineError
 from takeback.server.engine.triggers.settings import TriggerSettings
 from takeback.server.settings import LimitSettings, PolicySettings, Settings, ToolSettings, WorkspaceSettings
+from takeback.tools.calendar.settings import CalendarSettings
 from takeback.tools.files.drafting import NAME as FILES_SYSTEM
 from takeback.tools.files.system import FileSystem
 from takeback.tools.system import Drifted, TargetError, TargetSystem
@@ -89,9 +90,7 @@ class Shape:
                 if its.url.startswith("sqlite:")
             },
             calendars={
-                name: its.model_copy(update={"path": sandbox / "calendars" / name})
-                for name, its in real.calendars.items()
-                if its.path is not None
+                name: self._calendar_in(sandbox, name, its) for name, its in real.calendars.items() if its.url is None
             },
             mailboxes={
                 name: its.model_copy(update={"path": sandbox / "mailboxes" / name, "smtp": None})
@@ -103,6 +102,16 @@ class Shape:
             anchor_file=sandbox / "keys" / "anchors.log",
             portable_files=real.portable_files,
         )
+
+    def _calendar_in(self, sandbox: Path, name: str, real: CalendarSettings) -> CalendarSettings:
+        """A calendar of the sandbox. One without a path lies in the data directory there too."""
+        changed: dict[str, object] = {} if real.path is None else {"path": sandbox / "calendars" / name}
+        mailbox = self.settings.mailboxes.get(real.mailbox)
+        if (
+            mailbox is not None and mailbox.path is None
+        ):  # on a server, so not in the sandbox: nobody is told from there
+            changed |= {"mailbox": "", "organizer": ""}
+        return real.model_copy(update=changed)
 
     def elsewhere(self, effect: Effect) -> str:
         """Why an object cannot be copied into a sandbox; empty if it can."""
@@ -116,7 +125,7 @@ class Shape:
                 return "" if local else f"the database {name} is on a server, of which no copy can be made here"
             case "calendar":
                 calendar = self.settings.calendars.get(name)
-                local = calendar is None or calendar.path is not None
+                local = calendar is None or calendar.url is None
                 return "" if local else f"the calendar {name} is on a server, of which no copy can be made here"
             case "email":
                 mailbox = self.settings.mailboxes.get(name)
@@ -195,10 +204,9 @@ class Builder:
     def _copy_stores(self, settings: Settings) -> None:
         real = self._core.settings
         pairs = [(real.data / part, settings.data / part) for part in EMBEDDED]
-        for name, calendar in settings.calendars.items():
-            pairs.append((real.calendars[name].path or Path(), calendar.path or Path()))
-        for name, mailbox in settings.mailboxes.items():
-            pairs.append((real.mailboxes[name].path or Path(), mailbox.path or Path()))
+        folders = [(real.calendars[name].path, its.path) for name, its in settings.calendars.items()]
+        folders += [(real.mailboxes[name].path, its.path) for name, its in settings.mailboxes.items()]
+        pairs += [(path, there) for path, there in folders if path is not None and there is not None]
         for name, database in settings.databases.items():
             pairs.append((Path(_file_of(real.databases[name].url)), Path(_file_of(database.url))))
         for path, there in pairs:
