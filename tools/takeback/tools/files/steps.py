@@ -60,6 +60,12 @@ class Step(ABC):
         :raises CannotGoBack: somebody was faster.
         """
 
+    def verify(self) -> None:
+        """At `after`, where an earlier try died before it had: make sure that what came out was `before`.
+
+        :raises Drift: somebody had saved in between; gone back.
+        """
+
     def kept(self) -> Mapping[int, State]:
         """Before-states with an image that was taken on the way, by the identity of their effects."""
         return {}
@@ -157,8 +163,16 @@ class Exchange(Step):
             self._turn(calls, parent, slot, name, out=self._before, into=self._after)
         except (FileExistsError, FileNotFoundError) as error:
             raise Drift(f"{self._place.shown} was changed in the same instant.") from error
-        if self._before.absent:
-            return
+        if not self._before.absent:
+            self._check_out(calls, slot)
+
+    def verify(self) -> None:
+        calls, slot = self._bench.calls, self._slot
+        if self._before.absent or slot is None or calls.lstat(slot.folder, slot.name) is None or self.ready():
+            return  # nothing is kept of it (any more), or it was somebody else who put there what was wanted
+        self._check_out(calls, slot)
+
+    def _check_out(self, calls: Calls, slot: Slot) -> None:
         try:
             came_out = look_at(calls, slot.folder, slot.name, self._before)
             full = way_of(self._before.digest) == "dir" and not is_empty(calls, slot.folder, slot.name)
