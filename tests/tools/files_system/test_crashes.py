@@ -210,7 +210,7 @@ async def test_what_the_slots_hold_tells_whether_a_change_was_made_that_somebody
     if act not in ("in folders", "delete a tree"):
         kept = path.read_bytes() if path.exists() else None
         path.write_bytes(b"theirs, before it came to that\n")
-        assert await world.system.happened(staged.effects) is None
+        assert await world.system.happened(staged.effects) is False
         path.unlink()
         if kept is not None:
             path.write_bytes(kept)

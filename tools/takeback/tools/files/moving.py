@@ -106,6 +106,12 @@ class Move(Step):
             self.back()
             raise Drift(f"{self._destination.shown} was changed by somebody else.")
 
+    def was_made(self) -> bool | None:
+        if not self._forward or self._empty(self._source) or not self._d_at(self._destination):
+            return None
+        held = self._slot if not self._d.absent else None
+        return None if held is not None and self._bench.calls.lstat(held.folder, held.name) is not None else False
+
     def _held_is(self, held: Slot, state: State) -> bool:
         return measure(self._bench.calls, held.folder, held.name, way_of(state.digest)).state.same(state)
 

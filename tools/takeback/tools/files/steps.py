@@ -66,6 +66,10 @@ class Step(ABC):
         :raises Drift: somebody had saved in between; gone back.
         """
 
+    def was_made(self) -> bool | None:
+        """At `other`: whether it had been made before somebody else was there; `None`: that cannot be told."""
+        return None
+
     def kept(self) -> Mapping[int, State]:
         """Before-states with an image that was taken on the way, by the identity of their effects."""
         return {}
@@ -266,7 +270,7 @@ class Exchange(Step):
         return held.same(self._before)
 
     def was_made(self) -> bool | None:
-        """Whether the exchange was made, whatever stands at the path by now: the slot tells. `None`: it does not."""
+        # the slot tells, whatever stands at the path by now
         if self._slot is None:
             return None
         calls, slot = self._bench.calls, self._slot
