@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Literal
 
+from blake3 import blake3
 from pydantic import JsonValue
 
 from takeback.journal.states import ABSENT, Effect, State
@@ -157,7 +158,17 @@ class Exchange(Step):
         return found.state.same(self._after)
 
     def _new_slot(self, parent: Dir | None) -> Slot:
+        if self._slot is None:
+            named = self._named_slot(parent)
+            if self._bench.calls.lstat(named.folder, named.name) is None:
+                return named
         return self._bench.trashes.free_slot(self._place, parent or self._bench.nearest(self._place))
+
+    def _named_slot(self, parent: Dir | None) -> Slot:
+        """The slot of an effect that names none: the same for each try, so that what an earlier one brought out is found."""
+        free = self._bench.trashes.free_slot(self._place, parent or self._bench.nearest(self._place))
+        told = "\0".join((self._effect.object, self._before.digest, self._after.digest))
+        return Slot(free.trash, blake3(told.encode("utf-8", "surrogatepass")).hexdigest()[:20].encode())
 
     # -- acting ----------------------------------------------------------------------------------------------------------
 
@@ -171,7 +182,11 @@ class Exchange(Step):
             self._check_out(calls, slot)
 
     def verify(self) -> None:
-        calls, slot = self._bench.calls, self._slot
+        calls = self._bench.calls
+        if self._slot is None:
+            named = self._named_slot(self._bench.parent(self._place))
+            self._slot = named if calls.lstat(named.folder, named.name) is not None else None
+        slot = self._slot
         if self._before.absent or slot is None or calls.lstat(slot.folder, slot.name) is None or self.ready():
             return  # nothing is kept of it (any more), or it was somebody else who put there what was wanted
         self._check_out(calls, slot)
