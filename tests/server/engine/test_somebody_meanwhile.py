@@ -11,25 +11,25 @@ import pytest
 from tests.server.engine.bench import ALICE, Bench, OpenBench
 from tests.server.engine.reaper import Died, Reaper, interpose
 
-from takeback.journal.views import ActionView
+from takeback.journal.views import ActionView, OpenItem
 from takeback.server.settings import ToolSettings
 
 LARGE = b"what was there before\n" * 3000
 """More than travels with an intent: the trash alone has it."""
 
 
-async def killed_after_its_swap(bench: Bench, tool: str, run: str, **arguments: Any) -> None:
-    """A call whose process dies when the change is visible, and nothing says so yet."""
-    reaper, files = Reaper(0), bench.engine.core.systems["files"]
+async def killed_after_its_swap(bench: Bench, name: str, tool: str, run: str, **arguments: Any) -> None:
+    """A call whose process dies when the change is visible in a system, and nothing says so yet."""
+    reaper, system = Reaper(0), bench.engine.core.systems[name]
     interpose(bench.engine.core, reaper)
-    swap = files.swap
+    swap = system.swap
 
     async def dying(*given: Any) -> Any:
         await swap(*given)
         reaper.dead = True
         raise Died
 
-    files.swap = dying  # type: ignore[method-assign] -- a fault, not a mock: the real system is behind it
+    system.swap = dying  # type: ignore[method-assign] -- a fault, not a mock: the real system is behind it
     with pytest.raises(Died):
         await bench.call(tool, run, **arguments)
 
@@ -47,7 +47,7 @@ async def test_what_a_killed_call_took_away_can_be_had_though_somebody_made_the_
     path = first.work / "f"
     path.write_bytes(LARGE)
     run = await first.start()
-    await killed_after_its_swap(first, tool, run, path="f", **arguments)
+    await killed_after_its_swap(first, "files", tool, run, path="f", **arguments)
     path.unlink(missing_ok=True)
     path.write_bytes(b"theirs\n")
     second = await open_bench(tools=ToolSettings(), portable_files=portable)
@@ -59,6 +59,20 @@ async def test_what_a_killed_call_took_away_can_be_had_though_somebody_made_the_
     [item] = answer.open_items
     await second.engine.resolve_conflict(ALICE, item.conflict_id, "ours")
     assert path.read_bytes() == LARGE
+
+
+async def test_what_no_look_can_tell_after_a_death_is_left_to_a_person(open_bench: OpenBench) -> None:
+    first = await open_bench()
+    run = await first.start()
+    await first.set(run, "k", "before")
+    await killed_after_its_swap(first, "memory", "set_value", run, key="k", value="the agent's")
+    first.memory.edit("k", "theirs, made of the agent's")
+    second = await open_bench()
+    [action] = await second.engine.core.journal.find(ActionView, status="in_doubt")
+    [item] = await second.engine.core.journal.find(OpenItem, status="open")
+    assert item.action_id == action.id and item.kind == "in_doubt"
+    await second.engine.resolve_conflict(ALICE, item.id, "theirs")
+    assert second.memory.get("k") == "theirs, made of the agent's"
 
 
 def once(calls: Any, name: str, before: Callable[[], None], after: Callable[[], None]) -> None:

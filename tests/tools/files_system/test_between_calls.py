@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from tests.tools.files_system.dying import Died, between_calls
+from tests.tools.files_system.dying import Died, Fuse, between_calls
 from tests.tools.files_system.world import World, reverse
 
 from takeback.journal.states import Effect
@@ -109,3 +109,30 @@ async def test_a_save_in_the_instant_of_a_death_is_kept(tmp_path: Path, how: str
         if absent:  # they saved over nothing, so what had been there must not be gone
             there = [path for path in (world.data / "trash").iterdir() if path.read_bytes() == b"old"]
             assert there and there[0].name in answer.why, (at, seen, answer)
+
+
+@pytest.mark.parametrize("undoing", [False, True])
+@pytest.mark.parametrize("act", ["write", "delete", "move over"])
+@pytest.mark.parametrize("engine", ["native", "portable"])
+async def test_a_save_just_before_an_act_that_dies_is_put_back_by_the_next_try(
+    tmp_path: Path, engine: str, act: str, undoing: bool
+) -> None:
+    """The act brings it out, and dies before it has looked at what that is."""
+    for at in itertools.count(1):
+        world = World(tmp_path / str(at), engine == "portable")
+        await world.open()
+        effects = await effects_of(world, act, undoing=undoing)
+        path = world.root / ("g" if act == "move over" else "f")
+        fuse = Fuse(world.system, at, after=True)
+        with between_calls(world.system._calls, 1, lambda path=path: save(path, "replaces")), suppress(Died):
+            await world.system.swap(effects)
+        await world.system.close()
+        await world.open()
+        answer = await world.system.swap(effects)
+        await world.system.close()
+        assert isinstance(answer, Drifted), (at, answer)
+        # a moved file may have gone back already, as they left it
+        there = [path, world.root / "f"] if act == "move over" and undoing else [path]
+        assert [each for each in there if each.exists() and each.read_bytes() == b"theirs"], (at, answer)
+        if not fuse.burnt:
+            return

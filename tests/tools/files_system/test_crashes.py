@@ -13,6 +13,7 @@ from tests.tools.files_system.dying import Died, Fuse
 from tests.tools.files_system.signature import difference, signature
 from tests.tools.files_system.world import World, reverse
 
+from takeback.journal.states import ABSENT, Effect
 from takeback.tools.system import Refused, Swapped, Unavailable
 
 
@@ -210,7 +211,7 @@ async def test_what_the_slots_hold_tells_whether_a_change_was_made_that_somebody
     if act not in ("in folders", "delete a tree"):
         kept = path.read_bytes() if path.exists() else None
         path.write_bytes(b"theirs, before it came to that\n")
-        assert await world.system.happened(staged.effects) is None
+        assert await world.system.happened(staged.effects) is False
         path.unlink()
         if kept is not None:
             path.write_bytes(kept)
@@ -234,3 +235,29 @@ async def test_a_change_of_which_only_a_part_can_be_told_is_nobodys_to_decide_bu
     with pytest.raises(Refused) as caught:
         await world.system.happened(staged.effects)
     assert caught.value.code == "cannot_tell" and "f since" in str(caught.value)
+
+
+async def test_what_was_brought_out_of_an_effect_that_names_no_slot_is_found_by_the_next_try(world):
+    """As where a person settles a conflict, and wants gone what somebody has put there."""
+    path = world.root / "f"
+    path.write_bytes(b"theirs")
+    [present] = await world.system.look([world.system.resolve("f")])
+    effects = [Effect(system="files", object=world.system.resolve("f"), before=present, after=ABSENT)]
+    take = world.system._calls.take
+
+    def dying(*given) -> None:
+        take(*given)
+        raise Died
+
+    world.system._calls.take = dying
+    with pytest.raises(Died):
+        await world.system.swap(effects)
+    assert not path.exists()
+    del world.system._calls.take
+    await world.system.close()
+    await world.open()
+    again = await world.system.swap(effects)
+    assert isinstance(again, Swapped) and again.already
+    await world.system.collect([effect.before for effect in again.effects], older_than_ns=0)
+    await world.take_back(again)
+    assert path.read_bytes() == b"theirs"

@@ -269,7 +269,8 @@ async def _ask_systems(core: Core, effects: Sequence[Effect]) -> tuple[Finding, 
         if told[name] is False or (told[name] is None and await _as_before(core.systems[name], own))
     ]
     if len(untouched) == len(parts):
-        return "not_applied", "everything is as it was before", ()
+        as_before = all(made is None for made in told.values())
+        return "not_applied", "everything is as it was before" if as_before else "it did not come about", ()
     if untouched:
         # finishing what one system has begun does not bring about what another never did
         return "in_doubt", f"only part of it is there: nothing of it is in {untouched[0]}", ()
@@ -291,6 +292,12 @@ async def _ask_systems(core: Core, effects: Sequence[Effect]) -> tuple[Finding, 
             ]
             if any(changed) or len(parts) > 1:
                 return "in_doubt", f"only part of it is there: {swapped.why}", ()
+            if await system.happened(own) is not False:  # ours may be below theirs
+                return (
+                    "in_doubt",
+                    f"somebody else's change is there, and nobody can tell whether ours was: {swapped.why}",
+                    (),
+                )
             return "not_applied", f"somebody else's change is there, ours is not: {swapped.why}", ()
         observed.extend(swapped.effects)
         said += swapped.warnings

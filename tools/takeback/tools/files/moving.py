@@ -59,18 +59,63 @@ class Move(Step):
     def _in_slot(self) -> bool:
         if self._slot is None or self._d.absent:
             return self._d.absent
-        return measure(self._bench.calls, self._slot.folder, self._slot.name, way_of(self._d.digest)).state.same(
-            self._d
-        )
+        return self._held_is(self._slot, self._d)
 
     def _waiting(self) -> bool:
         """Whether `F` lies in the slot, on its way in either direction, and everything else is where it belongs then."""
         if self._slot is None or self._d.absent or not self._bench.calls.one_step:
             return False
-        held = measure(self._bench.calls, self._slot.folder, self._slot.name, way_of(self._f.digest)).state
-        return held.same(self._f) and self._empty(self._source) and self._d_at(self._destination)
+        return self._held_is(self._slot, self._f) and self._empty(self._source) and self._d_at(self._destination)
 
     def standing(self) -> Standing:
+        where = self._where()
+        return self._where() if where == "other" and self._put_home() else where
+
+    def _put_home(self) -> bool:
+        """What lies in the slot of a move that was cut in two and cannot be finished, because somebody has saved since."""
+        calls, held = self._bench.calls, self._slot
+        source, destination = self._bench.parent(self._source), self._bench.parent(self._destination)
+        if held is None or self._d.absent or source is None or destination is None:
+            return False
+        if calls.lstat(held.folder, held.name) is None:
+            return False
+        a, b = self._source.name, self._destination.name
+        at_source, at_destination = not self._empty(self._source), not self._empty(self._destination)
+        if calls.one_step:
+            before = self._d_at(self._destination)
+            if at_source or not (before or self._held_is(held, self._f)):
+                return False  # it is what the destination was that lies there
+            if self._forward or not before:
+                calls.place(held.folder, held.name, source, a)
+            else:
+                calls.exchange(destination, b, held.folder, held.name)
+            return True
+        if at_destination or not at_source:
+            return False
+        if self._forward:
+            calls.place(held.folder, held.name, destination, b)
+        elif self._in_slot():
+            self._carry(source, a, destination, b)
+        return True
+
+    def verify(self) -> None:
+        held = self._slot
+        if self._d.absent or not self._forward or held is None or self._in_slot():
+            return
+        if self._bench.calls.lstat(held.folder, held.name) is not None:
+            self.back()
+            raise Drift(f"{self._destination.shown} was changed by somebody else.")
+
+    def was_made(self) -> bool | None:
+        if not self._forward or self._empty(self._source) or not self._d_at(self._destination):
+            return None
+        held = self._slot if not self._d.absent else None
+        return None if held is not None and self._bench.calls.lstat(held.folder, held.name) is not None else False
+
+    def _held_is(self, held: Slot, state: State) -> bool:
+        return measure(self._bench.calls, held.folder, held.name, way_of(state.digest)).state.same(state)
+
+    def _where(self) -> Standing:
         if self._slot is not None and not self._d.absent:
             for place in (self._source, self._destination):
                 folder = self._bench.parent(place)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Literal
 
+from blake3 import blake3
 from pydantic import JsonValue
 
 from takeback.journal.states import ABSENT, Effect, State
@@ -59,6 +60,16 @@ class Step(ABC):
 
         :raises CannotGoBack: somebody was faster.
         """
+
+    def verify(self) -> None:
+        """At `after`, where an earlier try died before it had: make sure that what came out was `before`.
+
+        :raises Drift: somebody had saved in between; gone back.
+        """
+
+    def was_made(self) -> bool | None:
+        """At `other`: whether it had been made before somebody else was there; `None`: that cannot be told."""
+        return None
 
     def kept(self) -> Mapping[int, State]:
         """Before-states with an image that was taken on the way, by the identity of their effects."""
@@ -147,7 +158,17 @@ class Exchange(Step):
         return found.state.same(self._after)
 
     def _new_slot(self, parent: Dir | None) -> Slot:
+        if self._slot is None:
+            named = self._named_slot(parent)
+            if self._bench.calls.lstat(named.folder, named.name) is None:
+                return named
         return self._bench.trashes.free_slot(self._place, parent or self._bench.nearest(self._place))
+
+    def _named_slot(self, parent: Dir | None) -> Slot:
+        """The slot of an effect that names none: the same for each try, so that what an earlier one brought out is found."""
+        free = self._bench.trashes.free_slot(self._place, parent or self._bench.nearest(self._place))
+        told = "\0".join((self._effect.object, self._before.digest, self._after.digest))
+        return Slot(free.trash, blake3(told.encode("utf-8", "surrogatepass")).hexdigest()[:20].encode())
 
     # -- acting ----------------------------------------------------------------------------------------------------------
 
@@ -157,8 +178,20 @@ class Exchange(Step):
             self._turn(calls, parent, slot, name, out=self._before, into=self._after)
         except (FileExistsError, FileNotFoundError) as error:
             raise Drift(f"{self._place.shown} was changed in the same instant.") from error
-        if self._before.absent:
-            return
+        if not self._before.absent:
+            self._check_out(calls, slot)
+
+    def verify(self) -> None:
+        calls = self._bench.calls
+        if self._slot is None:
+            named = self._named_slot(self._bench.parent(self._place))
+            self._slot = named if calls.lstat(named.folder, named.name) is not None else None
+        slot = self._slot
+        if self._before.absent or slot is None or calls.lstat(slot.folder, slot.name) is None or self.ready():
+            return  # nothing is kept of it (any more), or it was somebody else who put there what was wanted
+        self._check_out(calls, slot)
+
+    def _check_out(self, calls: Calls, slot: Slot) -> None:
         try:
             came_out = look_at(calls, slot.folder, slot.name, self._before)
             full = way_of(self._before.digest) == "dir" and not is_empty(calls, slot.folder, slot.name)
@@ -252,7 +285,7 @@ class Exchange(Step):
         return held.same(self._before)
 
     def was_made(self) -> bool | None:
-        """Whether the exchange was made, whatever stands at the path by now: the slot tells. `None`: it does not."""
+        # the slot tells, whatever stands at the path by now
         if self._slot is None:
             return None
         calls, slot = self._bench.calls, self._slot

@@ -41,6 +41,7 @@ def swap(bench: Workbench, effects: Sequence[Effect], notes: Dir) -> Swapped | D
             other = steps[standings.index("other")].effects[-1].object
             why = f"{bench.names.locate(other).shown} is not as this change left it or expects it."
             return _drifted(bench, effects, steps, " ".join([why, *bench.warnings]))
+        _verify(bench, [step for step, at in zip(steps, standings, strict=True) if at == "after"])
         if all(where == "after" for where in standings):
             return Swapped(told(effects, steps, None, {}), tuple(bench.warnings), already=True)
         todo = [step for step, where in zip(steps, standings, strict=True) if where != "after"]
@@ -73,6 +74,16 @@ def swap(bench: Workbench, effects: Sequence[Effect], notes: Dir) -> Swapped | D
     if not _drop(bench, changing, steps):
         warnings.append("Not all of what could not be kept was destroyed; the next `takeback gc` tries again.")
     return Swapped(told(effects, steps, times, seen), tuple(warnings))
+
+
+def _verify(bench: Workbench, made: Sequence[Step]) -> None:
+    """What an earlier try brought out it may have died before it had compared."""
+    for step in made:
+        try:
+            step.verify()
+        except Drift:
+            _home(bench, [other for other in made if other is not step and other.made_by_us()])
+            raise
 
 
 def read_back(bench: Workbench, steps: Sequence[Step]) -> dict[int, State]:
