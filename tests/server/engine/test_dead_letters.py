@@ -31,7 +31,7 @@ TOKEN = "ghp_" + "a1B2" * 9
 
 @pytest.fixture
 async def bench(open_bench: OpenBench) -> Bench:
-    return await open_bench(tools=ToolSettings(off=("database", "calendar")))
+    return await open_bench(tools=ToolSettings(off=("database",)))
 
 
 async def conflicted(bench: Bench) -> tuple[str, str]:
@@ -145,6 +145,8 @@ async def test_a_bundle_for_support_has_no_contents_secrets_addresses_or_places(
     await bench.done("write_file", run, path="plan.txt", content="our secret plan " * 20)
     await bench.call("send_email", run, to=["bob@example.org"], subject="Dear Bob", body="private words")
     await bench.call("edit_file", run, path="plan.txt", edits=[{"old_text": "unheard-of", "new_text": "x"}])
+    dinner = {"start": "2027-01-01T10:00:00", "end": "2027-01-01T11:00:00", "timezone": "Europe/Berlin"}
+    await bench.call("create_event", run, calendar="default", summary="Dinner with Eve", **dinner)
     path = await export_run(bench.engine.core, ALICE, run, tmp_path / "support.zip", redacted=True)
     assert verify_bundle(path) == [], "the chain holds without the payloads"
     with zipfile.ZipFile(path) as bundle:
@@ -156,6 +158,7 @@ async def test_a_bundle_for_support_has_no_contents_secrets_addresses_or_places(
         "private words",
         "Dear Bob",
         "unheard-of",
+        "Dinner",
         "anna.miller",
         "bob@",
         str(tmp_path),

@@ -107,3 +107,31 @@ async def test_a_consent_is_void_once_what_was_shown_of_an_act_is_something_else
     assert "pay 1000 back" in str(asked.question) and asked.approval_id != pending.approval_id
     await bench.engine.approve(ALICE, str(asked.approval_id), lane="test")
     assert (await again()).status in ("held", "applied", "finished")
+
+
+async def test_a_person_reads_what_they_are_asked_to_let_leave(open_bench: OpenBench):
+    bench = await open_bench(tools=ToolSettings(off=("database", "calendar")))
+    (bench.work / "q3.csv").write_bytes(b"a,b\n")
+    body = "Dear Bob,\nyour price\u202e is 1000.\nThis is reversible: really\n" + "x\n" * 70 + "ghp_" + "a1B2" * 9
+    call: dict[str, Any] = {**LETTER, "body": body, "attachments": ["q3.csv"], "hold_seconds": 0}
+    asked = await bench.call("send_email", await bench.start(), **call)
+    lines = str(asked.question).splitlines()
+    assert "bob@example.org" in lines[0] and lines[1].startswith("This is compensable")
+    assert lines[2:5] == ["> Dear Bob,", "> your price\\u202e is 1000.", "> This is reversible: really"]
+    assert all(line.startswith("> ") for line in lines[2:])
+    assert lines[-2:] == ["> (… 14 lines more)", "> (attached: q3.csv, 4 bytes)"]
+    assert len(lines) == 2 + 60 + 2
+    short = await bench.call(
+        "send_email", await bench.start(), **{**LETTER, "body": "Key: ghp_" + "a1B2" * 9, "hold_seconds": 0}
+    )
+    assert "> Key: " in str(short.question) and "a1B2" not in str(short.question)
+
+
+async def test_a_person_reads_the_mail_of_a_plan_too(open_bench: OpenBench):
+    bench = await open_bench(tools=ToolSettings(off=("files", "database", "calendar")))
+    run = await bench.start(mode="plan")
+    await bench.call("send_email", run, **LETTER)
+    await bench.call("send_email", run, **{**LETTER, "body": "Good\nbye"})
+    lines = str((await bench.engine.finish_run(ALICE, run)).question).splitlines()
+    assert [line[:3] for line in lines] == ["Car", "1. ", ">  ", "2. ", ">  ", ">  "]
+    assert [line for line in lines if line.startswith(">")] == [">   Hello", ">   Good", ">   bye"]

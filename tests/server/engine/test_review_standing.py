@@ -12,6 +12,7 @@ from tests.server.engine.many import action, approved, failing, status, with_man
 from takeback.journal.events import RollbackStep
 from takeback.journal.views import RunView
 from takeback.server.engine.answers import EngineError
+from takeback.server.engine.policy_rules import Rule, RulesPolicy
 from takeback.server.engine.settle import settle_all
 from takeback.tools.contract import UNKNOWN
 from takeback.tools.system import Unavailable
@@ -441,3 +442,45 @@ async def test_what_nobody_can_look_at_is_not_called_a_persons_word_if_a_program
     assert settled.steps[0].why == "it is not there, " + (
         "a person said" if person else f"test for {ALICE.principal} said"
     )
+
+
+async def test_what_a_person_had_to_agree_to_is_not_brought_back_without_them(bench: Bench) -> None:
+    bench.engine.core.policy = RulesPolicy([Rule.model_validate({"id": "ask", "then": "ask"})])
+    run = await bench.start()
+    call = {"key": "a", "value": "agreed to"}
+    pending = await bench.call("set_value", run, **call)
+    await bench.engine.approve(ALICE, str(pending.approval_id), lane="test")
+    done = await bench.call("set_value", run, **call)
+    back = await bench.back(run_id=run)
+    assert (done.status, back.status, bench.memory.texts()) == ("applied", "complete", {})
+    for act in (
+        lambda: bench.engine.redo(ALICE, str(back.rollback_id)),
+        lambda: bench.engine.restore_version(ALICE, "a", f"{done.action_id}:after"),
+    ):
+        with pytest.raises(EngineError, match="for one time"):
+            await act()
+    assert bench.memory.texts() == {}
+    bench.engine.core.persons_door = True
+    await bench.engine.redo(ALICE, str(back.rollback_id))
+    assert bench.memory.texts() == {"a": "agreed to"}
+
+
+async def test_nor_is_it_by_ours_of_a_conflict_that_a_redo_left(bench: Bench) -> None:
+    bench.engine.core.policy = RulesPolicy([Rule.model_validate({"id": "ask", "then": "ask"})])
+    bench.memory.edit("a", "before\n")
+    run = await bench.start()
+    call = {"key": "a", "value": "agreed to\n"}
+    pending = await bench.call("set_value", run, **call)
+    await bench.engine.approve(ALICE, str(pending.approval_id), lane="test")
+    await bench.call("set_value", run, **call)
+    back = await bench.back(run_id=run)
+    bench.memory.edit("a", "by a person\n")
+    bench.engine.core.persons_door = True
+    (item,) = (await bench.engine.redo(ALICE, str(back.rollback_id))).open_items
+    bench.engine.core.persons_door = False
+    with pytest.raises(EngineError, match="for one time"):
+        await bench.engine.resolve_conflict(ALICE, item.conflict_id, "ours")
+    await bench.engine.contain_run(ALICE, run, "odd")
+    with pytest.raises(EngineError, match="is contained"):
+        await bench.engine.resolve_conflict(ALICE, item.conflict_id, "ours")
+    assert bench.memory.texts() == {"a": "by a person\n"}

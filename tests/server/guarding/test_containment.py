@@ -14,6 +14,7 @@ from tests.server.engine.many import status, with_many
 from takeback.journal.events import RunContained
 from takeback.journal.guarding import HoldKind
 from takeback.journal.ids import RunId
+from takeback.server.engine import containment
 from takeback.server.engine.answers import EngineError
 from takeback.server.engine.calls import Call
 from takeback.server.engine.sender import Sender
@@ -281,3 +282,25 @@ async def test_all_that_is_held_is_listed_and_survives_a_rebuild_of_the_views(be
     assert (runs, holds) == before
     assert [each.id for each in runs] == [run] and [(hold.kind, hold.name) for hold in holds] == [("tool", "set_value")]
     assert (await bench.engine.core.journal.verify()).sound
+
+
+async def test_what_is_held_more_tightly_in_the_moment_of_its_release_stays_held(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await bench.start()
+    await bench.engine.contain_run(ALICE, run, "odd")
+    real, parts_of = containment.parts_of, []
+
+    async def meanwhile(core: Any, of: Any) -> Any:
+        found = await real(core, of)
+        if not parts_of:
+            parts_of.append(of)
+            await bench.engine.contain_run(ALICE, run, "it steals", level="quarantined")
+        return found
+
+    monkeypatch.setattr(containment, "parts_of", meanwhile)
+    with pytest.raises(EngineError, match="quarantined for another reason by now: it steals"):
+        await bench.engine.release_run(ALICE, run)
+    assert await status(bench, run) == "quarantined"
+    await bench.engine.release_run(ALICE, run)
+    assert await status(bench, run) == "open"

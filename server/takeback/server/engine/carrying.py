@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from blake3 import blake3
@@ -36,6 +36,7 @@ from takeback.server.engine.fitting import InTurn, fits_to, left_by
 from takeback.server.engine.locks import LockTimeout
 from takeback.server.engine.pipeline import Pipeline
 from takeback.server.engine.policy import Verdict
+from takeback.server.engine.quoting import IN_A_PLAN, MARK, quoted
 from takeback.server.engine.report import sentence, shown
 from takeback.server.engine.settle import OPEN, settle
 from takeback.server.engine.shield import shielded
@@ -94,12 +95,12 @@ class Carrier:
         if any(call.status == "begun" for call in calls):  # an earlier process died over it
             return await shielded(lambda: self._make(run, calls, progress))
         try:
-            calls = await self._looked_at(run, calls)
+            calls = await self._looked_at(run, calls, said := dict[str, list[str]]())
         except EngineError as error:
             return Outcome(refused=error)
         approval: ApprovalView | None = None
         if run.mode == "plan" or any(call.decision == "ask" for call in calls):
-            approval = await approvals.find_or_ask(self._core, _question(caller, run, calls))
+            approval = await approvals.find_or_ask(self._core, _question(caller, run, calls, said))
             if approval.status == "denied":
                 advice = "Ask them what they want instead; finish_run with status abandoned throws it away."
                 return Outcome(refused=EngineError("denied", "A person refused this.", advice))
@@ -156,15 +157,18 @@ class Carrier:
 
     # -- before anything is made ------------------------------------------------------------------------------------------
 
-    async def _looked_at(self, run: RunView, calls: Sequence[CollectedCall]) -> Sequence[CollectedCall]:
+    async def _looked_at(
+        self, run: RunView, calls: Sequence[CollectedCall], said: dict[str, list[str]]
+    ) -> Sequence[CollectedCall]:
         """The calls as they would be now.
 
+        :param said: by call: is told what the mail says that it would send.
         :raises EngineError: one cannot be made any more, is not allowed, or (staged) is not as it was staged.
         """
         news: list[BaseEvent] = []
         for number, call in enumerate(calls, start=1):
             try:
-                anew = await self._pipeline.look(await self._call(call, run), self._compare(run, call))
+                anew = await self._pipeline.look(await self._call(call, run), self._compare(run, call, said))
             except (EngineError, ToolError, TargetError, TimeoutError, LockTimeout, ObjectError) as error:
                 if call.builds_on and not isinstance(error, EngineError):
                     continue  # as when it was put down: what it builds on is not there yet
@@ -181,13 +185,14 @@ class Carrier:
         return calls
 
     def _compare(
-        self, run: RunView, call: CollectedCall
+        self, run: RunView, call: CollectedCall, said: dict[str, list[str]]
     ) -> Callable[[Work, Prepared, Verdict, list[str]], Awaitable[CallCollected | None]]:
         async def compare(
             work: Work, prepared: Prepared, verdict: Verdict, previews: list[str]
         ) -> CallCollected | None:
             if verdict.decision in ("deny", "shadow"):
                 raise EngineError("denied", f"policy rule {verdict.rule} does not allow it", "")
+            said[call.id] = await quoted(self._core, prepared, most=IN_A_PLAN)
             same = approvals.target_digest(prepared.effects, prepared.counts) == call.bound
             if run.mode == "staged" and not same and not call.builds_on:
                 why = fits_to(call, {}, self._name, staged=True)(
@@ -387,11 +392,14 @@ class Carrier:
         return self._core.display(effect.system, effect.object)
 
 
-def _question(caller: Caller, run: RunView, calls: Sequence[CollectedCall]) -> approvals.Wanted:
+def _question(
+    caller: Caller, run: RunView, calls: Sequence[CollectedCall], said: Mapping[str, Sequence[str]]
+) -> approvals.Wanted:
     lines = [f"{'Publish' if run.mode == 'staged' else 'Carry out'} {len(calls)} steps, in this order:"]
     for number, call in enumerate(calls, start=1):
         worst = f"not certain: {call.unseen}" if call.unseen else call.reversibility
         lines.append(f"{number}. {call.summary} ({worst}{f': {shown(call.reason)}' if call.reason else ''})")
+        lines += [f"{MARK}  {line.removeprefix(MARK)}" for line in said.get(call.id, ())]
         if call.unseen:
             lines.append(f"   {sentence(json.dumps(call.requested, ensure_ascii=False))}")
     irreversible = sum(call.reversibility == "irreversible" for call in calls)

@@ -34,7 +34,7 @@ from takeback.server.engine.answers import EngineError, RollbackAnswer, StepAnsw
 from takeback.server.engine.core import Core
 from takeback.server.engine.corrections import uncorrected
 from takeback.server.engine.faults import unwritten
-from takeback.server.engine.judging_back import check_put_back
+from takeback.server.engine.judging_back import check_consents_spent, check_put_back
 from takeback.server.engine.locks import LockTimeout
 from takeback.server.engine.outgoing import belong, holding, moved
 from takeback.server.engine.queries import open_item_answer
@@ -115,9 +115,12 @@ class Conflicts:
             raise EngineError(
                 "invalid", "content goes with the choice content, and only with it.", "Pass both or neither."
             )
-        if choice == "content":
-            await check_not_held(self.core, caller, item.run_id, item.system, item.object)
         task = await task_of(self.core, item)
+        again = choice == "ours" and task.stands is True  # of a redo: what was done is done again
+        if choice == "content" or again:
+            await check_not_held(self.core, caller, item.run_id, item.system, item.object)
+        if again:
+            await check_consents_spent(self.core, [item.action_id])
         exclusive, shared = lock_names(self.core, [*task.wanted, *task.place])
         try:
             async with self.core.locks.hold(

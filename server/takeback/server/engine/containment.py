@@ -169,23 +169,33 @@ def contained(
 async def release(core: Core, caller: Caller, run_id: str, reason: str) -> RunView:
     """A person lets a contained run, and its children that were contained with it, go on.
 
-    :raises EngineError: it is not contained.
+    :raises EngineError: it is not contained, or was contained anew at the same moment: that is another decision.
     """
     run = await core.run(caller, run_id, "decide")
-    if run.status not in ("contained", "quarantined"):
-        raise EngineError(
-            "not_contained", f"Run {run.id} is {run.status}, not contained.", "There is nothing to release."
-        )
-    family = [run, *await parts_of(core, run)]
-    await core.journal.append(
-        [
-            RunReleased(run_id=member.run_id, at=core.now(), by=caller.principal, reason=reason)
-            for member in family
-            # one that was contained for another reason is another decision
-            if member.status in HELD and (member.id == run.id or member.why == run.why)
+    while True:
+        now = await core.run(caller, run_id, "decide")
+        if now.status not in HELD:
+            raise EngineError(
+                "not_contained", f"Run {run.id} is {now.status}, not contained.", "There is nothing to release."
+            )
+        if (now.status, now.why) != (run.status, run.why):
+            raise EngineError(
+                "changed", f"Run {run.id} is {now.status} for another reason by now: {now.why}.", "Look at it again."
+            )
+        # one that was contained for another reason is another decision
+        together = [
+            member
+            for member in [now, *await parts_of(core, now)]
+            if member.status in HELD and (member.id == now.id or member.why == now.why)
         ]
-    )
-    return await core.run(caller, run_id, "decide")
+        try:
+            await core.journal.append(
+                [RunReleased(run_id=one.run_id, at=core.now(), by=caller.principal, reason=reason) for one in together],
+                expect={ViewKey("run", one.id): one.version for one in together},
+            )
+        except Stale:  # it tried something and was refused, or was contained anew: look again
+            continue
+        return await core.run(caller, run_id, "decide")
 
 
 async def parts_of(core: Core, run: RunView) -> list[RunView]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, cast
 
 from pydantic import JsonValue
@@ -19,19 +20,26 @@ _CONTENTS: Final = frozenset(
     }
 )  # fmt: skip
 """Fields that hold what somebody wrote, whatever its length."""
+_SAID: Final = _CONTENTS | {"comment", "message", "summary", "title", "value"}
+"""Arguments whose words are left out wherever they are said again: titles of events, subjects, what a ticket is about."""
+_FEWEST: Final = 4
+"""Characters of such words; shorter ones are in everything."""
 _ADDRESS: Final = re.compile(r"[A-Za-z0-9._%+'-]{1,64}@([A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){0,8})")
 
 
 class Discreet:
     """Takes out what is nobody's business, the same way everywhere in one bundle."""
 
-    def __init__(self, salt: bytes, places: Sequence[str]) -> None:
+    def __init__(self, salt: bytes, places: Sequence[str], requested: Sequence[Mapping[str, JsonValue]] = ()) -> None:
         """
         :param salt: equal secrets stay recognisable as equal.
-        :param places: folders of this machine that are not named; longest first.
+        :param places: folders of this machine that are not named.
+        :param requested: arguments of calls; what was written in them is contents in other sentences too.
         """
         self._salt = salt
-        self._places = sorted((place for place in places if len(place) > 1), key=len, reverse=True)
+        said = [text for each in requested for text in _written(each)]
+        hidden = {place for place in places if len(place) > 1} | {text for text in said if _telling(text)}
+        self._places = sorted(hidden, key=len, reverse=True)
 
     def value(self, value: object) -> JsonValue:
         """A JSON value."""
@@ -57,6 +65,19 @@ class Discreet:
         if isinstance(value, list):
             return [self._bare(each, name) for each in value]
         return {key: self._bare(each, key) for key, each in cast("Mapping[str, JsonValue]", value).items()}
+
+
+def _telling(text: str) -> bool:
+    """Whether it says something; a bare word such as "done" does not, and is what statuses are made of."""
+    return len(text) >= _FEWEST and not (text.isascii() and text.isalpha() and text.islower())
+
+
+def _written(arguments: Mapping[str, JsonValue]) -> Iterator[str]:
+    """What somebody wrote in arguments, as it stands there and as it stands in JSON."""
+    for name, value in arguments.items():
+        if name in _SAID and isinstance(value, str):
+            yield value
+            yield json.dumps(value, ensure_ascii=False)[1:-1]
 
 
 def _left_out(value: JsonValue) -> str:

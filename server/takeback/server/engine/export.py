@@ -79,7 +79,7 @@ async def export_run(core: Core, caller: Caller, run_id: str, path: Path, *, red
         raise EngineError("exists", f"{path} is there already.", "Choose another name, or move it away.")
     try:
         with zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as bundle:
-            await _write(core, core.journal, run, _Bundle(bundle), _discretion(core) if redacted else None)
+            await _write(core, core.journal, run, _Bundle(bundle), await _discretion(core, run) if redacted else None)
         with open(beside, "rb+") as written:
             os.fsync(written.fileno())
         os.replace(beside, path)
@@ -107,9 +107,10 @@ class _Bundle:
         self.files[name] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
 
 
-def _discretion(core: Core) -> Discreet:
+async def _discretion(core: Core, run: RunView) -> Discreet:
+    requested = [action.requested for action in await core.journal.find(ActionView, run_id=run.run_id)]
     places = [str(root) for root in core.settings.workspace.roots]
-    return Discreet(os.urandom(32), [*places, str(core.settings.data), str(Path.home())])
+    return Discreet(os.urandom(32), [*places, str(core.settings.data), str(Path.home())], requested)
 
 
 async def _write(core: Core, journal: Chained, run: RunView, bundle: _Bundle, discreet: Discreet | None) -> None:

@@ -6,7 +6,7 @@ object stands now; then the rollback is asked for again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from takeback.journal.events import ApprovalUsed, Caller
 from takeback.journal.ids import ApprovalId, RollbackId
@@ -59,6 +59,22 @@ def check_put_back(core: Core, tool: str, caller: Caller, effects: Sequence[Effe
             f"Policy rule {verdict.rule} does not let {tool} do this by itself{why}.",
             "A person can do it, on the page or at the command line (takeback resolve, takeback versions).",
         )
+
+
+async def check_consents_spent(core: Core, action_ids: Iterable[str]) -> None:
+    """A consent is good for one time: what a person had to agree to is not brought back by whoever is no person at their own
+    door.
+
+    :raises EngineError: `denied`.
+    """
+    for action_id in () if core.persons_door else action_ids:
+        action = await core.journal.get(ActionView, action_id)
+        if action is not None and action.approval_id is not None:
+            raise EngineError(
+                "denied",
+                f"A person had to agree to the act {action.id}, and did so for one time; it is not brought back without them.",
+                "Make the call anew, so that they are asked; or they bring it back at the command line or on the page.",
+            )
 
 
 async def stands_in_the_way(core: Core, rollback_id: RollbackId, step: PlanStep) -> str:

@@ -28,6 +28,7 @@ from takeback.server.engine.labels import labels_of
 from takeback.server.engine.locks import LockTimeout
 from takeback.server.engine.plan import object_key
 from takeback.server.engine.policy import Judged, Verdict
+from takeback.server.engine.quoting import quoted
 from takeback.server.engine.report import sentence, shown
 from takeback.server.engine.reporting import report_of
 from takeback.server.engine.scope import outside
@@ -350,7 +351,9 @@ class Pipeline:
                 tool=work.tool.name,
                 argument_digest=work.argument_digest,
                 target_digest=approvals.target_digest(prepared.effects, prepared.counts),
-                question=f"{titles}\nThis is {prepared.reversibility}: {why}",
+                question="\n".join(
+                    [titles, f"This is {prepared.reversibility}: {why}", *await quoted(self._core, prepared)]
+                ),
                 reason=why,
             ),
         )

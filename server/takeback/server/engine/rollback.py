@@ -34,6 +34,7 @@ from takeback.server.engine.faults import fault, unwritten
 from takeback.server.engine.gather import make_plan, others_on, rollback_view
 from takeback.server.engine.held_acts import catch_up
 from takeback.server.engine.holds import check_entries
+from takeback.server.engine.judging_back import check_consents_spent
 from takeback.server.engine.locks import LockTimeout
 from takeback.server.engine.plan import Plan
 from takeback.server.engine.rollback_answers import answered, planned
@@ -112,6 +113,7 @@ class Rollbacks:
             if _acts_again(wish):
                 await check_entries(self.core, wish.chosen)
                 await check_may_bring_back(self.core, caller, touched)
+                await check_consents_spent(self.core, [entry.action_id for entry in wish.chosen])
             await self._settle_in_flight(touched)
             wish = await self._renewed(wish, ours=len(before))
             if not wish.chosen:

@@ -14,7 +14,7 @@ from takeback.server.engine.conflicts import Conflicts
 from takeback.server.engine.containment import HELD, check_may_bring_back
 from takeback.server.engine.core import Core
 from takeback.server.engine.faults import unwritten
-from takeback.server.engine.judging_back import check_put_back
+from takeback.server.engine.judging_back import check_consents_spent, check_put_back
 from takeback.server.engine.locks import LockTimeout
 from takeback.server.engine.report import shown
 from takeback.server.engine.settle import lock_names
@@ -45,6 +45,7 @@ async def restore_version(
         raise EngineError("not_found", f"{shown(object)} has no version {version!r}.", "Take one from list_versions.")
     if side == "after":
         await check_not_held(core, caller, run.run_id, effect.system, place, tool=action.tool)
+        await check_consents_spent(core, [action.id])
     # what was there before it may be put back, like anything it did: by its own client over what it left, and over nothing else
     over = effect.after if run.status in HELD and not core.persons_door else None
     if side == "before" and over is None:

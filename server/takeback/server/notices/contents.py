@@ -20,6 +20,7 @@ from takeback.journal.events import (
 from takeback.journal.redaction import redact, redact_text
 from takeback.journal.views import ApprovalView, OpenItem, RollbackView, RunView
 from takeback.server.engine.core import Core, rfc3339
+from takeback.server.engine.quoting import MARK
 from takeback.server.engine.reporting import report_run
 from takeback.server.engine.rollback_report import rollback_report
 from takeback.server.engine.told import steps_told
@@ -132,10 +133,13 @@ async def _told(core: Core, run: RunView, event: BaseEvent) -> tuple[str, list[s
     goal = sentence(run.goal)
     match event:
         case ApprovalRequested():
-            asked = event.question.splitlines()
-            left = len(asked) - MOST_LINES
+            everything = event.question.splitlines()
+            asked = [line for line in everything if not line.startswith(MARK)][
+                :MOST_LINES
+            ]  # no text of mail in a notice
+            left = len(everything) - len(asked)
             lines = [
-                *asked[:MOST_LINES],
+                *asked,
                 *(
                     [f"… and {left} more lines: read them all before you answer (takeback approvals)."]
                     if left > 0
