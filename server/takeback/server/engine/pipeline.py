@@ -348,7 +348,7 @@ class Pipeline:
                 tool=work.tool.name,
                 argument_digest=work.argument_digest,
                 target_digest=approvals.target_digest(prepared.effects, prepared.counts),
-                question=f"{titles}\nThis is {prepared.reversibility}: {verdict.reason or prepared.reason}",
+                question=approvals.question_of(titles, prepared, verdict),
                 reason=verdict.reason or prepared.reason,
             ),
         )
