@@ -27,6 +27,9 @@ from takeback.journal.states import Compensation
 from takeback.server.engine.answers import CallAnswer
 from takeback.server.engine.calls import Call
 from takeback.server.engine.engine import Engine
+from takeback.server.engine.gather import observe
+from takeback.server.engine.plan import Observations, plan_rollback
+from takeback.server.engine.select import wish_for_rollback
 from takeback.server.engine.triggers.settings import TriggerSettings
 from takeback.server.settings import LimitSettings, Settings, ToolSettings, WorkspaceSettings
 from takeback.tools.files.system import FileSystem
@@ -276,6 +279,38 @@ async def rollback(folder: Path) -> list[Row]:
     ]  # fmt: skip
 
 
+async def plans(folder: Path) -> list[Row]:
+    """The plan for a run of a thousand acts: the decision alone, and with all that is read and looked at for it."""
+    acts, files = 1_000, 250
+    say(f"undo: the plan of a run of {acts:,} acts")
+    here = folder / "plan"
+    (here / "work").mkdir(parents=True)
+    async with engine(here) as opened:
+        agent = await Agent.start(opened)
+        for number in range(acts):
+            await agent.do("write_file", path=f"f{number % files}.txt", content=f"edited {number}\n" * 10)
+        wish = await wish_for_rollback(opened.core, CALLER, run_id=agent.run_id)
+        seen = Observations(present=await observe(opened.core, wish.chosen))
+        alone: list[float] = []
+        whole: list[float] = []
+        for _ in range(scaled(15, 5)):
+            begin = time.perf_counter()
+            plan = plan_rollback(wish.chosen, wish.goal, seen)
+            alone.append(time.perf_counter() - begin)
+            begin = time.perf_counter()
+            await opened.rollback(CALLER, run_id=agent.run_id, dry_run=True)
+            whole.append(time.perf_counter() - begin)
+        if len(plan.steps) != acts or plan.needs:
+            raise SystemExit(f"The plan has {len(plan.steps)} steps, and asks for {len(plan.needs)} merges.")
+    shutil.rmtree(here)
+    return [
+        Row(
+            f"plan of a run of {acts:,} acts", median(alone), "ms", None, "", 5,
+            note=f"with reading the journal, looking at {files} files and telling each step {median(whole):.0f} ms",
+        )
+    ]  # fmt: skip
+
+
 async def deletions(folder: Path) -> list[Row]:
     """A large file and a large tree, deleted and put back."""
     say("undo: deleting and restoring")
@@ -413,7 +448,7 @@ async def measure(folder: Path) -> list[Row]:
     """All rows."""
     rows: list[Row] = []
     wanted = os.environ.get("BENCH_ONLY", "").split()
-    for part in (alone, checkpoints, storage, rollback, deletions, recovery):
+    for part in (alone, checkpoints, storage, rollback, plans, deletions, recovery):
         if not wanted or part.__name__ in wanted:
             rows += await part(folder)
     return rows

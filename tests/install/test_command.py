@@ -8,11 +8,14 @@ import re
 import stat
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.install.conftest import ROOT, Desk
+
+from takeback.server.install.clients import Machine
 
 FOREIGN = '{\n  "mcpServers": {\n    "github": {"command": "gh-mcp", "env": {"TOKEN": "s3cret"}}\n  },\n  "x": 1.0\n}\n'
 WITH_FILES = """{
@@ -66,6 +69,28 @@ def test_a_client_without_configuration_gets_one_and_loses_it_again(desk: Desk, 
     assert (gone.code, gone.json["status"]) == (0, "removed")
     assert desk.everything() == before
     assert not Path(told["file"]).exists()
+
+
+@pytest.mark.parametrize(
+    ("client", "place"),
+    [
+        ("claude-desktop", "Library/Application Support/Claude/claude_desktop_config.json"),
+        ("claude-code", ".claude.json"),
+        ("cursor", ".cursor/mcp.json"),
+        ("vscode", "Library/Application Support/Code/User/mcp.json"),
+    ],
+)
+@pytest.mark.skipif(sys.platform == "win32", reason="the places are those of macOS")
+def test_the_places_of_macos_are_written_to_and_left_as_they_were(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, client: str, place: str
+):
+    here = replace(Machine.here(), platform="darwin")
+    monkeypatch.setattr(Machine, "here", lambda: here)
+    path = put(desk.home / place, FOREIGN)
+    assert desk.install(client, "--yes").code == 0
+    assert "takeback" in path.read_text() and list(backups(path).values()) == [FOREIGN]
+    assert desk(client, "--remove", "--yes").code == 0
+    assert path.read_text() == FOREIGN
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.server.queries_world import ME, SOMEBODY, World, world
 
-from takeback.journal.events import RunContained, UndoOutcome
-from takeback.journal.ids import RunId
+from takeback.journal.events import ActionDenied, RunContained, UndoOutcome
+from takeback.journal.ids import RunId, new_action_id
 from takeback.journal.views import ActionView, OpenItem
 from takeback.server.engine.answers import EngineError, FailureReport, OpenItemAnswer, StepAnswer
 from takeback.server.engine.export import export_run, verify_bundle
@@ -137,6 +137,19 @@ async def test_a_contained_run_names_the_reason_and_who_can_release_it(here: Wor
     report = await report_of(here, run)
     assert report.failed == ["The run was contained: 200 deletions."]
     assert f"takeback release {run}" in report.first_step
+
+
+async def test_what_policy_refused_is_not_advised_to_be_called_again(here: World) -> None:
+    run = await here.run()
+    await here.fail(run, "no", requested={"key": "first"})
+    denied = ActionDenied(
+        run_id=run, at=here.tick(), action_id=new_action_id(), tool="set_value", requested={"key": "second"},
+        policy_rule="r", reason="not for agents",
+    )  # fmt: skip
+    await here.journal.append([denied])
+    report = await report_of(here, run)
+    assert report.first_step == "Do without it, or ask the person in charge of the policy."
+    assert "`second`" in report.remaining[0]  # the newest is what a caller has just been told of
 
 
 async def test_what_was_taken_back_can_be_redone_and_is_not_called_done(here: World) -> None:

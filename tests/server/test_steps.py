@@ -51,6 +51,15 @@ async def test_a_step_of_which_something_failed_is_not_done(here: World) -> None
     assert await status(here, run) == ["done", "not_begun"]
 
 
+async def test_a_failure_that_was_made_good_is_none_when_all_is_taken_back(here: World) -> None:
+    run = await here.run(steps=("one", "two"))
+    await here.fail(run, "No.", step="one", requested={"key": "a"})
+    action = await here.act(run, "a", "1", step="one")
+    assert await status(here, run) == ["done", "not_begun"]
+    await here.take_back(run, action, "a", None)
+    assert await status(here, run) == ["taken_back", "not_begun"]
+
+
 async def test_a_step_that_was_passed_over_is_skipped(here: World) -> None:
     run = await here.run(steps=("one", "two", "three"))
     await here.act(run, "a", "1", step="two")

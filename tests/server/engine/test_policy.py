@@ -46,11 +46,24 @@ async def test_an_effect_that_a_rule_asks_about_waits_for_a_person(open_bench: O
     await bench.done("write_file", run, path="small", content="few")
     answer = await bench.call("write_file", run, path="large", content="a great deal more")
     assert answer.status == "pending_approval"
+    assert str(answer.question).splitlines()[-2:] == ["This is reversible.", "Rule many of the policy asks."]
     assert not (bench.work / "large").exists()
     await bench.engine.approve(ALICE, str(answer.approval_id), lane="test")
     done = await bench.done("write_file", run, path="large", content="a great deal more")
     action = await bench.engine.core.journal.get(ActionView, str(done.action_id))
     assert action is not None and action.policy_rule == "many"
+
+
+async def test_a_rules_reason_is_not_given_for_how_far_the_act_can_be_taken_back(
+    open_bench: OpenBench, tmp_path: Path
+) -> None:
+    rule = "{id: care, when: {tools: [write_file]}, then: ask, reason: configuration is changed with care}"
+    bench = await open_bench(**written(tmp_path, rule))
+    answer = await bench.call("write_file", await bench.start(), path="a", content="x")
+    assert str(answer.question).splitlines()[-2:] == [
+        "This is reversible.",
+        "Rule care of the policy asks: configuration is changed with care",
+    ]
 
 
 async def test_a_rule_can_have_a_tool_only_say_what_it_would_do(open_bench: OpenBench, tmp_path: Path) -> None:

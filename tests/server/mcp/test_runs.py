@@ -177,6 +177,30 @@ async def test_arguments_of_the_tools_about_runs_are_strict(connect: Connect) ->
             assert fact in words(result)
 
 
+async def test_words_call_files_as_people_do_also_where_nothing_is_done(connect: Connect, workspace: Path) -> None:
+    async with connect() as client:
+        runs = [data(await client.call_tool("start_run", {"goal": goal}))["run_id"] for goal in ("first", "second")]
+        await client.call_tool("write_file", {"path": "both.txt", "content": "a\nb\n", "run_id": runs[0]})
+        await client.call_tool("write_file", {"path": "both.txt", "content": "c\n", "run_id": runs[1]})
+        held = await client.call_tool("rollback_run", {"run_id": runs[0]})
+        [item] = data(held)["open_items"]
+        assert words(held).count(item["conflict_id"]) == 1
+        assert f"`both.txt` ({item['conflict_id']})" in words(held)
+        assert str(workspace) not in words(held)
+
+
+async def test_an_ended_run_says_once_how_it_ended_and_what_is_left(connect: Connect) -> None:
+    async with connect() as client:
+        run = data(await client.call_tool("start_run", {"goal": "g", "steps": ["a", "b"]}))["run_id"]
+        ended = words(await client.call_tool("finish_run", {"run_id": run}))
+        assert ended == f"Run {run} is finished. 0 of 2 steps done."
+        report = data(await client.call_tool("get_run", {"run_id": run, "view": "report"}))["report"]
+        assert report["first_step"] == "Begin with the step `a` in a new run, if it is still wanted."
+        failed = data(await client.call_tool("start_run", {"goal": "g"}))["run_id"]
+        told = words(await client.call_tool("finish_run", {"run_id": failed, "status": "failed", "summary": "no way"}))
+        assert told.startswith(f"Run {failed} is failed.") and "The run was given up: no way." in told
+
+
 async def test_all_tools_say_in_the_same_words_what_does_not_fit(connect: Connect) -> None:
     calls: list[tuple[str, dict[str, Any], str]] = [
         (

@@ -32,7 +32,10 @@ from takeback.server.engine.core import Core
 from takeback.server.engine.graph import PARTIAL
 from takeback.server.engine.holds import check_not_frozen
 from takeback.server.engine.outgoing import new_place
+from takeback.server.engine.policy import SAYS_SO, Verdict
+from takeback.server.engine.report import shown
 from takeback.tools.adapt import SHOWN
+from takeback.tools.contract import Prepared
 
 WINDOW = timedelta(minutes=1)
 AMONG = 200
@@ -219,3 +222,14 @@ async def answer(core: Core, caller: Caller, approval_id: str, *, grant: bool, l
     answered = await core.journal.get(ApprovalView, approval_id)
     assert answered is not None, "an approval that was answered is there"
     return answered
+
+
+def question_of(titles: str, prepared: Prepared, verdict: Verdict) -> str:
+    """What a person is asked: what would be done, how far it can be taken back, and which rule of theirs asks."""
+    own = not verdict.rule.startswith("default.")
+    why = shown(prepared.reason or ("" if own else verdict.reason))  # it may name what others have named
+    lines = [titles, f"This is {prepared.reversibility}{f': {why}' if why else '.'}"]
+    if own:
+        said = shown(verdict.reason) if verdict.reason not in (prepared.reason, SAYS_SO) else ""
+        lines.append(f"Rule {verdict.rule} of the policy asks{f': {said}' if said else '.'}")
+    return "\n".join(lines)

@@ -352,7 +352,7 @@ class Pipeline:
                 argument_digest=work.argument_digest,
                 target_digest=approvals.target_digest(prepared.effects, prepared.counts),
                 question="\n".join(
-                    [titles, f"This is {prepared.reversibility}: {why}", *await quoted(self._core, prepared)]
+                    [approvals.question_of(titles, prepared, verdict), *await quoted(self._core, prepared)]
                 ),
                 reason=why,
             ),

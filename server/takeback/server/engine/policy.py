@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from takeback.journal.events import Caller, RunMode
 from takeback.journal.states import Effect, Reversibility
 
 Decision = Literal["allow", "ask", "deny", "shadow"]
+SAYS_SO: Final = "a rule of the policy says so"
+"""The reason of a rule that gives none, where the call has none either."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 
 from takeback.journal.events import RunMode
 from takeback.journal.states import Effect, Reversibility
-from takeback.server.engine.policy import Decision, DefaultPolicy, Judged, Verdict
+from takeback.server.engine.policy import SAYS_SO, Decision, DefaultPolicy, Judged, Verdict
 from takeback.server.engine.triggers.values import size_of
 
 Pattern = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
@@ -230,7 +230,7 @@ def _recipients(effects: Sequence[Effect]) -> set[str]:
 
 
 def _why(call: Judged) -> str:
-    return call.reason or "a rule of the policy says so"
+    return call.reason or SAYS_SO
 
 
 def _named(name: str, patterns: Sequence[str]) -> bool:

@@ -365,7 +365,12 @@ def _first_step(
         return f"Answer the question: takeback approve {around.approvals[0].id}, or takeback deny."
     if failing and run.status in ("open", "stalled", "failed"):
         last = failing[-1]
-        advice = sentence(last.advice) or f"Mend what made {around.tool(last)} fail, then call it again"
+        otherwise = (
+            "Do without it, or ask the person in charge of the policy"
+            if last.status == "denied"
+            else f"Mend what made {around.tool(last)} fail, then call it again"
+        )
+        advice = sentence(last.advice) or otherwise
         return full_stop(f"See to the step {name(last.step)}: {advice}" if last.step else advice)
     if left and run.status in ("open", "stalled"):
         return f"Go on with the step {name(left[0].name)}."

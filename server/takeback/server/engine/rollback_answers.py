@@ -17,6 +17,7 @@ from takeback.server.engine.outgoing import gone_out
 from takeback.server.engine.plan import Decision, Plan, PlanStep
 from takeback.server.engine.queries import open_item_answer
 from takeback.server.engine.report import rollback_report, shown
+from takeback.server.engine.reporting import near
 from takeback.server.engine.wishes import Wish
 
 EXPECTED: dict[Decision, UndoOutcome] = {
@@ -120,11 +121,12 @@ async def answered(
 
 def _for_people(core: Core, steps: Sequence[StepAnswer], plan: Plan) -> list[StepAnswer]:
     """The same steps with objects as people call them (paths relative to their root)."""
-    names = {effect.object: core.display(effect.system, effect.object) for step in plan.steps for effect in step.wanted}
+    display = near(core)
+    names = {effect.object: display(effect.system, effect.object) for step in plan.steps for effect in step.wanted}
     return [
         altered(
             step,
-            object=names.get(step.object, step.object),
+            object=names.get(step.object) or display("", step.object),  # of what is not touched no effects are planned
             objects=[names.get(each, each) for each in step.objects],
         )
         for step in steps
@@ -133,7 +135,8 @@ def _for_people(core: Core, steps: Sequence[StepAnswer], plan: Plan) -> list[Ste
 
 def called(core: Core, items: Sequence[OpenItemAnswer]) -> list[OpenItemAnswer]:
     """The same items with objects as people call them."""
-    return [altered(item, object=core.display(item.system, item.object)) for item in items]
+    display = near(core)
+    return [altered(item, object=display(item.system, item.object)) for item in items]
 
 
 def _told(step: PlanStep) -> int:

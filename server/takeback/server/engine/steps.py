@@ -120,7 +120,7 @@ def failures(actions: Iterable[ActionView]) -> list[ActionView]:
     later: list[ActionView] = []
     found: list[ActionView] = []
     for action in sorted(actions, key=lambda action: action.position, reverse=True):
-        if action.status == "applied" and action.stands:
+        if action.status == "applied":  # also if it was taken back since: what is then left is not the failure
             later.append(action)
         elif action.status in FAILED and not any(_makes_good(other, action) for other in later):
             found.append(action)

@@ -11,6 +11,7 @@ from takeback.server.engine.answers import RollbackAnswer, StepAnswer
 from takeback.server.engine.core import Core
 from takeback.server.engine.queries import open_item_answer
 from takeback.server.engine.report import rollback_report
+from takeback.server.engine.reporting import near
 from takeback.server.engine.rollback_answers import called
 
 
@@ -56,11 +57,12 @@ async def steps_told(core: Core, view: RollbackView, *, named: bool = True) -> l
     :param named: objects by the names that people use, else by their ids.
     """
     steps: list[StepAnswer] = []
+    display = near(core)
     for step in view.steps:
         action = await core.journal.get(ActionView, step.action_id)
         effects = step.effects or (action.effects if action is not None else ())
         objects = list(
-            dict.fromkeys(core.display(effect.system, effect.object) if named else effect.object for effect in effects)
+            dict.fromkeys(display(effect.system, effect.object) if named else effect.object for effect in effects)
         )
         steps.append(
             StepAnswer(

@@ -118,7 +118,8 @@ def _marking(engine: Engine, settings: Settings) -> list[SurfaceTool]:
             return not_ended(ended)
         is_now = f"Run {ended.run_id} is {ended.status}."
         told = ended.report.text if a.status == "failed" and ended.report is not None else ""
-        return reply(ended, "" if ended.text.startswith(is_now) else is_now, ended.text, told)
+        lead = "" if ended.text.startswith(is_now) else is_now
+        return reply(ended, lead, ended.text, "\n".join(f"Made: {each}" for each in ended.made), told)
 
     async def create_checkpoint(a: args.CreateCheckpoint, context: AnyContext) -> Reply:
         named = await engine.create_checkpoint(
