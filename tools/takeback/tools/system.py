@@ -217,7 +217,7 @@ class TargetSystem(ABC):
     async def happened(self, effects: Sequence[Effect]) -> bool | None:
         """After a crash: did the commit that was to make these effects true take place?
 
-        `None` (the default): nothing but the objects' states can tell, and where somebody has changed them since, a person decides.
+        `None` (the default): nothing but the objects' states can tell; where somebody has changed them since, a person decides.
         A system that others write to at the same time answers from what it knows of its transactions, because what it finds may
         be somebody's later change.
 
