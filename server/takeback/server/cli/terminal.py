@@ -146,10 +146,11 @@ def _whole(piece: Piece) -> str:
             return _listed([shown(each) for each in objects])
 
 
-def _listed(objects: Sequence[str]) -> str:
+def _listed(objects: Sequence[str], between: str = ", ") -> str:
     # one statement changes a hundred rows
     more = len(objects) - MOST_OBJECTS
-    return ", ".join(objects) if more < 2 else f"{', '.join(objects[:MOST_OBJECTS])} and {more:,} more"
+    named = between.join(objects if more < 2 else objects[:MOST_OBJECTS])
+    return named if more < 2 else f"{named}{between.replace(', ', ' ')}and {more:,} more"
 
 
 def from_here(object: str) -> str:
@@ -179,7 +180,7 @@ def _print_rich(console: Console, blocks: Blocks) -> None:
             case Id(words):
                 return Text(shown(short(words)), style="cyan")
             case Places(objects):
-                return Text(_listed([shown(from_here(each)) for each in objects]))
+                return Text(_listed([shown(from_here(each)) for each in objects], "\n"))  # a cell has lines of its own
 
     for block in blocks:
         match block:
