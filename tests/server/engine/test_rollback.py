@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from tests.server.engine.bench import ALICE, BOB, Bench, OpenBench
 
+from takeback.journal.events import Caller
 from takeback.journal.views import ActionView, OpenItem, RunView
 from takeback.server.engine.answers import EngineError
 
@@ -250,6 +251,27 @@ class TestOtherRuns:
         assert bench.memory.get("a") == "2"
         answer = await bench.back(run_id=first, cascade=[second])
         assert answer.status == "complete" and bench.memory.texts() == {}
+
+    async def test_what_is_blocked_again_is_open_once(self, bench: Bench) -> None:
+        first, second = await bench.start("first"), await bench.start("second")
+        await bench.set(first, "a", "1")
+        await bench.set(second, "a", "2")
+        await bench.back(run_id=first)
+        again = await bench.back(run_id=first)
+        [item] = await bench.engine.open_items(ALICE, run_id=first)
+        assert [item.conflict_id] == [each.conflict_id for each in again.open_items]
+
+    async def test_what_a_conflict_found_stays_open_when_it_is_blocked_later(self, bench: Bench) -> None:
+        first, second = await bench.start("first"), await bench.start("second")
+        await bench.set(first, "a", "1")
+        bench.memory.edit("a", "by a person")
+        found = await bench.back(run_id=first)
+        assert outcomes(found) == ["conflict"]
+        another = Caller(principal=ALICE.principal, client="another")  # who has not read it
+        assert (await bench.call("set_value", second, caller=another, key="a", value="2")).status == "applied"
+        assert outcomes(await bench.back(run_id=first)) == ["skipped"]
+        items = {item.conflict_id for item in await bench.engine.open_items(ALICE, run_id=first)}
+        assert found.open_items[0].conflict_id in items and len(items) == 2
 
     async def test_a_second_engine_takes_back_what_the_first_did(self, open_bench: OpenBench) -> None:
         one = await open_bench()

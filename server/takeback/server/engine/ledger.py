@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from takeback.journal.events import ActionSettled, BaseEvent, ConflictResolved, RollbackStep, UndoOutcome
+from takeback.journal.events import (
+    ActionSettled,
+    BaseEvent,
+    ConflictOpened,
+    ConflictResolved,
+    RollbackStep,
+    UndoOutcome,
+)
 from takeback.journal.ids import ConflictId, RollbackId
 from takeback.journal.states import Effect, State
 from takeback.journal.views import ActionView, OpenItem
@@ -119,7 +126,7 @@ class Ledger:
     async def _superseded(self, step: PlanStep, done: Done) -> list[BaseEvent]:
         """What earlier rollbacks left open about the action, and is over or said anew now."""
         known = self._open_items.pop(step.action_id, [])
-        if not known or not (done.good or (done.open_item is not None and done.outcome != "skipped")):
+        if not known or not (done.good or done.open_item is not None):
             return []
         why = "it was taken back" if done.good else "the next rollback found it again"
         events: list[BaseEvent] = []
@@ -128,6 +135,8 @@ class Ledger:
             doubt = one.kind == "in_doubt"
             if item is None or item.status != "open":
                 continue  # a person settled it meanwhile
+            if done.outcome == "skipped" and not (done.open_item is not None and _same(item, done.open_item)):
+                continue  # that nothing was tried says nothing of what was found then
             if doubt and not (done.good or (done.open_item is not None and done.open_item.kind == "in_doubt")):
                 continue
             events.append(
@@ -142,3 +151,8 @@ class Ledger:
                 )
             )
         return events
+
+
+def _same(item: OpenItem, anew: ConflictOpened) -> bool:
+    """Whether it says once more what is open already."""
+    return (item.kind, item.object, item.why) == (anew.kind, anew.object, anew.why)
