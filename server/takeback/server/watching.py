@@ -173,7 +173,7 @@ async def watch_until_done(settings: Settings, entry: Entry | None = None) -> bo
                 watch = await _watch_once(engine.core, stop, entry)
             try:
                 # somebody may have written something after the last look, and found the lock taken
-                if stop.is_set() or not there(engine.core) or not await watch.unfinished():
+                if stop.is_set() or not _there(engine.core) or not await watch.unfinished():
                     return True
             finally:
                 watch.close()
@@ -181,7 +181,7 @@ async def watch_until_done(settings: Settings, entry: Entry | None = None) -> bo
         await engine.close()
 
 
-def there(core: Core) -> bool:
+def _there(core: Core) -> bool:
     """Whether there still is a data directory to read from: somebody may have removed it."""
     return core.settings.data.is_dir()
 
@@ -191,7 +191,7 @@ async def _watch_once(core: Core, stop: asyncio.Event, entry: Entry | None) -> W
     watch = Watch(core, entry)
     running = asyncio.create_task(watch.run(look_seconds=SOON_SECONDS))
     try:
-        while not stop.is_set() and not running.done() and there(core) and await watch.unfinished():
+        while not stop.is_set() and not running.done() and _there(core) and await watch.unfinished():
             with anyio.move_on_after(SOON_SECONDS / 2):
                 await stop.wait()
     finally:

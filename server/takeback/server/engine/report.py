@@ -299,9 +299,8 @@ def _remaining(
     progress: Progress, failing: Sequence[ActionView], items: Sequence[OpenItem], around: Around
 ) -> Iterable[str]:
     yield from map(_left, progress.left)
-    for action in reversed(
-        failing
-    ):  # the newest first: it is what a caller has just been told of, and bounds cut the end
+    # the newest first: it is what a caller has just been told of, and bounds cut the end
+    for action in reversed(failing):
         if action.requested:
             told = [
                 f"{shown(key)} {value_in_words(value)}" for key, value in action.requested.items() if value is not None

@@ -302,7 +302,8 @@ class Move(Step):
         calls = self._bench.calls
         if isinstance(calls, PortableCalls):
             spare = self._spare(start)
-            calls.carry(start, a, end, b, spare.folder, spare.name)
+            if not calls.carry(start, a, end, b, spare.folder, spare.name):
+                self._keep_spare(spare)
         else:
             calls.place(start, a, end, b)
 
@@ -318,7 +319,10 @@ class Move(Step):
             return
         spare = self._spare(start)
         if not calls.settle_carry(start, self._start.name, end, self._end.name, spare.folder, spare.name):
-            self._bench.warnings.append(in_between(self._start, spare, self._bench.trashes.keep(spare).encode()))
+            self._keep_spare(spare)
+
+    def _keep_spare(self, spare: Slot) -> None:
+        self._bench.warnings.append(in_between(self._start, spare, self._bench.trashes.keep(spare).encode()))
 
     def _home(self) -> None:
         """After a surprise: everything back to where it came from, by where it is now."""

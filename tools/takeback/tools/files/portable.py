@@ -57,17 +57,19 @@ class PortableCalls(Calls):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), b_name)
         self.rename(a, a_name, b, b_name)
 
-    def carry(self, a: Dir, a_name: bytes, b: Dir, b_name: bytes, ours: Dir, spare: bytes) -> None:
+    def carry(self, a: Dir, a_name: bytes, b: Dir, b_name: bytes, ours: Dir, spare: bytes) -> bool:
         """Rename where both names are other people's; `EEXIST` if the new one is taken. Finishes one that was cut in two.
 
-        `spare` is a free name in a folder of ours on the same mount, for what has to be laid aside on the way.
+        `spare` is a free name in a folder of ours on the same mount, for what has to be laid aside on the way. False if what
+        lies there then is somebody's, and has to stay.
         """
         here, there = self.lstat(a, a_name), self.lstat(b, b_name)
         cut = here is not None and there is not None and _same(here, there)
         if cut or self._named_too(a, a_name, b, b_name):
             with suppress(FileNotFoundError):  # somebody removed it meanwhile
                 self.take(a, a_name, ours, spare)
-            self.settle_carry(a, a_name, b, b_name, ours, spare)
+            return self.settle_carry(a, a_name, b, b_name, ours, spare)
+        return True
 
     def settle_carry(self, a: Dir, a_name: bytes, b: Dir, b_name: bytes, ours: Dir, spare: bytes) -> bool:
         """What lies under the spare name goes where it belongs. False if it is somebody's, and has to stay there."""
