@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from tests.node import Programs, programs
+from tests.signs import SECONDS
 
 SERVER = Path(__file__).with_name("fixture_server.py")
 SUITE = ("@modelcontextprotocol/conformance", "dist/index.js")
@@ -82,7 +83,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Ran]]:
             runs[revision] = Ran(_required(suite, revision), checks, output, process.returncode)
         yield runs
         server.process.terminate()
-        assert server.process.wait(timeout=10) == 0, "".join(server.said)
+        assert server.process.wait(timeout=SECONDS) == 0, "".join(server.said)
     finally:
         server.end()
 
@@ -113,7 +114,7 @@ class Server:
 
     def end(self) -> None:
         self.process.kill()
-        self.process.wait(timeout=10)
+        self.process.wait(timeout=SECONDS)
         self._reader.join(5)
         assert self.process.stderr is not None
         self.process.stderr.close()

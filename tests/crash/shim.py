@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import pytest
+from tests.signs import SECONDS
 
 REPOSITORY = Path(__file__).parents[2]
 SOURCE = Path(__file__).with_name("shim.c")
@@ -74,7 +75,7 @@ class Worker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._process.kill()
-        self._process.wait(timeout=10)
+        self._process.wait(timeout=SECONDS)
         for stream in (self._process.stdin, self._process.stdout):
             assert stream is not None
             stream.close()

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 from tests.crash.scenarios import LARGE
 from tests.protocol.conftest import Raw
+from tests.signs import SECONDS
 
 from takeback.checkpoints.retention import verify_objects
 from takeback.journal.events import Caller
@@ -28,6 +29,7 @@ from takeback.journal.views import ActionView, OpenItem, RollbackView, RunView
 from takeback.server.engine.answers import EngineError
 from takeback.server.engine.calls import Call
 from takeback.server.engine.engine import Engine
+from takeback.server.engine.triggers.settings import TriggerSettings
 from takeback.server.principal import local_principal
 from takeback.server.settings import LimitSettings, Settings, WorkspaceSettings
 
@@ -42,14 +44,17 @@ def settings(folder: Path) -> Settings:
         key_file=folder / "chain.key",
         anchor_file=folder / "anchors",
         limits=LimitSettings(ballast_bytes=0),
+        triggers=TriggerSettings.off(),
     )
 
 
 def command(folder: Path, *words: str) -> list[str]:
     config = folder / "takeback.toml"
+    off = "".join(f'[triggers.{name}]\nanswer = "off"\n' for name in TriggerSettings.model_fields)
     config.write_text(
         f"key_file = {json.dumps(str(folder / 'chain.key'))}\nanchor_file = {json.dumps(str(folder / 'anchors'))}\n"
         f"[workspace]\nroots = [{json.dumps(str(folder / 'work'))}]\n[limits]\nballast_bytes = 0\n"
+        f"{off}"
     )
     return [sys.executable, "-m", "takeback", *words, "--data", str(folder / "data"), "--config", str(config)]
 
@@ -147,7 +152,7 @@ def test_a_server_killed_at_any_moment_loses_nothing_that_it_acknowledged(
             _note(message, sent, acknowledged)
         time.sleep(dice.random() * 0.004)  # a moment between two answers: what is tested is that any will do
         client.process.kill()
-        client.process.wait(timeout=10)
+        client.process.wait(timeout=SECONDS)
         assert client.process.stdout is not None
         for line in client.process.stdout:  # what it had still said counts as acknowledged
             if line.endswith(b"\n"):
@@ -191,7 +196,7 @@ def test_a_rollback_killed_at_any_moment_is_finished_by_whoever_comes_next(folde
             _until_it_writes(process, folder, dice.randint(1, 250) * 1000)
         finally:
             process.kill()
-            process.communicate(timeout=10)
+            process.communicate(timeout=SECONDS)
         halfway += contents(folder) != planted and process.returncode != 0
         asyncio.run(_settled(folder, {}, planted))
     assert halfway or KILLS < 3, "not one of them was killed in the middle"

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from tests.crash.test_killed_processes import NAMES, _note, _settled, command, plant
 from tests.protocol.conftest import Raw
+from tests.signs import SECONDS
 
 MOUNTED, FIFO = os.environ.get("TAKEBACK_LAZYFS", ""), os.environ.get("TAKEBACK_LAZYFS_FIFO", "")
 CUTS = int(os.environ.get("TAKEBACK_LAZYFS_CUTS", "20"))
@@ -63,7 +64,7 @@ def test_a_power_cut_at_any_moment_takes_nothing_that_was_acknowledged(folder: P
                 _note(message, sent, acknowledged)
         finally:
             client.process.kill()
-            client.process.wait(timeout=10)
+            client.process.wait(timeout=SECONDS)
             client.stop()
         tell("lazyfs::clear-cache")
         tell("lazyfs::display-cache-usage")

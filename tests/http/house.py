@@ -22,6 +22,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
+from tests.signs import SECONDS
 
 import takeback.tools.memory
 from takeback.server.mcp.http_tokens import digest_of
@@ -137,7 +138,7 @@ class House:
 
     def stopped(self) -> int:
         """Wait for its end; the exit code."""
-        code = self.process.wait(timeout=10)
+        code = self.process.wait(timeout=SECONDS)
         self._reader.join(5)
         return code
 

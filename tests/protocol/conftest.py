@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from mcp import StdioServerParameters
+from tests.signs import SECONDS
 
 import takeback.tools.memory
 
@@ -117,7 +118,7 @@ class Raw:
 
     def stop(self) -> None:
         self.process.kill()
-        self.process.wait(timeout=5)
+        self.process.wait(timeout=SECONDS)
         for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
             if stream is not None:
                 with contextlib.suppress(OSError):  # a broken pipe that still had bytes to flush

@@ -11,6 +11,7 @@ import pytest
 from mcp import Client, StdioServerParameters
 from mcp_types import ElicitRequestParams, ElicitResult
 from tests.protocol.conftest import Start
+from tests.signs import SECONDS
 
 Mode = Literal["auto", "legacy"]
 
@@ -92,4 +93,4 @@ def test_who_watches_a_run_is_told_when_it_changes(start: Start) -> None:
     assert told["method"] == "notifications/resources/updated"
     assert told["params"]["uri"] == "takeback://runs"
     client.process.terminate()
-    assert client.process.wait(timeout=5) == 0
+    assert client.process.wait(timeout=SECONDS) == 0

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pytest
 from tests.protocol.conftest import Raw, Start
-from tests.signs import until
+from tests.signs import SECONDS, until
 
 How = Literal["the server is killed", "the client is killed"]
 WAYS: tuple[How, How] = ("the server is killed", "the client is killed")
@@ -25,7 +25,7 @@ def end(client: Raw, how: How) -> None:
         assert client.process.stdout is not None
         client.process.stdin.close()
         client.process.stdout.close()
-    client.process.wait(timeout=6)
+    client.process.wait(timeout=SECONDS)
 
 
 def told(client: Raw, tool: str, **arguments: Any) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def test_a_server_that_ends_while_it_still_recovers_leaves_that_to_the_next(star
     second.ask("tools", "tools/list")
     second.answer_to("tools")
     second.process.terminate()
-    assert second.process.wait(timeout=6) in (0, 1)
+    assert second.process.wait(timeout=SECONDS) in (0, 1)
     (gate / "hold_before").unlink()
     third = start()
     assert told(third, "get_run", run_id=run)["run"]["status"] == "rolled_back"

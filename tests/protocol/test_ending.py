@@ -1,4 +1,4 @@
-"""The end: of the input, by SIGTERM, by SIGINT; within five seconds, with the truth in the journal."""
+"""The end: of the input, by SIGTERM, by SIGINT; with the truth in the journal, and never waited for in vain."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from mcp import Client, StdioServerParameters
 from tests.protocol.conftest import Raw, Start
-from tests.signs import until
+from tests.signs import SECONDS, until
 
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
 
@@ -40,20 +40,20 @@ def actions(parameters: StdioServerParameters) -> list[dict[str, Any]]:
 def test_a_signal_ends_an_idle_server(start: Start, number: signal.Signals) -> None:
     client = served(start())
     client.process.send_signal(number)
-    assert client.process.wait(timeout=5) == 0
+    assert client.process.wait(timeout=SECONDS) == 0
 
 
 def test_the_end_of_the_input_ends_an_idle_server(start: Start) -> None:
     client = served(start())
     client.process.stdin.close()  # type: ignore[union-attr] -- it is a pipe
-    assert client.process.wait(timeout=5) == 0
+    assert client.process.wait(timeout=SECONDS) == 0
 
 
 def test_a_client_that_reads_no_more_ends_the_server(start: Start) -> None:
     client = served(start())
     client.process.stdout.close()  # type: ignore[union-attr] -- it is a pipe
     client.call(1, "list_runs")
-    assert client.process.wait(timeout=5) == 0
+    assert client.process.wait(timeout=SECONDS) == 0
 
 
 @pytest.mark.parametrize("how", [*SIGNALS, None])
@@ -71,7 +71,7 @@ def test_an_act_that_is_nearly_done_concludes_and_is_answered(
     time.sleep(1)  # longer than an end takes that does not wait for it
     (gate / "go").touch()
     assert client.answer_to(1)["result"]["structuredContent"]["status"] == "applied"
-    assert client.process.wait(timeout=5) == 0
+    assert client.process.wait(timeout=SECONDS) == 0
     assert [action["status"] for action in actions(parameters)] == ["applied"]
 
 
@@ -86,7 +86,7 @@ def test_what_hangs_is_not_waited_for_and_its_truth_is_told_by_the_next_start(
         client.process.stdin.close()  # type: ignore[union-attr] -- it is a pipe
     else:
         client.process.send_signal(how)
-    client.process.wait(timeout=5)
+    client.process.wait(timeout=SECONDS)
     [action] = actions(parameters)
     assert action["status"] in ("not_applied", "failed")
 
@@ -97,7 +97,7 @@ def test_a_read_that_hangs_is_answered_as_closed(start: Start, data: Path) -> No
     until(data / "slow_tools" / "waiting")
     client.process.send_signal(signal.SIGTERM)
     assert client.answer_to(1)["error"]["message"] == "Connection closed"
-    assert client.process.wait(timeout=5) == 0
+    assert client.process.wait(timeout=SECONDS) == 0
 
 
 def test_a_second_signal_ends_at_once(start: Start, data: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_second_signal_ends_at_once(start: Start, data: Path) -> None:
     client.process.send_signal(signal.SIGINT)
     time.sleep(0.2)  # two signals in one moment would be one
     client.process.send_signal(signal.SIGINT)
-    assert client.process.wait(timeout=2) == 130
+    assert client.process.wait(timeout=SECONDS) == 130
 
 
 @pytest.mark.parametrize("cancel", ["legacy", "modern"])
@@ -123,7 +123,7 @@ def test_a_cancelled_act_tells_its_true_outcome_in_the_journal(
     client.answer_to(2)
     (gate / "go").touch()
     client.process.stdin.close()  # type: ignore[union-attr] -- it is a pipe
-    assert client.process.wait(timeout=5) == 0
+    assert client.process.wait(timeout=SECONDS) == 0
     assert [action["status"] for action in actions(parameters)] == ["applied"]
 
 

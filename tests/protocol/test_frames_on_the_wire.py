@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from tests.protocol.conftest import Start
+from tests.signs import SECONDS
 
 LIMIT = 1_000_000
 
@@ -109,7 +110,7 @@ def test_a_frame_may_arrive_in_pieces_and_without_a_last_newline(start: Start) -
     assert client.process.stdin is not None
     client.process.stdin.close()
     assert client.answer()["id"] == 1
-    assert client.process.wait(timeout=5) == 0
+    assert client.process.wait(timeout=SECONDS) == 0
 
 
 def test_a_slow_reader_gets_everything_that_was_answered_before_the_end(start: Start) -> None:
@@ -121,7 +122,7 @@ def test_a_slow_reader_gets_everything_that_was_answered_before_the_end(start: S
     answers = [client.answer() for _ in range(5)]
     assert sorted(answer["id"] for answer in answers) == [0, 1, 2, 3, 4]
     assert all(len(answer["result"]["structuredContent"]["text"]) == 100_000 for answer in answers)
-    assert client.process.wait(timeout=5) == 0
+    assert client.process.wait(timeout=SECONDS) == 0
 
 
 def test_one_socket_may_be_input_and_output(command: list[str]) -> None:
@@ -133,4 +134,4 @@ def test_one_socket_may_be_input_and_output(command: list[str]) -> None:
             assert {json.loads(lines.readline())["id"], json.loads(lines.readline())["id"]} == {1, 2}
             ours.shutdown(socket.SHUT_WR)
             assert lines.read() == b""
-        assert process.wait(timeout=5) == 0
+        assert process.wait(timeout=SECONDS) == 0

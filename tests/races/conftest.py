@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.signs import SECONDS
 
 Spawn = Callable[..., "subprocess.Popen[str]"]
 
@@ -37,7 +38,7 @@ def spawn() -> Iterator[Spawn]:
     yield start
     for process in running:
         process.kill()
-        process.wait(timeout=10)
+        process.wait(timeout=SECONDS)
         for stream in (process.stdin, process.stdout):
             if stream is not None:
                 stream.close()

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import pytest
 from tests.races.conftest import Spawn
 from tests.races.scale import ALICE, FULL, measure, open_files
+from tests.signs import SECONDS
 
 from takeback.journal.events import Caller
 from takeback.server.engine.answers import EngineError
@@ -131,7 +132,7 @@ async def test_no_call_and_no_rollback_follows_a_link_that_appears(folder: Path,
     finally:
         os.close(inside)
         swapper.kill()
-        swapper.wait(timeout=10)
+        swapper.wait(timeout=SECONDS)
         await bench.engine.close()
     assert sum(reached.values()), "not one call got through between two swaps"
     if FULL:

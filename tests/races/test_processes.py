@@ -14,6 +14,7 @@ from tests.crash.test_killed_processes import command, contents, plant, settings
 from tests.protocol.conftest import Raw
 from tests.races.conftest import Spawn
 from tests.races.scale import measure
+from tests.signs import SECONDS
 
 from takeback.journal.events import Caller
 from takeback.journal.views import ActionView, RollbackView, RunView
@@ -69,7 +70,7 @@ def test_two_servers_under_load_keep_one_history(folder: Path, servers: Callable
                 applied.append(told["action_id"])
     for client in clients:
         client.process.stdin.close()  # type: ignore[union-attr] -- it is a pipe
-        assert client.process.wait(timeout=10) == 0
+        assert client.process.wait(timeout=SECONDS) == 0
     assert len(applied) > count // 4
     asyncio.run(_one_history(folder, planted, applied, runs, contents_sent))
 
@@ -188,12 +189,12 @@ async def test_locks_of_a_process_that_was_killed_are_gone_with_it(folder: Path,
         async with locks.hold([f"run:{run}"], timeout=0):
             pass
     process.kill()
-    process.wait(timeout=10)
+    process.wait(timeout=SECONDS)
     engine = await Engine.open(settings(folder))
     try:
         call = Call("write_file", {"path": names[0], "content": "free\n"}, ME, run_id=run)
-        assert (await asyncio.wait_for(engine.call(call), 20)).status == "applied"
-        assert (await asyncio.wait_for(engine.rollback(ME, run_id=run), 20)).status == "complete"
+        assert (await asyncio.wait_for(engine.call(call), SECONDS)).status == "applied"
+        assert (await asyncio.wait_for(engine.rollback(ME, run_id=run), SECONDS)).status == "complete"
     finally:
         await engine.close()
 

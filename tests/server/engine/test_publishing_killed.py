@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from tests.crash.shim import KILLED, REPOSITORY, memory_folder
 from tests.server.engine.publishing import STORY
+from tests.signs import SECONDS
 
 KILLS = int(os.environ.get("TAKEBACK_PUBLISH_KILLS", "6"))
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="its processes are forked")
@@ -81,7 +82,7 @@ class World:
 
     def stop(self) -> None:
         self._process.kill()
-        self._process.wait(timeout=10)
+        self._process.wait(timeout=SECONDS)
         for stream in (self._process.stdin, self._process.stdout):
             assert stream is not None
             stream.close()

@@ -19,7 +19,7 @@ from mcp_types import (
     Result,
 )
 from tests.server.mcp.eras import data
-from tests.signs import appeared
+from tests.signs import SECONDS, appeared
 
 from takeback.server.engine.engine import Engine
 from takeback.server.mcp.app import TakebackServer, build_server
@@ -72,7 +72,7 @@ async def send(client: Client, method: str, task: str, **params: Any) -> dict[st
 
 
 async def until(client: Client, task: str, status: str) -> dict[str, Any]:
-    with anyio.fail_after(10):
+    with anyio.fail_after(SECONDS):
         while (told := await send(client, "tasks/get", task))["status"] != status:  # noqa: ASYNC110 -- as clients do
             await anyio.sleep(0.01)
     return told
