@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -114,7 +115,7 @@ class Server:
         self.wait()
 
     def wait(self) -> None:
-        for _ in range(600):
+        for _ in range(2400):
             try:
                 psycopg.connect(self.url("postgres", "postgres")).close()
                 return
@@ -126,18 +127,18 @@ class Server:
         raise AssertionError("the server does not come up")
 
     def kill(self) -> None:
-        """As a power cut would: at once, all of its processes."""
+        """As a power cut would: at once, all of its processes; they are gone when this returns."""
         assert self.process is not None
-        children = subprocess.run(
-            ["ps", "-o", "pid=", "--ppid", str(self.process.pid)], capture_output=True, text=True, check=False
-        ).stdout.split()
+        self.process.send_signal(signal.SIGSTOP)  # no more children
+        children = _processes("--ppid", str(self.process.pid))
         self.process.kill()
         for child in children:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(int(child), signal.SIGKILL)
-            except ProcessLookupError:
-                continue
         self.process.wait()
+        # while one of them still holds the shared memory, no server starts on these files
+        while children & _processes("-p", ",".join(children)):
+            time.sleep(0.01)  # nobody is told of the end of another one's child
 
     def stop(self) -> None:
         if self.process is not None and self.process.poll() is None:
@@ -157,6 +158,12 @@ class Server:
             connection.execute("create role agent login")
             connection.execute("create role plain login")
             connection.execute("grant set on parameter session_replication_role to agent")
+
+
+def _processes(*which: str) -> set[str]:
+    """The ids of those that still run: what has ended and only waits to be asked for is gone."""
+    listed = subprocess.run(["ps", "-o", "pid=,stat=", *which], capture_output=True, text=True, check=False).stdout
+    return {line.split()[0] for line in listed.splitlines() if not line.split()[1].startswith("Z")}
 
 
 _running: dict[tuple[int, bool], Server] = {}
