@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal
 
 from pydantic import JsonValue
 
-from takeback.tools.outbox.port import Outgoing
+from takeback.journal.states import Effect
+from takeback.tools.outbox.port import SYSTEM, Outgoing
 
 Status = Literal["HELD", "SENDING", "SENT", "UNKNOWN", "CANCELLED", "LATE", "DEAD", "WAITING"]
 """Where a message stands.
@@ -86,6 +88,12 @@ class Row:
             "run_id": self.run_id,
             "action_id": self.action_id,
         }
+
+
+def due(made: Iterable[Effect]) -> str:
+    """When the first of the messages that were just held leaves, as it is answered: a moment stays true, seconds do not."""
+    times = [effect.after.ref.get("release_at") for effect in made if effect.system == SYSTEM]
+    return min((time for time in times if isinstance(time, str)), default="its time")
 
 
 def when(seconds: float) -> str:
