@@ -320,6 +320,15 @@ async def test_what_the_page_keeps_is_for_its_owner_only(world: World, known: Se
         assert {stat.S_IMODE(file.stat().st_mode) & 0o077 for file in kept} == {0}
 
 
+async def test_a_question_of_a_run_that_has_ended_has_no_buttons_and_says_why_it_is_void(world: World, known: Sender):
+    run_id, asked = await question(world, "too late")
+    await world.engine.finish_run(AGENT, run_id)
+    shown = known.get(f"/approvals/{asked}").text
+    assert "It is void: the run has finished." in shown
+    assert f"/approvals/{asked}/approve" not in shown
+    assert asked not in known.get("/").text
+
+
 async def test_the_journal_names_the_person_and_the_door(world: World, known: Sender):
     run_id, asked = await question(world, "who was it")
     token = token_of(known.get(f"/approvals/{asked}").text, f"/approvals/{asked}/approve")

@@ -322,7 +322,13 @@ def approvals(asked: Sequence[ApprovalInfo]) -> list[Block]:
     if not asked:
         return [said("Nothing waits for a person.")]
     rows = tuple(
-        (Id(each.approval_id), status(each.status), each.tool, clock(each.expires_at), " ".join(each.question.split()))
+        (
+            Id(each.approval_id),
+            status(each.status),
+            each.tool,
+            clock(each.expires_at),
+            (f"(void: {each.why}) " if each.why else "") + " ".join(each.question.split()),
+        )
         for each in asked
     )
     return [Table(("approval", "status", "tool", "until", "question"), rows)]

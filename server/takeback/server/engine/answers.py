@@ -392,3 +392,4 @@ class ApprovalInfo(AnswerModel):
     requested_at: str
     expires_at: str
     by: str = ""
+    why: str = Field(default="", description="Why it is void, if it is.")

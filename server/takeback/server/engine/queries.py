@@ -37,6 +37,7 @@ from takeback.server.engine.pages import Visible, began, check_limit, cursor_of,
 from takeback.server.engine.report import sentence, shown, shown_lines
 from takeback.server.engine.reporting import progress, report_run
 from takeback.server.engine.shadows import WAITING, call_row, shadow_log
+from takeback.server.engine.voiding import why_void
 from takeback.server.engine.whereabouts import Whereabouts, foremost, messages_of
 from takeback.tools.system import TargetError
 
@@ -103,7 +104,7 @@ def open_item_answer(item: OpenItem) -> OpenItemAnswer:
     )
 
 
-def approval_info(approval: ApprovalView) -> ApprovalInfo:
+async def approval_info(core: Core, approval: ApprovalView) -> ApprovalInfo:
     """A question to a person, as it is answered."""
     return ApprovalInfo(
         approval_id=approval.id,
@@ -115,6 +116,7 @@ def approval_info(approval: ApprovalView) -> ApprovalInfo:
         requested_at=rfc3339(approval.requested_at),
         expires_at=rfc3339(approval.expires_at),
         by=approval.by,
+        why=await why_void(core, approval),
     )
 
 
