@@ -22,6 +22,7 @@ from takeback.server.engine.report import asked, value_in_words
 from takeback.server.engine.reporting import near, titles
 from takeback.server.engine.sender import tell
 from takeback.server.engine.wording import full_stop, listed, name, sentence, shown
+from takeback.tools.outbox.parting import left_out, rest_of
 from takeback.tools.outbox.port import SYSTEM as OUTBOX
 from takeback.tools.outbox.rows import Row, when
 from takeback.tools.system import TargetError
@@ -170,7 +171,7 @@ async def _mail(core: Core, row: Row) -> OpenThing:
         why=row.detail or fact,
         next_step=next_step,
         opened_at=when(row.changed_at),
-        by_hand=[what, f"Read it: takeback outbox show {row.id}"],
+        by_hand=[what, f"Read it: takeback outbox show {row.id}", *_others(row)],
         settle=_settling(row.id),
         details={
             "message_id": row.id,
@@ -178,8 +179,19 @@ async def _mail(core: Core, row: Row) -> OpenThing:
             "recipients": list(row.message.recipients),
             "subject": row.message.subject,
             "attempts": row.attempts,
+            **({"rest_of": rest_of(row.message)} if _others(row) else {}),
         },
     )
+
+
+def _others(row: Row) -> list[str]:
+    """That others were meant to get it too, if this is what is left of a message."""
+    if row.corrects or not rest_of(row.message):
+        return []
+    whom = listed([sentence(each) for each in left_out(row.message)])
+    return [
+        f"It is what is left of a message to {whom} too; what became of that: takeback outbox show {rest_of(row.message)}"
+    ]
 
 
 def _settling(id: str) -> str:

@@ -21,6 +21,7 @@ from takeback.server.engine.report import Around, failure_report
 from takeback.server.engine.steps import Progress, progress_of
 from takeback.server.engine.whereabouts import messages_of, sentences
 from takeback.server.engine.wording import full_stop, listed, name, sentence
+from takeback.tools.outbox.parting import rest_of
 from takeback.tools.outbox.rows import Row, when
 from takeback.tools.system import TargetError
 
@@ -79,7 +80,7 @@ async def _messages(core: Core, run: RunView) -> list[str]:
         rows = [row for row in await core.outbox.rows(None, everything=True) if row.run_id == run.id]
     except TargetError:
         return ["What became of its messages could not be looked up: the outbox is out of reach."]
-    return [_message(row) for row in rows]
+    return [_message(row) for row in sorted(rows, key=lambda row: bool(rest_of(row.message)))]
 
 
 def _message(row: Row) -> str:

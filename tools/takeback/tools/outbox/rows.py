@@ -10,6 +10,7 @@ from typing import Final, Literal
 from pydantic import JsonValue
 
 from takeback.journal.states import Effect
+from takeback.tools.outbox.parting import same_but_for_order, whole
 from takeback.tools.outbox.port import SYSTEM, Outgoing
 
 Status = Literal["HELD", "SENDING", "SENT", "UNKNOWN", "CANCELLED", "LATE", "DEAD", "WAITING"]
@@ -56,7 +57,7 @@ class Row:
     owner: str
     """The principal whose message it is; empty until its act is concluded."""
     held_as: Outgoing | None = None
-    """The message as its act put it here, if a person has changed it since."""
+    """The message as its act put it here, if a person has changed it since, or a part of it was left out."""
 
     @property
     def named(self) -> str:
@@ -64,6 +65,11 @@ class Row:
         if self.message.recipients:
             return f"the message to {', '.join(self.message.recipients)}"
         return f"the act “{self.message.subject}”"
+
+    @property
+    def edited(self) -> bool:
+        """Whether a person has changed it since its act put it here."""
+        return self.held_as is not None and not same_but_for_order(whole(self.message), self.held_as)
 
     @property
     def release_time(self) -> str:
@@ -82,7 +88,7 @@ class Row:
             "carrier": message.carrier,
             "size": message.size,
             "attempts": self.attempts,
-            **({"edited": True} if self.held_as is not None else {}),
+            **({"edited": True} if self.edited else {}),
             "detail": self.detail,
             "corrects": self.corrects,
             "run_id": self.run_id,

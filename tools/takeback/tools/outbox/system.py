@@ -20,6 +20,7 @@ from pydantic import JsonValue, ValidationError
 from takeback.checkpoints.objects import ObjectError, ObjectStore
 from takeback.journal.ids import new_message_id
 from takeback.journal.states import ABSENT, Effect, State
+from takeback.tools.outbox.parting import part, rest_of, whole
 from takeback.tools.outbox.port import SYSTEM, Carrier, Corrector, Outbox, Outgoing, corrector_of
 from takeback.tools.outbox.rows import AT_HOME, Row, Status, when
 from takeback.tools.outbox.settings import OutboxSettings
@@ -130,8 +131,12 @@ class OutboxSystem(TargetSystem, Outbox):
         return Swapped(_read_back(effects, tuple(_present(rows.get(effect.object)) for effect in effects)))
 
     def _cancel(self, rows: Transaction, row: Row | None, id: str) -> bool:
-        # what a person has written into it is nowhere else
-        gone = {} if row is not None and row.held_as is not None else {"content": None}
+        gone: dict[str, Any] = {"content": None}
+        if row is not None and row.held_as is not None:
+            # it may be held again, and then for all; what a person has written into it is nowhere else
+            gone = {"message": whole(row.message).model_dump_json()}
+            if not row.edited:
+                gone = {"content": None, "message": row.held_as.model_dump_json(), "held_as": ""}
         return rows.change(
             id, only=AT_HOME, status="CANCELLED", changed_at=self.now(), detail="", told="CANCELLED", **gone
         )
@@ -217,7 +222,7 @@ class OutboxSystem(TargetSystem, Outbox):
             freed = 0
             for row in rows.find(("SENT", "CANCELLED")):
                 told = row.told == row.status and row.changed_at < oldest
-                if told and row.id not in needed and row.corrects not in needed:
+                if told and needed.isdisjoint((row.id, row.corrects, rest_of(row.message))):
                     freed += rows.delete(row.id) + len(row.message.model_dump_json())
             return freed
 
@@ -270,6 +275,31 @@ class OutboxSystem(TargetSystem, Outbox):
                 changed_at=self.now(),
                 **values,
             )
+
+        return await self.store.run(change)
+
+    async def split(self, row: Row, rests: Sequence[Row]) -> bool:
+        """Leave out of a message that is being sent what becomes messages of their own, all at once; before it has left.
+
+        :param row: as it was claimed.
+        :param rests: parts of it (`parting.part`), each with an id of its own.
+        """
+        others = {each for rest in rests for each in rest.message.recipients}
+        mine = part(row.message, [each for each in row.message.recipients if each not in others])
+
+        def change(rows: Transaction) -> bool:
+            content = rows.content(row.id)
+            if content is None or not rows.change(
+                row.id,
+                only=("SENDING",),
+                message=mine.model_dump_json(),
+                held_as=(row.held_as or row.message).model_dump_json(),
+                told="",  # nobody has begun to send what it is now
+            ):
+                return False
+            for rest in rests:
+                rows.insert(rest, content)
+            return True
 
         return await self.store.run(change)
 
