@@ -121,6 +121,7 @@ async def test_the_report_says_to_whom_it_went_and_to_whom_not(post: Post) -> No
     assert said[0].startswith(f"The message `Offer` to {ANN} and {CEM} went out at ") and BOB not in said[0]
     assert said[1] == f"The message `Offer` to {BOB} was not sent: 127.0.0.1 refused it for {BOB}: {UNKNOWN}."
     assert not any("corrected" in line for line in report.timeline)
+    assert f"(`“Offer” to {BOB} (msg_" in report.first_step
 
 
 async def test_what_is_taken_back_is_corrected_for_those_whom_it_reached_alone(post: Post) -> None:

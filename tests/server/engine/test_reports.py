@@ -60,7 +60,8 @@ KEPT = [
 DOWNLOADS = [
     "`reports/q3.md`, as write_file left it: takeback://objects/ACT/1/after",
     None,
-    "`EVENT in default`, as create_event left it (Created Review in default): takeback://objects/ACT/0/after",
+    "`“Review”, Tue 1 Dec 2026 10:00 Europe/Berlin, in default (EVENT)`, as create_event left it (Created Review in default):"
+    " takeback://objects/ACT/0/after",
     None,
     "`site.toml`, as edit_file left it: takeback://objects/ACT/0/after",
 ]

@@ -26,6 +26,7 @@ from takeback.tools.outbox.rows import AT_HOME, Row, Status, when
 from takeback.tools.outbox.settings import OutboxSettings
 from takeback.tools.outbox.store import OutboxStore, Transaction
 from takeback.tools.system import Clash, Drifted, Merged, Preview, Refused, Swapped, TargetSystem, Unavailable
+from takeback.tools.titles import mail_called
 
 log = logging.getLogger(__name__)
 
@@ -197,12 +198,23 @@ class OutboxSystem(TargetSystem, Outbox):
     async def describe(self, effect: Effect) -> Preview:
         shown = effect.after if effect.before.absent else effect.before
         message = _message(shown)
-        whom = ", ".join(message.recipients)
+        whom = ", ".join(message.recipients)  # all of them, and the whole subject: a person may have to agree
         title = f"“{message.subject}” to {whom}" if whom else f"“{message.subject}”"
         verb, out = ("send", "goes out") if whom else ("do", "is done")
         if _holds(effect):
             return Preview(f"{verb} {title}, after {_window(effect.after):g} s in the outbox ({message.size:,} bytes)")
         return Preview(f"cancel {title} before it {out}" if effect.after.absent else f"leave {title}")
+
+    async def called(self, effect: Effect) -> str:
+        """The message as people know it: “Offer” to ann@example.org (its id)."""
+        for state in (effect.after, effect.before):
+            if not state.absent and "message" in state.ref:
+                message = _message(state)
+                return f"{mail_called(message.subject, message.recipients)} ({effect.object})"
+        row = await self.get(effect.object)
+        return (
+            effect.object if row is None else f"{mail_called(row.message.subject, row.message.recipients)} ({row.id})"
+        )
 
     async def read(self, state: State) -> bytes | None:
         if state.absent:
