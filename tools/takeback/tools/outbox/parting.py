@@ -26,7 +26,7 @@ def rest_of(message: Outgoing) -> str:
 def left_out(message: Outgoing) -> tuple[str, ...]:
     """Recipients of the whole message that are none of this part's."""
     told = _memo(message.memo).get(LEFT_OUT)
-    return tuple(each for each in told if isinstance(each, str)) if isinstance(told, list) else ()
+    return tuple(map(str, cast("list[object]", told))) if isinstance(told, list) else ()
 
 
 def part(message: Outgoing, recipients: Collection[str], *, rest: str = "") -> Outgoing:
