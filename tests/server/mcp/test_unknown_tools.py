@@ -10,7 +10,6 @@ from tests.server.mcp.eras import Connect
 from takeback.server.mcp.app import TakebackServer
 from takeback.server.mcp.unknown_tools import unknown_tool
 
-
 CALLS = [
     ("write_fil", "There is no tool `write_fil`; closest are `write_file`, "),
     ("WriteFile", "There is no tool `WriteFile`; closest are `write_file`, "),
