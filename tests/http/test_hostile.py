@@ -47,6 +47,12 @@ def test_each_hostile_frame_is_refused_and_the_next_one_is_served(house: House, 
     assert "Traceback" not in "".join(house.said)
 
 
+def test_a_tool_that_there_is_not_is_answered_with_the_closest_ones(house: House) -> None:
+    error = post(house, call(5, "write_fil", path="a", content="b")).json()["error"]
+    assert error["code"] == -32602
+    assert error["message"].startswith("There is no tool `write_fil`; closest are `write_file`")
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_whatever_is_done_to_the_bytes_of_a_request_the_server_goes_on(house: House, seed: int) -> None:
     chance = random.Random(seed)

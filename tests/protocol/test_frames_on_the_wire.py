@@ -71,6 +71,17 @@ def test_unknown_methods_and_malformed_parameters_are_answered(start: Start, leg
     assert client.answer_to("4")["error"]["code"] == -32602
 
 
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_tool_that_there_is_not_is_answered_with_the_closest_ones(start: Start, legacy: bool) -> None:
+    client = start(legacy=legacy)
+    client.call(1, "write_fil", path="a", content="b")
+    error = client.answer_to(1)["error"]
+    assert error["code"] == -32602
+    assert error["message"].startswith("There is no tool `write_fil`; closest are `write_file`")
+    client.call(2, "list_runs")
+    assert client.answer_to(2)["result"]["structuredContent"]["runs"] == []
+
+
 def test_an_answer_that_is_too_large_is_an_error_and_not_silence(start: Start) -> None:
     client = start()
     client.call(1, "say_much", to=2 * LIMIT)

@@ -398,6 +398,8 @@ class MailMoved(BaseEvent):
     message_id: str
     release_at: datetime | None = None
     detail: str = ""
+    rest_of: str = ""
+    """The message of whose recipients these are the ones that it was not taken for, if that is what it is."""
 
 
 class NoticeSent(BaseEvent):

@@ -396,6 +396,17 @@ def test_a_person_refuses(asked):
     assert asked("approve", question["approval_id"], "--yes").code == 4
 
 
+def test_a_question_of_a_run_that_has_ended_is_void_and_says_why(asked):
+    approval = asked.answers[-1].approval_id
+    asked.ask(lambda engine: engine.finish_run(Caller(principal=local_principal()), asked.run_id))
+    assert asked("approvals", "--json").json["approvals"] == []
+    assert "(void: the run has finished)" in " ".join(asked("approvals", "--all").out.split())
+    for command in ("approve", "deny"):  # nobody is asked for consent first
+        answered = asked(command, approval)
+        assert answered.code == 4
+        assert f"Approval {approval} is void: the run has finished." in " ".join(answered.err.split())
+
+
 def test_a_file_that_is_no_journal_is_said_to_be_none(desk):
     desk.settings.data.mkdir(exist_ok=True)
     (desk.settings.data / "journal.db").write_bytes(b"this is no database" * 100)

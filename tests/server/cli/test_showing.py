@@ -324,3 +324,17 @@ def test_a_process_that_is_told_to_end_ends():
 
 def test_unknown_words_are_refusals():
     assert code_of("something_new") is ExitCode.REFUSED
+
+
+def test_what_people_know_by_a_title_is_shown_by_it_and_not_by_its_id():
+    called = "“Review with Dana”, Thu 3 Dec 2026 14:00 Europe/Berlin, in work (4711)"
+    step = StepAnswer(
+        action_id=ACTION, run_id=RUN, tool="create_event", object="work//4711", objects=["work//4711"], called=[called],
+        outcome="restored",
+    )  # fmt: skip
+    item = OpenItemAnswer(
+        conflict_id="cfl_" + "c" * 26, kind="conflict", run_id=RUN, action_id=ACTION, system="calendar",
+        object="work//4711", called=called, why="w", next_step="n",
+    )  # fmt: skip
+    for blocks in ([render.steps([step])], render.open_items([item]), render.conflict(item, {})):
+        assert called in text(blocks) and "work//4711" not in text(blocks)

@@ -14,6 +14,7 @@ from tests.tools.email import maildirs
 
 from takeback.server.engine.policy_rules import MoreThan, Rule, RulesPolicy, When
 from takeback.server.engine.sender import Sender
+from takeback.server.mcp.replies import call_reply
 from takeback.server.settings import ToolSettings
 from takeback.tools.email.settings import MailboxSettings
 from takeback.tools.system import Refused, Unavailable
@@ -94,6 +95,20 @@ async def test_an_answer_belongs_to_its_thread(post: Post):
         "<m1@example.org>",
     )
     assert "new/1.a.host" in maildirs.tree(post.box), "answering leaves it unread"
+
+
+async def test_the_moment_at_which_a_message_leaves_is_told_for_good_and_the_seconds_only_at_once(post: Post):
+    run = await post.bench.start()
+    answer = await post.send(run, idempotency_key="once")
+    at = "2027-01-15T08:02:00.000Z"
+    told = f"Put a message for 1 recipient into the outbox, to leave at {at}"
+    assert answer.summary == f"{told}, after 120 s."
+    assert call_reply(answer).content[0].text.count(at) == 2  # said once, and as the end of the way back
+    detail = await post.bench.engine.get_run(ALICE, run, view="report")
+    text = detail.report.text
+    assert f"{told}." in text
+    assert "120 s" not in text
+    assert (await post.send(run, idempotency_key="once")).summary == f"{told}."
 
 
 async def test_a_dry_run_puts_nothing_anywhere(post: Post):

@@ -46,7 +46,7 @@ DONE = [
     "In the step `write the report`: Created reports/q3.md (16 bytes).",
     "In the step `record the figures`: Ran the statement: figures: 1 row inserted, in figures.db.",
     "In the step `book the meeting`: Created Review in default.",
-    "In the step `tell Bob`: Put a message for 1 recipient into the outbox; it leaves in 120 s.",
+    "In the step `tell Bob`: Put a message for 1 recipient into the outbox, to leave at TIME.",
     "In the step `announce it`: Changed site.toml in 1 edit.",
 ]
 HELD = "The message `It grew` to bob@example.org is held until TIME, and can be called back until then."
@@ -60,7 +60,8 @@ KEPT = [
 DOWNLOADS = [
     "`reports/q3.md`, as write_file left it: takeback://objects/ACT/1/after",
     None,
-    "`EVENT in default`, as create_event left it (Created Review in default): takeback://objects/ACT/0/after",
+    "`“Review”, Tue 1 Dec 2026 10:00 Europe/Berlin, in default (EVENT)`, as create_event left it (Created Review in default):"
+    " takeback://objects/ACT/0/after",
     None,
     "`site.toml`, as edit_file left it: takeback://objects/ACT/0/after",
 ]

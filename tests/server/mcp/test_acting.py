@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from mcp import MCPError
+from mcp_types import INVALID_PARAMS
 from tests.server.mcp.eras import Connect, data, words
 
 IDS = ("run_id", "action_id", "checkpoint_id")
@@ -118,8 +119,9 @@ async def test_what_breaks_inside_tells_no_secrets(connect: Connect, caplog: pyt
 
 async def test_an_unknown_tool_is_an_error_and_not_the_end(connect: Connect) -> None:
     async with connect() as client:
-        result = await client.call_tool("launch_rocket", {})
-        assert result.is_error
+        with pytest.raises(MCPError) as refused:
+            await client.call_tool("launch_rocket", {})
+        assert refused.value.error.code == INVALID_PARAMS
         assert not (await client.call_tool("list_runs", {})).is_error
 
 

@@ -173,8 +173,17 @@ async def test_arguments_of_the_tools_about_runs_are_strict(connect: Connect) ->
         for name, arguments, fact in calls:
             result = await client.call_tool(name, arguments)
             assert result.is_error, name
-            assert data(result)["error"]["code"] == "invalid_arguments"
+            assert data(result)["error"]["code"] == "invalid"
             assert fact in words(result)
+
+
+async def test_arguments_that_do_not_fit_have_one_code_whatever_the_kind_of_tool(connect: Connect) -> None:
+    reading, acting, about_runs = "read_file", "write_file", "rollback_run"
+    calls: list[tuple[str, dict[str, Any]]] = [(name, {"nothing": 1}) for name in (reading, acting, about_runs)]
+    calls += [(acting, {"path": "a", "content": "b", "run_id": 7}), (about_runs, {"run_id": 7})]
+    async with connect() as client:
+        refused = [await client.call_tool(name, arguments) for name, arguments in calls]
+    assert [data(result)["error"]["code"] for result in refused] == ["invalid"] * len(calls)
 
 
 async def test_words_call_files_as_people_do_also_where_nothing_is_done(connect: Connect, workspace: Path) -> None:

@@ -289,7 +289,8 @@ async def test_a_consent_for_another_act_cannot_be_slipped_into_a_plan(world: Wo
     sent = {"form": token, "digest": digest, "consent": asked}
     assert known.post(f"/runs/{run_id}/rollback/consent/{asked}", sent).status == 403
     assert known.post(f"/runs/{run_id}/rollback", sent).status == 303
-    assert asked in [each.approval_id for each in await world.engine.approvals(AGENT)]
+    [left] = [each for each in await world.engine.approvals(AGENT, status=None) if each.approval_id == asked]
+    assert (left.status, left.why, left.by) == ("expired", "the run was rolled back", ""), "nobody agreed to it"
 
 
 async def test_what_a_server_does_in_a_folder_that_came_later_can_be_taken_back_too(
@@ -318,6 +319,15 @@ async def test_what_the_page_keeps_is_for_its_owner_only(world: World, known: Se
     assert known.cookie not in "".join(file.read_text() for file in kept if file.is_file())
     if os.name == "posix":
         assert {stat.S_IMODE(file.stat().st_mode) & 0o077 for file in kept} == {0}
+
+
+async def test_a_question_of_a_run_that_has_ended_has_no_buttons_and_says_why_it_is_void(world: World, known: Sender):
+    run_id, asked = await question(world, "too late")
+    await world.engine.finish_run(AGENT, run_id)
+    shown = known.get(f"/approvals/{asked}").text
+    assert "It is void: the run has finished." in shown
+    assert f"/approvals/{asked}/approve" not in shown
+    assert asked not in known.get("/").text
 
 
 async def test_the_journal_names_the_person_and_the_door(world: World, known: Sender):

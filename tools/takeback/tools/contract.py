@@ -294,7 +294,7 @@ class SwapPrepared(Prepared):
         effects: Sequence[Effect],
         *,
         result: Callable[[Sequence[Effect]], BaseModel],
-        summary: str,
+        summary: str | Callable[[Sequence[Effect]], str],
         main: int = -1,
         blobs: Mapping[str, bytes] | None = None,
         how: str = "Put the earlier state back.",
@@ -305,6 +305,7 @@ class SwapPrepared(Prepared):
     ) -> None:
         """
         :param result: makes the answer from the effects as they were read back.
+        :param summary: what was done, true whenever it is read; or makes that from them, as `result` does.
         :param main: index of the effect whose content digest is answered.
         :param discard: removes what was staged, if the swap is never made.
         """
@@ -334,7 +335,7 @@ class SwapPrepared(Prepared):
         return Committed(
             effects=effects,
             result=self._result(effects),
-            summary=self._summary,
+            summary=self._summary if isinstance(self._summary, str) else self._summary(effects),
             digest=None if after is None else after.content,
             warnings=self._warnings + warnings,
         )

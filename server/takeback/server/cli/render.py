@@ -207,7 +207,7 @@ def steps(each: Sequence[StepAnswer], *, heading: str = "outcome") -> Table:
             status(step.outcome or ""),
             Id(step.action_id),
             step.tool,
-            Places(tuple(step.objects) or (step.object,)),
+            Places(tuple(step.called or step.objects) or (step.object,)),
             step.why,
         )
         for step in each[:MOST_STEPS]
@@ -286,7 +286,13 @@ def open_items(items: Sequence[OpenItemAnswer]) -> list[Block]:
     if not items:
         return [said("Nothing is open.")]
     rows = tuple(
-        (Id(item.conflict_id), status(item.kind), Places((item.object,)), item.why, in_commands(item.next_step))
+        (
+            Id(item.conflict_id),
+            status(item.kind),
+            Places((item.called or item.object,)),
+            item.why,
+            in_commands(item.next_step),
+        )
         for item in items
     )
     return [Table(("id", "kind", "object", "why", "next step"), rows, title="Open")]
@@ -296,7 +302,7 @@ def conflict(item: OpenItemAnswer, versions: Mapping[str, bytes | None]) -> list
     """One conflict with its three versions."""
     names = {"base": "as the agent left it", "ours": "what the undo would put back", "theirs": "what is there now"}
     blocks: list[Block] = [
-        line(Id(item.conflict_id), status(item.kind), Places((item.object,))),
+        line(Id(item.conflict_id), status(item.kind), Places((item.called or item.object,))),
         line(item.why, indent=1),
     ]
     for name, meaning in names.items():
@@ -322,7 +328,13 @@ def approvals(asked: Sequence[ApprovalInfo]) -> list[Block]:
     if not asked:
         return [said("Nothing waits for a person.")]
     rows = tuple(
-        (Id(each.approval_id), status(each.status), each.tool, clock(each.expires_at), " ".join(each.question.split()))
+        (
+            Id(each.approval_id),
+            status(each.status),
+            each.tool,
+            clock(each.expires_at),
+            (f"(void: {each.why}) " if each.why else "") + " ".join(each.question.split()),
+        )
         for each in asked
     )
     return [Table(("approval", "status", "tool", "until", "question"), rows)]

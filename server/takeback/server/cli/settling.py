@@ -100,7 +100,7 @@ async def approve(session: Session, approval: ApprovalArgument, *, yes: Yes = Fa
     """Consent to one exact act. Its caller then repeats the call; the consent is spent by that."""
     async with session.engine() as engine:
         asked = await _asked(session, engine, approval)
-        if not yes:
+        if not yes and not asked.why:
             session.terminal.aside(render.approval(asked))
             if (refused := consent(session, "Consent?")) is not None:
                 return refused

@@ -18,7 +18,7 @@ from takeback.server.cli.blocks import Block, Cell, Diff, Id, line, said
 from takeback.server.cli.terminal import Terminal
 from takeback.server.demo import person, world
 from takeback.server.demo.task import LET_GO, PERSON_EDITS, SENT, STEPS, TASK
-from takeback.server.engine.answers import EngineError, RollbackAnswer, RunDetail
+from takeback.server.engine.answers import EngineError, RollbackAnswer, RunDetail, StepAnswer
 from takeback.server.engine.detached import alone
 from takeback.server.settings import Settings, load
 
@@ -264,17 +264,18 @@ async def _redo(story: Story, client: Any, after: Look, rollback_id: str | None,
 
 
 def _from(workspace: Path, answer: RollbackAnswer) -> RollbackAnswer:
-    """The same answer with paths as one sees them from the workspace, and without the random names of events and messages."""
+    """The same answer with paths as one sees them from the workspace, and with the titles alone of events and messages."""
 
-    def near(tool: str, objects: list[str]) -> list[str]:
-        top = f"{workspace.resolve()}{os.sep}"
-        if tool in ("create_event", "send_email"):
-            return ["the message" if each.startswith("msg_") else "the event" for each in objects]
-        return [each.removeprefix(top).removeprefix(f"files:{top}") for each in objects]
+    top = f"{workspace.resolve()}{os.sep}"
 
-    return answer.model_copy(
-        update={"steps": [step.model_copy(update={"objects": near(step.tool, step.objects)}) for step in answer.steps]}
-    )
+    def titles(step: StepAnswer) -> list[str]:
+        return ["the invitation" if "“Invitation: " in each else each.partition("”")[0] + "”" for each in step.called]
+
+    def seen(step: StepAnswer) -> StepAnswer:
+        objects = [each.removeprefix(top).removeprefix(f"files:{top}") for each in step.objects]
+        return step.model_copy(update={"objects": objects, "called": titles(step)})
+
+    return answer.model_copy(update={"steps": [seen(step) for step in answer.steps]})
 
 
 def _got(story: Story, whose: str) -> Block:

@@ -59,7 +59,7 @@ TASK: tuple[tuple[str, str, Arguments], ...] = (
         "create_event",
         {
             "calendar": world.OFFICE,
-            "summary": "Review of the third quarter",
+            "summary": "Quarterly review",
             "attendees": [world.address(world.GUEST)],
             "start": "2026-10-05T10:00",
             "end": "2026-10-05T11:00",

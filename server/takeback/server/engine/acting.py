@@ -27,7 +27,7 @@ from takeback.journal.states import STRATEGIES, Compensation, Effect, State
 from takeback.server.engine.answers import CallAnswer, ErrorInfo, UndoInfo
 from takeback.server.engine.core import Core, rfc3339
 from takeback.server.engine.guard import Guard
-from takeback.server.engine.outgoing import belong, moved, release_of
+from takeback.server.engine.outgoing import belong, leaves_soon, moved, release_of
 from takeback.server.engine.policy import Verdict
 from takeback.server.engine.report import shown
 from takeback.server.engine.reporting import report_of
@@ -202,7 +202,7 @@ class Actor:
             undo=UndoInfo(how=prepared.how, until=release_at or self._until(prepared))
             if prepared.reversibility != "irreversible"
             else None,
-            summary=committed.summary,
+            summary=committed.summary if release_at is None else leaves_soon(committed.summary, committed.effects),
             result=committed.result.model_dump(mode="json"),
             digest=committed.digest,
             warnings=list(applied.warnings),

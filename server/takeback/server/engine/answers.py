@@ -147,6 +147,7 @@ class StepAnswer(AnswerModel):
     tool: str
     object: str
     objects: list[str] = []
+    called: list[str] = Field(default=[], description="The same, as people know them, where that is not by a name.")
     outcome: UndoOutcome | None = Field(default=None, description="What happened; in a plan: what would happen.")
     why: str = ""
     preview: str = ""
@@ -161,6 +162,7 @@ class OpenItemAnswer(AnswerModel):
     action_id: str
     system: str
     object: str
+    called: str = Field(default="", description="What people know it by: the title of an event, the subject of a mail.")
     why: str
     next_step: str
     status: str = "open"
@@ -392,3 +394,4 @@ class ApprovalInfo(AnswerModel):
     requested_at: str
     expires_at: str
     by: str = ""
+    why: str = Field(default="", description="Why it is void, if it is.")

@@ -15,7 +15,6 @@ from pydantic import JsonValue
 
 from takeback.journal.events import (
     ApprovalDenied,
-    ApprovalExpired,
     ApprovalGranted,
     ApprovalRequested,
     BaseEvent,
@@ -34,6 +33,7 @@ from takeback.server.engine.holds import check_not_frozen
 from takeback.server.engine.outgoing import new_place
 from takeback.server.engine.policy import SAYS_SO, Verdict
 from takeback.server.engine.report import shown
+from takeback.server.engine.voiding import ENDED, TIME, TIME_RAN_OUT, WAY_BACK, expired, sweep, why_void
 from takeback.tools.adapt import SHOWN
 from takeback.tools.contract import Prepared
 
@@ -41,6 +41,8 @@ WINDOW = timedelta(minutes=1)
 AMONG = 200
 """So many questions of other people may lie between one's own within a minute, and all of one's own are still counted."""
 
+ATTEMPTS = 5
+"""A run may change so often while it is written down that a person is asked in it."""
 _PRECEDENCE = {"granted": 0, "denied": 1, "requested": 2}
 """A question may be open twice (two processes asked at once); what a person has said counts first."""
 
@@ -141,7 +143,7 @@ async def _find(core: Core, wanted: Wanted) -> ApprovalView | None:
         ):
             continue
         if approval.expires_at <= core.now():
-            await _expire(core, approval, "time")
+            await _expire(core, approval, TIME)
         elif approval.target_digest != wanted.target_digest:
             await _expire(core, approval, "what it was about has changed")
         else:
@@ -151,32 +153,39 @@ async def _find(core: Core, wanted: Wanted) -> ApprovalView | None:
 
 async def _ask(core: Core, wanted: Wanted) -> ApprovalView:
     approval_id = new_approval_id()
-    await core.journal.append(
-        [
-            ApprovalRequested(
-                run_id=wanted.run_id,
-                at=core.now(),
-                approval_id=approval_id,
-                subject="plan" if wanted.subject == "plan" else "action",
-                tool=wanted.tool,
-                caller=wanted.caller,
-                argument_digest=wanted.argument_digest,
-                target_digest=wanted.target_digest,
-                question=wanted.question,
-                reason=wanted.reason,
-                expires_at=core.now() + timedelta(seconds=core.settings.limits.approval_seconds),
-            )
-        ]
-    )
-    approval = await core.journal.get(ApprovalView, approval_id)
-    assert approval is not None, "an approval is there once its request is durable"
-    return approval
+    for _ in range(ATTEMPTS):
+        run = await core.journal.get(RunView, wanted.run_id)
+        if run is not None and run.status in ENDED and wanted.tool != WAY_BACK:
+            raise EngineError("run_ended", f"Run {run.id} has ended ({run.status}).", "Start a new run with start_run.")
+        asked = ApprovalRequested(
+            run_id=wanted.run_id,
+            at=core.now(),
+            approval_id=approval_id,
+            subject="plan" if wanted.subject == "plan" else "action",
+            tool=wanted.tool,
+            caller=wanted.caller,
+            argument_digest=wanted.argument_digest,
+            target_digest=wanted.target_digest,
+            question=wanted.question,
+            reason=wanted.reason,
+            expires_at=core.now() + timedelta(seconds=core.settings.limits.approval_seconds),
+        )
+        try:
+            # what ends the run makes void what is asked in it by then: nothing is asked behind its back
+            await core.journal.append([asked], expect={} if run is None else {ViewKey("run", run.id): run.version})
+        except Stale:
+            continue
+        approval = await core.journal.get(ApprovalView, approval_id)
+        assert approval is not None, "an approval is there once its request is durable"
+        return approval
+    raise EngineError("changed", f"Run {wanted.run_id} keeps changing.", "Repeat the call when it is quieter.")
 
 
 async def _expire(core: Core, approval: ApprovalView, why: str) -> None:
-    event = ApprovalExpired(run_id=approval.run_id, at=core.now(), approval_id=ApprovalId(approval.id), why=why)
     try:
-        await core.journal.append([event], expect={ViewKey("approval", approval.id): approval.version})
+        await core.journal.append(
+            [expired(core, approval, why)], expect={ViewKey("approval", approval.id): approval.version}
+        )
     except Stale:
         return  # answered or used at the same moment; the next look sees that
 
@@ -192,9 +201,12 @@ async def answer(core: Core, caller: Caller, approval_id: str, *, grant: bool, l
             "not_found", f"There is no approval {approval_id!r}.", "List the open ones with `takeback approvals`."
         )
     if approval.status == "requested" and approval.expires_at <= core.now():
-        await _expire(core, approval, "time")
+        await _expire(core, approval, TIME)
         approval = await core.journal.get(ApprovalView, approval_id) or approval
     run = await core.journal.get(RunView, approval.run_id)
+    if approval.status == "requested" and run is not None and run.status in ENDED:
+        await sweep(core, run.run_id, run.status)
+        approval = await core.journal.get(ApprovalView, approval_id) or approval
     if grant and run is not None and run.status in HELD:
         raise EngineError(
             "contained",
@@ -202,10 +214,16 @@ async def answer(core: Core, caller: Caller, approval_id: str, *, grant: bool, l
             f"Release it first with `takeback release {run.id}`, or refuse with `takeback deny`.",
         )
     if approval.status != "requested":
+        why = await why_void(core, approval)
+        over = run is not None and run.status in ENDED
         raise EngineError(
             "not_open",
-            f"Approval {approval.id} is {approval.status} already.",
-            "Let the agent repeat its call to be asked anew.",
+            f"Approval {approval.id} is void: {why}."
+            if why and why != TIME_RAN_OUT
+            else f"Approval {approval.id} is {approval.status} already.",
+            "Nothing has to be answered; what is still wanted is asked anew in another run."
+            if over
+            else "Let the agent repeat its call to be asked anew.",
         )
     if grant:
         await check_not_frozen(core, approval)

@@ -31,13 +31,13 @@ from takeback.journal.log import JournalError, Stale, ViewKey
 from takeback.journal.states import ABSENT, Effect, State
 from takeback.journal.views import ActionView, OpenItem, RunView
 from takeback.server.engine.answers import EngineError, RollbackAnswer, StepAnswer
+from takeback.server.engine.calling import known_by_items, named_alike, open_item_answers
 from takeback.server.engine.core import Core
 from takeback.server.engine.corrections import uncorrected
 from takeback.server.engine.faults import unwritten
 from takeback.server.engine.judging_back import check_consents_spent, check_put_back
 from takeback.server.engine.locks import LockTimeout
 from takeback.server.engine.outgoing import belong, holding, moved
-from takeback.server.engine.queries import open_item_answer
 from takeback.server.engine.report import shown
 from takeback.server.engine.seen import Seen
 from takeback.server.engine.settle import lock_names
@@ -396,10 +396,8 @@ class Conflicts:
         self, item: OpenItem, rollback_id: RollbackId, outcome: Literal["restored", "merged", "skipped"], why: str
     ) -> RollbackAnswer:
         action = await self.core.journal.get(ActionView, item.action_id)
-        rest = [
-            open_item_answer(other)
-            for other in await self.core.journal.find(OpenItem, run_id=RunId(item.run_id), status="open")
-        ]
+        left = await self.core.journal.find(OpenItem, run_id=RunId(item.run_id), status="open")
+        names = await known_by_items(self.core, [item])
         return RollbackAnswer(
             status="complete",
             rollback_id=rollback_id,
@@ -410,10 +408,11 @@ class Conflicts:
                     run_id=item.run_id,
                     tool=action.tool if action else "",
                     object=item.object,
+                    called=named_alike(names, [(item.system, item.object)]),
                     outcome=outcome,
                     why=why,
                 )
             ],
-            open_items=rest,
-            report=f"{shown(item.object)}: {why}.",
+            open_items=await open_item_answers(self.core, left),
+            report=f"{names.title(item.system, item.object) or shown(item.object)}: {why}.",
         )

@@ -16,6 +16,7 @@ from takeback.checkpoints.store import FileObjectStore
 from takeback.journal.events import BaseEvent, Caller, RunAccessed
 from takeback.journal.ids import RunId
 from takeback.journal.log import Journal, JournalFull, ViewKey
+from takeback.journal.states import Effect
 from takeback.journal.views import RunView
 from takeback.server.engine.answers import EngineError
 from takeback.server.engine.locks import Locks
@@ -52,6 +53,15 @@ class Displaying(Protocol):
 
     def display(self, object: str) -> str:
         """The object as a person calls it."""
+        ...
+
+
+@runtime_checkable
+class Calling(Protocol):
+    """A system whose objects people know by what stands in them, such as the title of an event, and not by their ids."""
+
+    async def called(self, effect: Effect) -> str:
+        """The object as people know it, its id behind that."""
         ...
 
 

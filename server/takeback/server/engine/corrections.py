@@ -21,6 +21,7 @@ from takeback.journal.views import OpenItem
 from takeback.server.engine.core import Core
 from takeback.server.engine.outcome import Done
 from takeback.server.engine.plan import PlanStep
+from takeback.server.engine.unreached import call_back, never_reached
 from takeback.tools.outbox.acts import is_act
 from takeback.tools.outbox.port import SYSTEM, corrector_of
 from takeback.tools.outbox.rows import Row, when
@@ -41,6 +42,9 @@ async def too_late(core: Core, done: Done, open_: Callable[[PlanStep, UndoOutcom
     spans = any(effect.system == SYSTEM for effect in (*step.wanted, *step.effects))
     if (done.good and not spans) or not core.outbox.store.file.exists():
         return done
+    called = await call_back(core, step.action_id)
+    for row in called:
+        await close_items(core, row, why=row.detail)
     mine = await core.outbox.of_action(step.action_id)
     rows = [row for row in mine if not row.corrects]
     gone = [row for row in rows if row.status in ("SENT", "UNKNOWN") and not is_act(row.message)]
@@ -80,6 +84,8 @@ async def too_late(core: Core, done: Done, open_: Callable[[PlanStep, UndoOutcom
             todo.append(
                 f"Read it with `takeback outbox show {correction.id}`, then `takeback outbox approve {correction.id}`."
             )
+    if called:
+        said.append(never_reached(called))
     why = "; ".join(said)
     sent = any(row.status == "SENT" for row in gone)
     item = altered(

@@ -14,17 +14,20 @@ from takeback.journal.events import Caller
 from takeback.journal.states import State
 from takeback.journal.views import ActionView, OpenItem, RunView
 from takeback.server.engine.answers import EngineError, OpenThing
+from takeback.server.engine.calling import known_by, known_by_items
 from takeback.server.engine.conflicts import Conflicts
 from takeback.server.engine.core import Core, rfc3339
 from takeback.server.engine.corrections import close_items
 from takeback.server.engine.pages import Visible
 from takeback.server.engine.report import asked, value_in_words
-from takeback.server.engine.reporting import near, titles
+from takeback.server.engine.reporting import titles
 from takeback.server.engine.sender import tell
 from takeback.server.engine.wording import full_stop, listed, name, sentence, shown
+from takeback.tools.outbox.parting import left_out, rest_of
 from takeback.tools.outbox.port import SYSTEM as OUTBOX
 from takeback.tools.outbox.rows import Row, when
 from takeback.tools.system import TargetError
+from takeback.tools.titles import mail_called
 
 NOTICES = "notices"
 _WAITING: tuple[Literal["UNKNOWN", "LATE", "DEAD", "WAITING"], ...] = ("UNKNOWN", "LATE", "DEAD", "WAITING")
@@ -112,7 +115,7 @@ async def _item(core: Core, item: OpenItem, row: Row | None) -> OpenThing:
             update={"item_id": item.id, "next_step": item.next_step, "why": item.why, "settle": _settling(item.id)}
         )
     action = await core.journal.get(ActionView, item.action_id)
-    display = near(core)
+    display = await known_by_items(core, [item])
     by_hand = [_called(core, action)] if action is not None else []
     if item.ours is not None and item.kind != "in_doubt":
         by_hand.append(_wanted(item.ours))
@@ -142,7 +145,7 @@ async def _doubt(core: Core, action: ActionView) -> OpenThing:
         run_id=action.run_id,
         goal=await _goal(core, action.run_id),
         action_id=action.id,
-        object=near(core)(effect.system, effect.object) if effect is not None else action.tool,
+        object=(await known_by(core, [effect]))(effect.system, effect.object) if effect is not None else action.tool,
         why=action.error or "nobody knows whether it took effect",
         next_step="takeback serve and takeback rollback look whether it did, and settle it.",
         opened_at=rfc3339(action.concluded_at or action.at),
@@ -166,11 +169,11 @@ async def _mail(core: Core, row: Row) -> OpenThing:
         run_id=row.run_id,
         goal=await _goal(core, row.run_id),
         action_id=row.action_id,
-        object=row.id,
+        object=f"{mail_called(row.message.subject, row.message.recipients)} ({row.id})",
         why=row.detail or fact,
         next_step=next_step,
         opened_at=when(row.changed_at),
-        by_hand=[what, f"Read it: takeback outbox show {row.id}"],
+        by_hand=[what, f"Read it: takeback outbox show {row.id}", *_others(row)],
         settle=_settling(row.id),
         details={
             "message_id": row.id,
@@ -178,8 +181,19 @@ async def _mail(core: Core, row: Row) -> OpenThing:
             "recipients": list(row.message.recipients),
             "subject": row.message.subject,
             "attempts": row.attempts,
+            **({"rest_of": rest_of(row.message)} if _others(row) else {}),
         },
     )
+
+
+def _others(row: Row) -> list[str]:
+    """That others were meant to get it too, if this is what is left of a message."""
+    if row.corrects or not rest_of(row.message):
+        return []
+    whom = listed([sentence(each) for each in left_out(row.message)])
+    return [
+        f"It is what is left of a message to {whom} too; what became of that: takeback outbox show {rest_of(row.message)}"
+    ]
 
 
 def _settling(id: str) -> str:

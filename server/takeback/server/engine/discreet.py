@@ -15,8 +15,9 @@ SHORT: Final = 60
 """Characters of a text that is a name or a word; longer ones are contents."""
 _CONTENTS: Final = frozenset(
     {
-        "answer", "bcc", "body", "cc", "content", "description", "edits", "html", "location", "memo", "new_text", "notes",
-        "old_text", "outcome", "output", "parameters", "plan", "question", "ref", "sql", "statements", "subject", "text",
+        "answer", "bcc", "body", "called", "cc", "content", "description", "edits", "html", "location", "memo", "new_text",
+        "notes", "old_text", "outcome", "output", "parameters", "plan", "question", "ref", "sql", "statements", "subject",
+        "text",
     }
 )  # fmt: skip
 """Fields that hold what somebody wrote, whatever its length."""

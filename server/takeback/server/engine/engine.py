@@ -586,7 +586,7 @@ class Engine:
         """Questions to a person; those whose time has run out are not among the open ones."""
         found = await self.core.journal.find(ApprovalView, status=status)
         return [
-            queries.approval_info(approval)
+            await queries.approval_info(self.core, approval)
             for approval in found
             if self.core.may_answer(caller, approval.caller.principal)
             and (approval.status != "requested" or approval.expires_at > self.core.now())
@@ -594,11 +594,13 @@ class Engine:
 
     async def approve(self, caller: Caller, approval_id: str, *, lane: str) -> ApprovalInfo:
         """A person consents: never offered as a tool. The same call is then repeated by its caller."""
-        return queries.approval_info(await approvals.answer(self.core, caller, approval_id, grant=True, lane=lane))
+        answered = await approvals.answer(self.core, caller, approval_id, grant=True, lane=lane)
+        return await queries.approval_info(self.core, answered)
 
     async def deny(self, caller: Caller, approval_id: str, *, lane: str) -> ApprovalInfo:
         """A person refuses."""
-        return queries.approval_info(await approvals.answer(self.core, caller, approval_id, grant=False, lane=lane))
+        answered = await approvals.answer(self.core, caller, approval_id, grant=False, lane=lane)
+        return await queries.approval_info(self.core, answered)
 
 
 __all__ = ["Call", "Engine", "JournalError", "Progress", "no_progress"]

@@ -130,7 +130,7 @@ async def _write(core: Core, journal: Chained, run: RunView, bundle: _Bundle, di
         text = json.dumps(values if discreet is None else discreet.value(values), ensure_ascii=True, indent=1)
         bundle.add(f"views/{name}.json", text.encode("ascii"))
     actions = await core.journal.find(ActionView, run_id=run.run_id, oldest_first=True)
-    report = await report_run(core, run)
+    report = await report_run(core, run, titled=discreet is None)
     text = report.text if discreet is None else discreet.text(_without_contents(report.text))
     bundle.add("report.md", text.encode("utf-8", "backslashreplace"))
     left_out = (

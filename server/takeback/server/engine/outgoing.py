@@ -85,6 +85,18 @@ def release_of(effects: Iterable[Effect]) -> str | None:
     return min((time for time in times if isinstance(time, str)), default=None)
 
 
+def leaves_soon(summary: str, effects: Iterable[Effect]) -> str:
+    """What is answered at once of an act that holds messages: with the seconds of its window, which mean nothing later.
+
+    :param summary: as the journal keeps it.
+    """
+    held = [(str(effect.after.ref.get("release_at")), effect.after.ref.get("window")) for effect in holding(effects)]
+    release_at, window = min(held, key=lambda each: each[0])
+    which = "The message" if len(held) == 1 else "The first message"
+    moment = "" if release_at in summary else f". {which} leaves at {release_at}"
+    return f"{summary.rstrip('.')}{moment}, after {window:,g} s."
+
+
 def moved(effects: Iterable[Effect], *, run_id: RunId, action_id: ActionId, at: datetime) -> list[BaseEvent]:
     """What the journal hears when these effects came about."""
     events: list[BaseEvent] = []

@@ -31,12 +31,14 @@ from takeback.server.engine.answers import (
     RunPage,
     RunSummary,
 )
+from takeback.server.engine.calling import open_item_answers
 from takeback.server.engine.core import Core, rfc3339
 from takeback.server.engine.listings import list_checkpoints, list_versions
 from takeback.server.engine.pages import Visible, began, check_limit, cursor_of, place_of, runs_newest_first, time_of
 from takeback.server.engine.report import sentence, shown, shown_lines
 from takeback.server.engine.reporting import progress, report_run
 from takeback.server.engine.shadows import WAITING, call_row, shadow_log
+from takeback.server.engine.voiding import why_void
 from takeback.server.engine.whereabouts import Whereabouts, foremost, messages_of
 from takeback.tools.system import TargetError
 
@@ -51,7 +53,6 @@ __all__ = [
     "list_checkpoints",
     "list_runs",
     "list_versions",
-    "open_item_answer",
     "open_items",
     "run_summary",
 ]
@@ -86,24 +87,7 @@ def run_summary(run: RunView, actions: Sequence[ActionView], open_items: int = 0
     )
 
 
-def open_item_answer(item: OpenItem) -> OpenItemAnswer:
-    """Something a person has to settle, as it is answered."""
-    return OpenItemAnswer(
-        conflict_id=item.id,
-        kind=item.kind,
-        run_id=item.run_id,
-        action_id=item.action_id,
-        system=item.system,
-        object=item.object,
-        why=item.why,
-        next_step=item.next_step,
-        status=item.status,
-        opened_at=rfc3339(item.opened_at),
-        choice=item.choice,
-    )
-
-
-def approval_info(approval: ApprovalView) -> ApprovalInfo:
+async def approval_info(core: Core, approval: ApprovalView) -> ApprovalInfo:
     """A question to a person, as it is answered."""
     return ApprovalInfo(
         approval_id=approval.id,
@@ -115,6 +99,7 @@ def approval_info(approval: ApprovalView) -> ApprovalInfo:
         requested_at=rfc3339(approval.requested_at),
         expires_at=rfc3339(approval.expires_at),
         by=approval.by,
+        why=await why_void(core, approval),
     )
 
 
@@ -220,7 +205,7 @@ async def get_run(core: Core, caller: Caller, run_id: str, *, view: RunViewName 
         summary=run.summary,
         why=run.why,
         rollbacks=[rollback.id for rollback in rollbacks],
-        open_items=[open_item_answer(item) for item in items],
+        open_items=await open_item_answers(core, items),
         pending_approvals=[approval.id for approval in approvals if approval.expires_at > core.now()],
         progress=await _progress(core, run, actions),
     )
@@ -314,10 +299,7 @@ async def open_items(core: Core, caller: Caller, *, run_id: str | None = None) -
     if run_id is not None:
         run = await core.run(caller, run_id, "look")
         found = await core.journal.find(OpenItem, run_id=run.run_id, status="open", oldest_first=True)
-        return [open_item_answer(item) for item in found]
+        return await open_item_answers(core, found)
     visible = Visible(core, caller)
-    answers: list[OpenItemAnswer] = []
-    for item in await core.journal.find(OpenItem, status="open", oldest_first=True):
-        if await visible.sees(item.run_id):
-            answers.append(open_item_answer(item))
-    return answers
+    everything = await core.journal.find(OpenItem, status="open", oldest_first=True)
+    return await open_item_answers(core, [item for item in everything if await visible.sees(item.run_id)])

@@ -120,7 +120,7 @@ def failure_report(
         steps=[StepTold(step=step.name, status=step.status) for step in progress.steps],
         by_hand=[_by_hand(action, around) for action in failing[-MOST:]],
         downloads=list(around.downloads),
-        timeline=timeline(ordered, around.rollbacks, around.tool, _ending(run, around), around.mail),
+        timeline=timeline(ordered, around.rollbacks, around.tool, _ending(run, around), around.mail, around.display),
     )
     return told.model_copy(update={"text": _text(run, now, told, around)})
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -15,12 +14,14 @@ from takeback.journal.log import JournalError
 from takeback.journal.states import Effect, State
 from takeback.journal.views import ActionView, ApprovalView, CheckpointView, OpenItem, RollbackView, RunView
 from takeback.server.engine.answers import Download, EngineError, FailureReport
+from takeback.server.engine.calling import FEW, MOST, Names, effects_of, known_by, near
 from takeback.server.engine.core import Core
 from takeback.server.engine.held_acts import MADE_UP_FOR
 from takeback.server.engine.report import Around, failure_report
 from takeback.server.engine.steps import Progress, progress_of
 from takeback.server.engine.whereabouts import messages_of, sentences
 from takeback.server.engine.wording import full_stop, listed, name, sentence
+from takeback.tools.outbox.parting import rest_of
 from takeback.tools.outbox.rows import Row, when
 from takeback.tools.system import TargetError
 
@@ -29,26 +30,31 @@ SIDES: Final = ("before", "after")
 _WITH_CONTENT: Final = frozenset({"file", "event", "message", "text"})
 
 
-async def report_run(core: Core, run: RunView, *, whole: bool = True, opened: bool = True) -> FailureReport:
+async def report_run(
+    core: Core, run: RunView, *, whole: bool = True, opened: bool = True, titled: bool = True
+) -> FailureReport:
     """What became of a run.
 
     :param whole: with the text, the timeline and the results that can be fetched; without, only where the run stands.
     :param opened: with what waits for a person.
+    :param titled: events and messages by their titles, and not by their ids.
     """
     actions = await core.journal.find(ActionView, run_id=run.run_id, oldest_first=True)
     items = await core.journal.find(OpenItem, run_id=run.run_id, status="open", oldest_first=True) if opened else ()
     approvals = await core.journal.find(ApprovalView, run_id=run.run_id, status="requested", oldest_first=True)
+    effects = [*await effects_of(core, items), *(effect for action in actions for effect in action.effects)]
+    names = await known_by(core, effects if titled else (), most=MOST if whole else FEW)
     around = Around(
         checkpoints=await named_checkpoints(core, run),
         rollbacks=await core.journal.find(RollbackView, run_id=run.run_id, oldest_first=True) if whole else (),
         approvals=[approval for approval in approvals if approval.expires_at > core.now()],
         inherited=await inherited(core, run),
-        downloads=await downloads(core, actions) if whole else (),
+        downloads=await downloads(core, actions, names) if whole else (),
         since=await since(core, run),
         titles=titles(core),
         mail=sentences(await messages_of(core, run.run_id, actions)),
         messages=await _messages(core, run) if whole else (),
-        display=near(core),
+        display=names,
     )
     report = failure_report(run, actions, items, core.now(), around)
     return report if whole else report.short()
@@ -59,19 +65,6 @@ def titles(core: Core) -> dict[str, str]:
     return {name: tool.title for name, tool in core.tools.items()}
 
 
-def near(core: Core) -> Callable[[str, str], str]:
-    """How objects are called in reports: as people call them, seen from the workspace."""
-    roots = [f"{root}{os.sep}" for root in core.settings.workspace.roots]
-
-    def display(system: str, object: str) -> str:
-        shown = core.display(system, object)
-        for root in roots:
-            shown = shown.replace(root, "")
-        return shown
-
-    return display
-
-
 async def _messages(core: Core, run: RunView) -> list[str]:
     if not core.outbox.store.file.exists():
         return []
@@ -79,7 +72,7 @@ async def _messages(core: Core, run: RunView) -> list[str]:
         rows = [row for row in await core.outbox.rows(None, everything=True) if row.run_id == run.id]
     except TargetError:
         return ["What became of its messages could not be looked up: the outbox is out of reach."]
-    return [_message(row) for row in rows]
+    return [_message(row) for row in sorted(rows, key=lambda row: bool(rest_of(row.message)))]
 
 
 def _message(row: Row) -> str:
@@ -173,10 +166,10 @@ async def since(core: Core, run: RunView) -> datetime:
 # --- results ----------------------------------------------------------------------------------------------------------
 
 
-async def downloads(core: Core, actions: Sequence[ActionView]) -> list[Download]:
+async def downloads(core: Core, actions: Sequence[ActionView], names: Names | None = None) -> list[Download]:
     """What a run made, newest content of each object first, as far as it can be had now."""
     found: list[Download] = []
-    display = near(core)
+    display = names or near(core)
     seen: set[tuple[str, str]] = set()
     for action, number, effect in _made(actions):
         if (effect.system, effect.object) in seen:

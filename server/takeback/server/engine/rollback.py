@@ -41,6 +41,7 @@ from takeback.server.engine.rollback_answers import answered, planned
 from takeback.server.engine.seen import Seen
 from takeback.server.engine.settle import settle
 from takeback.server.engine.shield import shielded
+from takeback.server.engine.voiding import sweep, void_of_taken_back
 from takeback.server.engine.wishes import (
     Wish,
     check_not_redone,
@@ -269,24 +270,25 @@ class Rollbacks:
         for _ in range(REOPEN_ATTEMPTS):
             views = [await self.core.journal.get(RunView, run_id) for run_id in runs]
             own = [view for view in views if view is not None and view.sealed_by == rollback_id]
-            events: list[BaseEvent] = [
-                *along,
-                *(
-                    RunReopened(
-                        run_id=run.run_id,
-                        at=self.core.now(),
-                        rollback_id=rollback_id,
-                        status=_now_or(run, status_of or _status_before),
-                    )
-                    for run in own
-                ),
+            reopened = [
+                RunReopened(
+                    run_id=run.run_id,
+                    at=self.core.now(),
+                    rollback_id=rollback_id,
+                    status=_now_or(run, status_of or _status_before),
+                )
+                for run in own
             ]
-            if not events:
+            if not along and not reopened:
                 return
+            void = await void_of_taken_back(self.core, reopened)
+            expect = {ViewKey("run", run.id): run.version for run in own}
             try:
-                await self.core.record(events, expect={ViewKey("run", run.id): run.version for run in own})
+                await self.core.record([*along, *reopened, *void.events], expect={**expect, **void.expect})
             except Stale:
                 continue
+            for event in reopened:
+                await sweep(self.core, event.run_id, event.status)
             return
         raise EngineError("busy", "The run keeps changing.", "Roll it back again when it is quieter.")
 

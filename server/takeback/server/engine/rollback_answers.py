@@ -10,14 +10,13 @@ from takeback.journal.ids import ActionId, RollbackId, RunId
 from takeback.journal.states import altered
 from takeback.journal.views import OpenItem, RunView
 from takeback.server.engine.answers import OpenItemAnswer, RollbackAnswer, StepAnswer
+from takeback.server.engine.calling import Names, known_by, named_alike, near, open_item_answers
 from takeback.server.engine.core import Core
 from takeback.server.engine.faults import fault
 from takeback.server.engine.outcome import Done
 from takeback.server.engine.outgoing import gone_out
 from takeback.server.engine.plan import Decision, Plan, PlanStep
-from takeback.server.engine.queries import open_item_answer
 from takeback.server.engine.report import rollback_report, shown
-from takeback.server.engine.reporting import near
 from takeback.server.engine.wishes import Wish
 
 EXPECTED: dict[Decision, UndoOutcome] = {
@@ -39,8 +38,9 @@ async def planned(core: Core, caller: Caller, wish: Wish, plan: Plan, why: str =
 
     :param why: nothing is done though it was asked for.
     """
-    steps = [await _step_answer(core, step) for step in sorted(plan.steps, key=_told)]
-    text = rollback_report(_for_people(core, steps, plan), "planned", [], plan.goal.kind)
+    names = await _names(core, plan)
+    steps = [await _step_answer(core, step, names) for step in sorted(plan.steps, key=_told)]
+    text = rollback_report(_for_people(names, steps, plan), "planned", [], plan.goal.kind)
     if why:
         text = f"{why}\n\n{text}"
     return RollbackAnswer(
@@ -53,7 +53,12 @@ async def planned(core: Core, caller: Caller, wish: Wish, plan: Plan, why: str =
     )
 
 
-async def _step_answer(core: Core, step: PlanStep, done: Done | None = None) -> StepAnswer:
+async def _names(core: Core, plan: Plan) -> Names:
+    # the act's own effects come last: they say how an object was called when the act was done
+    return await known_by(core, (each for step in plan.steps for each in (*step.wanted, *step.effects)))
+
+
+async def _step_answer(core: Core, step: PlanStep, names: Names, done: Done | None = None) -> StepAnswer:
     preview = ""
     if done is None and all(effect.system in core.systems for effect in step.effects):
         shown_first = step.effects[:3]
@@ -68,6 +73,7 @@ async def _step_answer(core: Core, step: PlanStep, done: Done | None = None) -> 
         tool=step.tool,
         object=step.object,
         objects=[effect.object for effect in step.wanted],
+        called=named_alike(names, [(effect.system, effect.object) for effect in step.wanted]),
         outcome=done.outcome if done else _expected(step),
         why=done.why if done else step.why,
         preview=preview,
@@ -97,12 +103,14 @@ async def answered(
     touched: Sequence[RunId],
 ) -> RollbackAnswer:
     """What is answered once a rollback is over."""
-    steps = [await _step_answer(core, one.step, one) for one in sorted(done, key=lambda one: _told(one.step))]
-    items: list[OpenItemAnswer] = []
+    names = await _names(core, plan)
+    steps = [await _step_answer(core, one.step, names, one) for one in sorted(done, key=lambda one: _told(one.step))]
+    left: list[OpenItem] = []
     for run_id in touched:
         for item in await core.journal.find(OpenItem, run_id=run_id, status="open", oldest_first=True):
             if item.rollback_id == rollback_id:
-                items.append(open_item_answer(item))
+                left.append(item)
+    items = await open_item_answers(core, left)
     run = await core.journal.get(RunView, touched[0])
     return RollbackAnswer(
         status=status,
@@ -115,19 +123,20 @@ async def answered(
         open_items=items,
         other_runs=await _visible(core, caller, plan.other_runs),
         warnings=list(dict.fromkeys(warning for one in done for warning in one.warnings)),
-        report=rollback_report(_for_people(core, steps, plan), status, called(core, items), plan.goal.kind),
+        report=rollback_report(_for_people(names, steps, plan), status, called(core, items), plan.goal.kind),
     )
 
 
-def _for_people(core: Core, steps: Sequence[StepAnswer], plan: Plan) -> list[StepAnswer]:
-    """The same steps with objects as people call them (paths relative to their root)."""
-    display = near(core)
-    names = {effect.object: display(effect.system, effect.object) for step in plan.steps for effect in step.wanted}
+def _for_people(names: Names, steps: Sequence[StepAnswer], plan: Plan) -> list[StepAnswer]:
+    """The same steps with objects as people call them (paths relative to their root, events by their titles)."""
+    # of what is not touched no effects are wanted
+    effects = (effect for step in plan.steps for effect in (*step.effects, *step.wanted))
+    called = {effect.object: names(effect.system, effect.object) for effect in effects}
     return [
         altered(
             step,
-            object=names.get(step.object) or display("", step.object),  # of what is not touched no effects are planned
-            objects=[names.get(each, each) for each in step.objects],
+            object=called.get(step.object) or names("", step.object),
+            objects=[called.get(each, each) for each in step.objects],
         )
         for step in steps
     ]
@@ -136,7 +145,7 @@ def _for_people(core: Core, steps: Sequence[StepAnswer], plan: Plan) -> list[Ste
 def called(core: Core, items: Sequence[OpenItemAnswer]) -> list[OpenItemAnswer]:
     """The same items with objects as people call them."""
     display = near(core)
-    return [altered(item, object=display(item.system, item.object)) for item in items]
+    return [altered(item, object=item.called or display(item.system, item.object)) for item in items]
 
 
 def _told(step: PlanStep) -> int:

@@ -27,6 +27,7 @@ from takeback.server.engine.answers import EngineError
 from takeback.server.engine.containment import FIRST_LOOK, check_cohort
 from takeback.server.engine.core import Core
 from takeback.server.engine.reporting import progress
+from takeback.server.engine.voiding import sweep, void_with
 
 LIVE = ("open", "stalled")
 Outcome = Literal["done", "failed", "abandoned"]
@@ -176,10 +177,13 @@ async def finish_idle(core: Core, run: RunView) -> None:
         event = RunStalled(run_id=run.run_id, at=core.now(), reason="nobody has moved for a day and steps remain")
     else:
         event = RunFinished(run_id=run.run_id, at=core.now(), status="finished", outcome="idle", summary="idle")
+    status = event.status if isinstance(event, RunFinished) else "stalled"
+    void = await void_with(core, run.run_id, status)
     try:
-        await core.journal.append([event], expect={ViewKey("run", run.id): run.version})
+        await core.journal.append([event, *void.events], expect={ViewKey("run", run.id): run.version, **void.expect})
     except Stale:
         return
+    await sweep(core, run.run_id, status)
 
 
 async def tidy(core: Core) -> None:
@@ -255,8 +259,10 @@ async def finish(core: Core, caller: Caller, run_id: str, outcome: Outcome, summ
         outcome=outcome,
         summary=summary,
     )
+    void = await void_with(core, run.run_id, event.status)
     try:
-        await core.journal.append([event], expect={ViewKey("run", run.id): run.version})
+        await core.journal.append([event, *void.events], expect={ViewKey("run", run.id): run.version, **void.expect})
     except Stale as error:
         raise EngineError("changed", f"Run {run.id} changed at the same moment.", "Look at it with get_run.") from error
+    await sweep(core, run.run_id, event.status)
     return await core.run(caller, run_id)

@@ -4,7 +4,7 @@ The order of steps is what the promises rest on; the process may die between any
 
 1. `HELD → SENDING` by compare-and-set, durable. From here on a rollback cannot cancel it.
 2. `mail.sending` in the journal, then noted in the row (`told`). A row that is SENDING without that note has never been begun.
-3. The carrier delivers.
+3. The carrier delivers. What it would take for some recipients only is parted first (`unreached.py`), and 2 is done anew.
 4. `SENDING → SENT | UNKNOWN | HELD` (to be tried again) `| DEAD`, durable; then the journal, then the note.
 
 What is found SENDING at a start, and had been begun, is asked for at the other side, else UNKNOWN: never sent again. Of what is
@@ -28,13 +28,14 @@ from takeback.journal.events import BaseEvent, ConflictOpened, MailMoved
 from takeback.journal.ids import ActionId, RunId, new_conflict_id
 from takeback.journal.log import JournalBusy, JournalError, JournalFull
 from takeback.journal.views import ActionView, RunView
-from takeback.server.engine import held_acts
+from takeback.server.engine import held_acts, unreached
 from takeback.server.engine.core import Core
 from takeback.server.engine.corrections import close_items, corrected
 from takeback.server.engine.faults import fault
 from takeback.server.engine.holds import frozen
 from takeback.tools.outbox.acts import is_act
-from takeback.tools.outbox.port import SYSTEM, NotSent, corrector_of
+from takeback.tools.outbox.parting import rest_of
+from takeback.tools.outbox.port import SYSTEM, NotSent, TakenForSome, corrector_of
 from takeback.tools.outbox.rows import Row, Status, when
 from takeback.tools.outbox.store import RETURNED
 from takeback.tools.system import Unavailable
@@ -230,7 +231,7 @@ class Sender:
             await self._outbox.move(row.id, "HELD", only=("SENDING",), told="")
             raise
         await self._step("told")
-        status, detail, returned = await self._deliver(row)
+        row, (status, detail, returned) = await self._deliver(row)
         await self._step("delivered")
         settings = self._core.settings.outbox
         if status == "HELD":
@@ -253,7 +254,34 @@ class Sender:
         if inspect.isawaitable(waiting):
             await waiting
 
-    async def _deliver(self, row: Row) -> tuple[Status, str, bytes | None]:
+    async def _deliver(self, row: Row) -> tuple[Row, tuple[Status, str, bytes | None]]:
+        """What came of it, and of which message: for whom it is not taken is left out of it."""
+        while True:
+            try:
+                return row, await self._try(row)
+            except TakenForSome as some:
+                if not some.refused or not some.refused.keys() < set(row.message.recipients):
+                    return row, ("HELD", str(some), None)  # that is nobody, or everybody
+                row = await self._part(row, some)
+
+    async def _part(self, row: Row, some: TakenForSome) -> Row:
+        settings, now = self._core.settings.outbox, self._outbox.now()
+        pause = min(settings.retry_seconds * 2**row.attempts, LONGEST_PAUSE)
+        others = unreached.rests(row, some.refused, attempts=settings.attempts, now=now, pause=pause)
+        if not await self._outbox.split(row, others):
+            raise RuntimeError(f"the message {row.id} is not what was claimed")
+        await self._step("parted")
+        try:
+            for other in others:
+                await self._tell(other.id)
+            await self._tell(row.id)
+        except JournalError:
+            await self._outbox.move(row.id, "HELD", only=("SENDING",), told="")
+            raise
+        await self._step("told")
+        return await self._outbox.get(row.id) or row
+
+    async def _try(self, row: Row) -> tuple[Status, str, bytes | None]:
         carrier = self._outbox.carriers.get(row.message.carrier)
         content = await self._outbox.store.read(lambda rows: rows.content(row.id))
         if carrier is None:
@@ -262,7 +290,9 @@ class Sender:
             return "DEAD", "its bytes are not in the outbox any more", None
         try:
             with anyio.fail_after(DELIVER_SECONDS):
-                delivered = await carrier.deliver(row.message, content)
+                delivered = await carrier.deliver_to_all(row.message, content)
+        except TakenForSome:
+            raise
         except NotSent as error:
             return ("HELD" if error.again else "DEAD"), str(error), None
         except Exception as error:  # whatever it was, it may have gone out
@@ -326,6 +356,7 @@ async def tell(core: Core, id: str) -> None:
                 "message_id": row.id,
                 "release_at": datetime.fromtimestamp(row.release_at, UTC) if row.status == "HELD" else None,
                 "detail": row.detail,
+                "rest_of": "" if row.corrects else rest_of(row.message),
             }
         )
     ]

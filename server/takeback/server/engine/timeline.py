@@ -26,6 +26,7 @@ def timeline(
     called: Callable[[ActionView], str],
     ending: tuple[datetime, str] | None = None,
     mail: Mapping[str, str] | None = None,
+    display: Callable[[str, str], str] = lambda system, object: object,
 ) -> list[str]:
     """One line each, with the date where it changes.
 
@@ -33,8 +34,9 @@ def timeline(
     :param called: what an action's tool is called.
     :param ending: when the run came into its present status, and which one that is.
     :param mail: by act that held messages: one sentence about where they are by now.
+    :param display: system and object to the name that people use.
     """
-    entries = [(action.at, action.position, _act(action, called, mail or {})) for action in actions]
+    entries = [(action.at, action.position, _act(action, called, mail or {}, display)) for action in actions]
     entries += [(rollback.started_at, rollback.position, _rollback(rollback)) for rollback in rollbacks]
     entries.sort(key=lambda entry: entry[1])
     lines: list[str] = []
@@ -53,8 +55,14 @@ def _time(at: datetime, today: str) -> str:
     return clock(at) if day(at) == today else f"{day(at)} {clock(at)}"
 
 
-def _act(action: ActionView, called: Callable[[ActionView], str], mail: Mapping[str, str]) -> str:
-    what = action.summary or action.error or ", ".join(shown(effect.object) for effect in action.effects[:3])
+def _act(
+    action: ActionView,
+    called: Callable[[ActionView], str],
+    mail: Mapping[str, str],
+    display: Callable[[str, str], str],
+) -> str:
+    objects = (shown(display(effect.system, effect.object)) for effect in action.effects[:3])
+    what = action.summary or action.error or ", ".join(objects)
     back = f" Taken back since: {action.undo_outcome}." if action.undo_outcome and not action.stands else ""
     step = f" in the step {name(action.step)}" if action.step else ""
     status = "held" if action.id in mail and action.status == "applied" else action.status.replace("_", " ")

@@ -8,10 +8,9 @@ from takeback.journal.events import Caller
 from takeback.journal.ids import RollbackId
 from takeback.journal.views import ActionView, OpenItem, RollbackView, RunView
 from takeback.server.engine.answers import RollbackAnswer, StepAnswer
+from takeback.server.engine.calling import known_by, named_alike, open_item_answers
 from takeback.server.engine.core import Core
-from takeback.server.engine.queries import open_item_answer
 from takeback.server.engine.report import rollback_report
-from takeback.server.engine.reporting import near
 from takeback.server.engine.rollback_answers import called
 
 
@@ -31,12 +30,13 @@ async def rollback_told(
     steps = await steps_told(core, view, named=False)
     for_people = await steps_told(core, view)
     runs = dict.fromkeys([view.run_id, *(step.run_id for step in view.steps)])
-    items = [
-        open_item_answer(item)
+    left = [
+        item
         for run_id in runs
         for item in await core.journal.find(OpenItem, run_id=run_id, status="open", oldest_first=True)
         if item.rollback_id == rollback_id
     ]
+    items = await open_item_answers(core, left)
     run = await core.journal.get(RunView, view.run_id)
     return RollbackAnswer(
         status=view.status,
@@ -57,13 +57,15 @@ async def steps_told(core: Core, view: RollbackView, *, named: bool = True) -> l
     :param named: objects by the names that people use, else by their ids.
     """
     steps: list[StepAnswer] = []
-    display = near(core)
-    for step in view.steps:
-        action = await core.journal.get(ActionView, step.action_id)
+    acts = [(step, await core.journal.get(ActionView, step.action_id)) for step in view.steps]
+    # an undo's effects hold nothing of what was there before it, so that the act's own say how its objects are called
+    names = await known_by(
+        core, (each for step, act in acts for each in (*step.effects, *(act.effects if act else ())))
+    )
+    for step, action in acts:
         effects = step.effects or (action.effects if action is not None else ())
-        objects = list(
-            dict.fromkeys(display(effect.system, effect.object) if named else effect.object for effect in effects)
-        )
+        places = list(dict.fromkeys((effect.system, effect.object) for effect in effects))
+        objects = list(dict.fromkeys(names(*place) if named else place[1] for place in places))
         steps.append(
             StepAnswer(
                 action_id=step.action_id,
@@ -71,6 +73,7 @@ async def steps_told(core: Core, view: RollbackView, *, named: bool = True) -> l
                 tool=action.tool if action is not None else "",
                 object=objects[0] if objects else "",
                 objects=objects,
+                called=[] if named else named_alike(names, places),
                 outcome=step.outcome,
                 why=step.why,
             )

@@ -79,7 +79,7 @@ async def messages_of(core: Core, run_id: RunId, actions: Sequence[ActionView]) 
                     at=event.at,
                     release_at=event.release_at,
                     detail=event.detail,
-                    correction=event.message_id not in own[event.action_id],
+                    correction=event.message_id not in own[event.action_id] and not event.rest_of,
                 )
         after = events[-1].position
     return {id: tuple(messages.values()) for id, messages in found.items() if messages}

@@ -13,7 +13,13 @@ from mcp.server.context import HandlerResult
 from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context, MCPServer, RequestStateSecurity
 from mcp.shared.message import SessionMessage
-from mcp_types import CompleteRequestParams, Icon, InputRequiredResult, SubscriptionsListenRequestParams
+from mcp_types import (
+    CallToolResult,
+    CompleteRequestParams,
+    Icon,
+    InputRequiredResult,
+    SubscriptionsListenRequestParams,
+)
 
 from takeback.server.engine.engine import Engine
 from takeback.server.mcp.approval_lanes import AnyRequest, ApprovalLanes
@@ -28,6 +34,7 @@ from takeback.server.mcp.resources import add_resources
 from takeback.server.mcp.state_key import request_state_key
 from takeback.server.mcp.task_store import TaskStore
 from takeback.server.mcp.tasks import TasksExtension, only_for_those_who_know_tasks
+from takeback.server.mcp.unknown_tools import unknown_tool
 from takeback.server.mcp.wrapped_tools import wrapped_tools
 from takeback.server.settings import Settings
 from takeback.server.web.links import Links
@@ -85,6 +92,17 @@ class TakebackServer(MCPServer[Any]):
             return await handler(context, params)
 
         self._lowlevel_server.add_request_handler(LISTEN, SubscriptionsListenRequestParams, listen)
+
+    async def call_tool(
+        self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
+    ) -> CallToolResult | InputRequiredResult:
+        """As the SDK does it, but a tool that there is not is an error of the protocol that helps.
+
+        :raises MCPError: there is no such tool.
+        """
+        if self._tool_manager.get_tool(name) is None:
+            raise unknown_tool(name, [tool.name for tool in self._tool_manager.list_tools()])
+        return await super().call_tool(name, arguments, context)
 
     async def read_resource(
         self, uri: Any, context: Context[Any, Any] | None = None

@@ -152,13 +152,13 @@ class ContainRun(Arguments):
 def parse(tool: str, model: type[A], arguments: Mapping[str, Any]) -> A:
     """The arguments, checked.
 
-    :raises EngineError: they do not fit; the message names each misfit.
+    :raises EngineError: `invalid`; the message names each misfit.
     """
     given = {name: value for name, value in arguments.items() if value is not None or name not in _optional(model)}
     try:
         return model.model_validate(given)
     except ValidationError as error:
-        raise EngineError("invalid_arguments", *misfits(tool, model, error)) from None
+        raise EngineError("invalid", *misfits(tool, model, error)) from None
 
 
 def _optional(model: type[Arguments]) -> set[str]:

@@ -146,7 +146,8 @@ def _call_words(answer: CallAnswer) -> str:
         case "replayed":
             lines.append(_sentences("Done before, not done again", answer.summary))
         case "held":
-            lines.append(_sentences(answer.summary, f"Held until {answer.release_at}" if answer.release_at else ""))
+            until = "" if not answer.release_at or answer.release_at in answer.summary else answer.release_at
+            lines.append(_sentences(answer.summary, f"Held until {until}" if until else ""))
         case "applied" | "staged":
             lines.append(answer.summary)
     lines.append(_ids(answer))

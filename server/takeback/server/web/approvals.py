@@ -32,6 +32,7 @@ async def listing(visit: Visit) -> Response:
                         moment(each.requested_at),
                         " ",
                         visit.link(_first(each.question), "approvals", each.approval_id),
+                        f" ({each.why})" if each.why else None,
                     )
                     for each in rest[:100]
                 ],
@@ -52,11 +53,11 @@ async def one(visit: Visit, approval_id: str) -> Response:
     if still:
         return visit.page("An agent asks", card(visit, asked, heading=None), back=back)
     words = {
-        "requested": "Its time has run out. If the agent repeats its call, it is asked anew.",
+        "requested": f"It is void: {asked.why}. If the agent repeats its call, you are asked anew.",
         "granted": "You agreed; the agent has not repeated its call yet.",
         "used": "You agreed, and the agent has done it. The consent is spent.",
         "denied": "You refused.",
-        "expired": "It is void: its time ran out, or what it was about changed. The agent can ask anew.",
+        "expired": f"It is void: {asked.why}. What is still wanted is asked anew.",
     }
     return visit.page(
         "A question that is settled",

@@ -52,7 +52,7 @@ def rows(visit: Visit, items: Sequence[OpenItemAnswer]) -> Node:
                 "li",
                 status(item.kind),
                 " ",
-                visit.link(visit.called(item.object), "open", item.conflict_id),
+                visit.link(item.called or visit.called(item.object), "open", item.conflict_id),
                 e("span", as_sentence(item.why), class_="why"),
             )
             for item in items
@@ -68,7 +68,7 @@ async def one(visit: Visit, conflict_id: str) -> Response:
     shown = item.kind != "in_doubt" and any(content is not None for content in versions.values())
     return visit.page(
         "Decide",
-        e("p", status(item.kind), " ", e("strong", visit.called(item.object)), class_="lead"),
+        e("p", status(item.kind), " ", e("strong", item.called or visit.called(item.object)), class_="lead"),
         e("p", KINDS.get(item.kind, ""), " ", as_sentence(item.why)),
         facts(
             # that of a conflict is what stands below, in the words of the tools

@@ -256,7 +256,7 @@ def steps(visit: Visit, all_steps: Sequence[StepAnswer], *, planned: bool) -> No
 
 def _step(visit: Visit, step: StepAnswer, *, planned: bool) -> Element:
     word = step.outcome or "skipped"
-    places = step.objects or [step.object]
+    places = step.called or step.objects or [step.object]
     more = f" and {len(places) - 3:,} more" if len(places) > 3 else ""
     where = ", ".join(visit.called(place) for place in places[:3]) + more
     label, meaning = _WOULD.get(word, (word, ""))

@@ -20,6 +20,7 @@ from takeback.tools.calendar.lines import NotICalendar, parse, unescape
 from takeback.tools.calendar.merge import Met, merge_events, only_counted
 from takeback.tools.calendar.port import CalendarStore, Changed, Resource
 from takeback.tools.calendar.vdir import VdirStore
+from takeback.tools.calendar.when import start_of
 from takeback.tools.system import (
     Clash,
     Drifted,
@@ -31,6 +32,7 @@ from takeback.tools.system import (
     TargetSystem,
     Unavailable,
 )
+from takeback.tools.titles import titled
 
 LEFT: Final = 10_000
 """Writes of this process that are remembered with how the server left them."""
@@ -108,7 +110,9 @@ class CalendarSystem(TargetSystem):
         for effect, state in zip(effects, states, strict=True):
             # a crash may have left the first made and the second not: what is made already is no drift
             if not state.same(effect.before) and not state.same(effect.after):
-                return Drifted(tuple(states), f"{self.display(effect.object)} is not as it was: somebody changed it.")
+                return Drifted(
+                    tuple(states), f"{_capital(self._the(effect, effects))} is not as it was: somebody changed it."
+                )
         wanted = [await self.bytes_of(effect.after) for effect in effects]
         for resource in present:
             if resource is not None:
@@ -127,7 +131,9 @@ class CalendarSystem(TargetSystem):
             if isinstance(result, Changed):
                 await self._put_back(made)
                 looked = await self.look([each.object for each in effects])
-                return Drifted(tuple(looked), f"{self.display(effect.object)} was changed in the same instant.")
+                return Drifted(
+                    tuple(looked), f"{_capital(self._the(effect, effects))} was changed in the same instant."
+                )
             made.append((effect, resource, result))
             await self._note(data, result)
             after = self._kept(result)
@@ -144,7 +150,7 @@ class CalendarSystem(TargetSystem):
                 goal = there
             else:
                 sides = [await self.bytes_of(state) for state in (effect.before, effect.after, there)]
-                shown = self.display(effect.object)
+                shown = self._the(effect, wanted)
                 base, want, now = sides
                 try:
                     if base is not None and now is not None and only_counted(base, now):
@@ -153,10 +159,10 @@ class CalendarSystem(TargetSystem):
                         effects.append(Effect(system=self.name, object=effect.object, before=there, after=goal))
                         continue
                     if base is None or want is None or now is None:
-                        return Clash(f"{shown} was created, changed or deleted by somebody else as a whole.")
+                        return Clash(f"{_capital(shown)} was created, changed or deleted by somebody else as a whole.")
                     merged = merge_events(base, want, now)
                 except NotICalendar as error:
-                    return Clash(f"{shown} cannot be merged: {error}.")
+                    return Clash(f"{_capital(shown)} cannot be merged: {error}.")
                 if isinstance(merged, Met):
                     return Clash(f"Somebody else changed {merged.what} of {shown} too.")
                 goal, more = await self.image(merged)
@@ -183,8 +189,29 @@ class CalendarSystem(TargetSystem):
         texts = [(data or b"").decode(errors="replace").splitlines() for data in (before, after)]
         diff = list(difflib.unified_diff(texts[0], texts[1], effect.object, effect.object, lineterm="", n=1))[:200]
         verb = {"created": "create", "changed": "change", "deleted": "delete", "unchanged": "leave"}[effect.verb]
-        called = title_of(after if after is not None else before)
-        return Preview(f"{verb} {self.display(effect.object)}{f' ({called})' if called else ''}", "\n".join(diff))
+        called = self._called(effect.object, after if after is not None else before)
+        return Preview(f"{verb} {called}", "\n".join(diff))
+
+    async def called(self, effect: Effect) -> str:
+        """The event as people know it: “Standup”, Thu 3 Dec 2026 14:00 Europe/Berlin, in work (its id)."""
+        sides = (effect.before,) if effect.after.absent else (effect.after, effect.before)
+        for state in sides:
+            if (data := await self.bytes_of(state)) is not None:
+                return self._called(effect.object, data)
+        return self.display(effect.object)
+
+    def _the(self, effect: Effect, among: Sequence[Effect]) -> str:
+        """An event in the reason why something did not happen to it: what is said of it names it already."""
+        return "the event" if len(among) == 1 else self.display(effect.object)
+
+    def _called(self, object: str, data: bytes | None) -> str:
+        title, start = title_of(data), _start_of(data)
+        known = ", ".join(filter(None, (titled(title), start)))
+        try:
+            calendar, resource = names.parse(object)
+        except ValueError:
+            return object
+        return f"{known}, in {calendar} ({names.event_id(resource)})" if title else self.display(object)
 
     async def read(self, state: State) -> bytes | None:
         return await self.bytes_of(state)
@@ -407,6 +434,20 @@ def check_event(data: bytes) -> None:
         raise NotICalendar("it holds the same event, or the same occurrence, twice")
     if "" in uids or any(event.line("DTSTART") is None for event in events):
         raise NotICalendar("an event needs UID and DTSTART")
+
+
+def _capital(text: str) -> str:
+    """The beginning of a sentence; an id stays as it is spelt."""
+    return f"T{text[1:]}" if text.startswith("the ") else text
+
+
+def _start_of(data: bytes | None) -> str:
+    """When an event starts, for a person; empty if it does not say."""
+    try:
+        events = parse(data or b"").parts("VEVENT")
+        return start_of(events[0]).for_people() if events else ""
+    except ValueError:
+        return ""
 
 
 def title_of(data: bytes | None) -> str:

@@ -17,6 +17,9 @@ Kind = Literal["date", "floating", "utc", "zoned"]
 NONE: Final[Mapping[str, tzinfo]] = MappingProxyType({})
 """No zones of its own."""
 
+_DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+"""Not those of the machine's language: the rest of the sentence is English."""
 _ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}\Z")
 _DATE = re.compile(r"(\d{4})(\d\d)(\d\d)")
 _TIME = re.compile(r"(\d{8})T(\d{6})(Z?)")
@@ -49,6 +52,14 @@ class When:
         if self.kind == "date":
             return self.local.date().isoformat()
         return self.local.isoformat() + ("Z" if self.kind == "utc" else "")
+
+    def for_people(self) -> str:
+        """As people say it: Thu 3 Dec 2026, Thu 3 Dec 2026 14:00 Europe/Berlin."""
+        day = f"{_DAYS[self.local.weekday()]} {self.local.day} {_MONTHS[self.local.month - 1]} {self.local.year}"
+        if self.kind == "date":
+            return day
+        zone = {"utc": " UTC", "zoned": f" {self.zone}"}.get(self.kind, "")
+        return f"{day} {self.local:%H:%M}{zone}"
 
     def value(self) -> str:
         """As a property's value."""

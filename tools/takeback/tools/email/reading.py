@@ -67,11 +67,6 @@ def head_of(data: bytes) -> Head:
     return _head(message)
 
 
-def subject_of(data: bytes) -> str:
-    """The subject, decoded."""
-    return head_of(data).subject
-
-
 def content_of(data: bytes) -> Content:
     """The whole message."""
     from takeback.tools.email.html import to_text  # not before a message is read

@@ -27,7 +27,7 @@ from takeback.tools.email.toolkit import Answer, MailTool, told
 from takeback.tools.email.writing import LetterArguments, LetterTool
 from takeback.tools.files.toolkit import counted
 from takeback.tools.outbox.port import Outbox, Outgoing
-from takeback.tools.outbox.rows import when
+from takeback.tools.outbox.rows import due, when
 from takeback.tools.recovery import Recovery
 from takeback.tools.system import TargetSystem
 
@@ -133,7 +133,9 @@ class SendEmailTool(LetterTool, ReversibleTool[SendEmail]):
             self.outbox,
             effects,
             result=result,
-            summary=f"Put a message for {counted(len(recipients), 'recipient')} into the outbox; it leaves in {seconds:g} s.",
+            summary=lambda made: (
+                f"Put a message for {counted(len(recipients), 'recipient')} into the outbox, to leave at {due(made)}."
+            ),
             blobs=blobs,
             how="Call the message back before it leaves; later, send a correction if a person agrees.",
             reversibility="compensable",

@@ -15,7 +15,8 @@ from takeback.tools.email.credentials import password_of
 from takeback.tools.email.send_tool import CARRIER
 from takeback.tools.email.settings import MailboxSettings, server
 from takeback.tools.email.system import MailSystem
-from takeback.tools.outbox.port import Carrier, Delivered, NotSent, Outgoing
+from takeback.tools.outbox.parting import rest_of
+from takeback.tools.outbox.port import Carrier, Delivered, NotSent, Outgoing, TakenForSome
 from takeback.tools.system import Refused, TargetError, Unavailable
 
 if TYPE_CHECKING:
@@ -50,6 +51,12 @@ class SmtpCarrier(Carrier):
         self._context, self._seconds = context, seconds
 
     async def deliver(self, message: Outgoing, content: bytes) -> Delivered:
+        return await self._deliver(message, content, to_all=False)
+
+    async def deliver_to_all(self, message: Outgoing, content: bytes) -> Delivered:
+        return await self._deliver(message, content, to_all=True)
+
+    async def _deliver(self, message: Outgoing, content: bytes, *, to_all: bool) -> Delivered:
         try:
             import aiosmtplib
         except ImportError as error:
@@ -71,6 +78,9 @@ class SmtpCarrier(Carrier):
         try:
             await self._greet(client, direct=direct, host=host)
             taken, refused = await self._envelope(client, message)
+            if refused and to_all:
+                client.close()  # before the data: for nobody
+                raise TakenForSome({to: _refusal(host, to, error) for to, error in refused.items()})
         except aiosmtplib.SMTPResponseException as error:
             client.close()
             raise NotSent(
@@ -93,11 +103,13 @@ class SmtpCarrier(Carrier):
             client.close()
         told = f"taken by {host} for {', '.join(taken)}"
         if refused:
-            told += f"; refused for {'; '.join(f'{to}: {why}' for to, why in refused.items())}"
+            told += f"; refused for {'; '.join(f'{to}: {_words(error)}' for to, error in refused.items())}"
         return Delivered(told + await self._keep(message, content))
 
     async def happened(self, message: Outgoing) -> bool | None:
         # only a copy says anything: a server need not leave one, and ours comes after the server's answer
+        if rest_of(message):
+            return None  # the copy there is was made when it went to the others
         try:
             found = await lies_in(self._system, self._mailbox, message.reference)
         except TargetError:
@@ -113,26 +125,26 @@ class SmtpCarrier(Carrier):
                 raise NotSent(f"{error} {error.advice}", again=True) from error
             await client.login(self._settings.username, password)
 
-    async def _envelope(self, client: aiosmtplib.SMTP, message: Outgoing) -> tuple[list[str], dict[str, str]]:
+    async def _envelope(
+        self, client: aiosmtplib.SMTP, message: Outgoing
+    ) -> tuple[list[str], dict[str, aiosmtplib.SMTPRecipientRefused]]:
         """Recipients that the server takes, and those that it refuses with its reason."""
         import aiosmtplib
 
         await client.mail(message.sender)
         taken: list[str] = []
-        refused: dict[str, str] = {}
-        again = True
+        refused: dict[str, aiosmtplib.SMTPRecipientRefused] = {}
         for to in message.recipients:
             try:
                 await client.rcpt(to)
             except aiosmtplib.SMTPRecipientRefused as error:
-                refused[to] = f"{error.code} {_plain(error.message)}"
-                again = again and 400 <= error.code < 500
+                refused[to] = error
             else:
                 taken.append(to)
         if not taken:
             raise NotSent(
-                f"The server refused all recipients: {'; '.join(f'{to}: {why}' for to, why in refused.items())}",
-                again=again,
+                f"The server refused all recipients: {'; '.join(f'{to}: {_words(no)}' for to, no in refused.items())}",
+                again=all(map(_passes, refused.values())),
             )
         return taken, refused
 
@@ -205,6 +217,19 @@ async def try_login(settings: MailboxSettings, password: str) -> None:
         ) from error
     finally:
         client.close()
+
+
+def _refusal(host: str, to: str, error: aiosmtplib.SMTPRecipientRefused) -> NotSent:
+    return NotSent(f"{host} refused it for {to}: {_words(error)}", again=_passes(error))
+
+
+def _words(error: aiosmtplib.SMTPRecipientRefused) -> str:
+    return f"{error.code} {_plain(error.message)}"
+
+
+def _passes(error: aiosmtplib.SMTPRecipientRefused) -> bool:
+    """Whether it may be taken for them later."""
+    return 400 <= error.code < 500
 
 
 def _plain(what: object) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from takeback.checkpoints.objects import ObjectError, ObjectStore
 from takeback.journal.states import ABSENT, Effect, State
@@ -11,6 +11,10 @@ from takeback.tools.email import states
 from takeback.tools.email.maildir.folders import LARGEST
 from takeback.tools.email.port import Change, MailStore, Moved
 from takeback.tools.system import Clash, Drifted, Merged, Preview, Refused, Swapped, TargetError, TargetSystem
+from takeback.tools.titles import mail_called
+
+if TYPE_CHECKING:
+    from takeback.tools.email.reading import Head
 
 Opener = Callable[[], MailStore]
 _HEAD: Final = 64 * 1024
@@ -88,15 +92,15 @@ class MailSystem(TargetSystem):
             there = now[effect.object]
             goal = self._goal(effect, there)
             if isinstance(goal, str):
-                return Clash(f"{self.display(effect.object)} is left alone: {goal}.")
+                which = "The message" if len(wanted) == 1 else self.display(effect.object)
+                return Clash(f"{which} is left alone: {goal}.")
             merged.append(Effect(system=self.name, object=effect.object, before=there, after=goal))
             now[effect.object] = goal
         return Merged(tuple(merged), why="Only our change was taken out; what others did with the mail stays.")
 
     async def describe(self, effect: Effect) -> Preview:
         before, after = states.placement_of(effect.before), states.placement_of(effect.after)
-        subject = await self._subject(effect)
-        named = f"{self.display(effect.object)}{f' ({subject})' if subject else ''}"
+        named = await self.called(effect)
         if before is None or after is None:
             side = after or before
             if side is None:
@@ -110,6 +114,14 @@ class MailSystem(TargetSystem):
         words += [f"add {flag}" for flag in store.flag_names(after.flags - before.flags)]
         words += [f"remove {flag}" for flag in store.flag_names(before.flags - after.flags)]
         return Preview(f"{', '.join(words) or 'leave'}: {named}")
+
+    async def called(self, effect: Effect) -> str:
+        """The message as people know it: “Offer” to ann@example.org, in work (its id)."""
+        head = await self._head(effect)
+        if head is None:
+            return self.display(effect.object)
+        mailbox, key = states.parts(effect.object)
+        return f"{mail_called(head.subject, (*head.to, *head.cc))}, in {mailbox} ({key})"
 
     async def read(self, state: State) -> bytes | None:
         if state.kind != states.KIND:
@@ -197,8 +209,8 @@ class MailSystem(TargetSystem):
         stored = effect.after.objects or effect.before.objects
         return states.state_of(mailbox, key, merged, stored=stored[0] if stored else None)
 
-    async def _subject(self, effect: Effect) -> str:
-        from takeback.tools.email.reading import subject_of
+    async def _head(self, effect: Effect) -> Head | None:
+        from takeback.tools.email.reading import head_of
 
         mailbox, key = states.parts(effect.object)
         try:
@@ -207,8 +219,8 @@ class MailSystem(TargetSystem):
                 stored = effect.after.objects or effect.before.objects
                 head = await self.objects.get(stored[0]) if stored else None
         except (TargetError, ObjectError):
-            return ""  # it is described without it
-        return "" if head is None else _one_line(subject_of(head))[:120]
+            return None  # it is described without it
+        return None if head is None else head_of(head)
 
 
 def _joined(effects: Sequence[Effect]) -> dict[str, Effect]:

@@ -17,6 +17,7 @@ from takeback.journal.states import Effect
 from takeback.tools.adapt import OPAQUE_AFTER, OPAQUE_BEFORE, SHOWN, MemoPrepared
 from takeback.tools.contract import AnyTool, CompensableTool, Result, SwapPrepared
 from takeback.tools.outbox.port import SYSTEM, Outgoing
+from takeback.tools.outbox.rows import due
 from takeback.tools.outbox.settings import OutboxSettings
 from takeback.tools.outbox.system import OutboxSystem
 
@@ -98,7 +99,7 @@ async def hold(
         outbox,
         effects,
         result=result,
-        summary=f"Put into the outbox: {title}; it is done in {seconds:g} s.",
+        summary=lambda made: f"Put into the outbox: {title}; to be done at {due(made)}.",
         blobs=blobs,
         how=f"Call it off before it is done; afterwards: {tool.how}",
         reversibility="compensable",

@@ -6,13 +6,16 @@ Nothing that a model wrote gets in, except the addresses: they are those that th
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from email import policy
+from email.headerregistry import AddressHeader
 from email.message import EmailMessage
 from email.parser import BytesHeaderParser
-from typing import Final
+from typing import Any, Final
 
 from blake3 import blake3
 
+from takeback.tools.outbox.parting import bare, left_out
 from takeback.tools.outbox.port import Outgoing
 
 SUBJECT: Final = "Correction: please disregard an earlier message"
@@ -36,6 +39,8 @@ def mail_correction(
 ) -> tuple[Outgoing, bytes] | None:
     """The correction of a message in the format of RFC 5322; `None` if it is none, or has no usable Message-ID.
 
+    Who was left out of it never got it, so nobody is told that they did.
+
     :param content: the bytes that went out.
     """
     original = BytesHeaderParser(policy=policy.SMTP).parsebytes(content)
@@ -47,7 +52,8 @@ def mail_correction(
     made = EmailMessage(policy=policy.SMTP)
     made["From"] = str(original["From"])
     for name in addressed:
-        made[name] = str(original[name])
+        if reached := _reached(original[name], left_out(message)):
+            made[name] = reached
     made["Subject"] = SUBJECT
     made["Message-ID"] = f"<{reference}@{found[0].rpartition('@')[2].rstrip('>') or 'takeback.invalid'}>"
     made["In-Reply-To"] = found[0]
@@ -55,7 +61,7 @@ def mail_correction(
     made["Auto-Submitted"] = "auto-generated"
     made.set_content(_TEXT.format(sent_at=sent_at, message_id=found[0]))
     data = made.as_bytes()
-    outgoing = message.model_copy(
+    outgoing = bare(message).model_copy(
         update={
             "content": f"blake3:{blake3(data).hexdigest()}",
             "size": len(data),
@@ -64,3 +70,11 @@ def mail_correction(
         }
     )
     return outgoing, data
+
+
+def _reached(header: Any, left_out: Collection[str]) -> str:
+    """A header of addresses without those who never got the message; empty if nobody is left."""
+    if not left_out or not isinstance(header, AddressHeader):
+        return str(header)
+    never = {each.casefold() for each in left_out}
+    return ", ".join(str(each) for each in header.addresses if each.addr_spec.casefold() not in never)

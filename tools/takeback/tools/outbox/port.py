@@ -8,7 +8,7 @@ made up for by a correction that a person agrees to.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -63,6 +63,17 @@ class NotSent(Exception):
         self.again = again
 
 
+class TakenForSome(NotSent):
+    """Nothing has gone out yet: the message would be taken for some of its recipients, and not for these."""
+
+    def __init__(self, refused: Mapping[str, NotSent]) -> None:
+        """
+        :param refused: by recipient, why it is not taken for them, and whether it may be later.
+        """
+        super().__init__(f"refused for {', '.join(refused)}", again=True)
+        self.refused = refused
+
+
 class Corrector(ABC):
     """Makes up for messages that say something of an object elsewhere, by what holds there once the act was taken back.
 
@@ -107,6 +118,17 @@ class Carrier(ABC):
 
         :raises NotSent: it did not go out.
         """
+
+    async def deliver_to_all(self, message: Outgoing, content: bytes) -> Delivered:
+        """As `deliver`, but to all recipients or to nobody.
+
+        What would be taken for some of them only is parted first, so that what is left of it is known before anything leaves.
+        A carrier that cannot tell beforehand sends it to whom it can, and says so in its detail.
+
+        :raises TakenForSome: it would be taken for some of them only.
+        :raises NotSent: as `deliver`.
+        """
+        return await self.deliver(message, content)
 
     async def happened(self, message: Outgoing) -> bool | None:
         """Did it go out? Looks at the other side (the Sent folder); `None` if nobody can say."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal
 
 from pydantic import JsonValue
 
-from takeback.tools.outbox.port import Outgoing
+from takeback.journal.states import Effect
+from takeback.tools.outbox.parting import same_but_for_order, whole
+from takeback.tools.outbox.port import SYSTEM, Outgoing
 
 Status = Literal["HELD", "SENDING", "SENT", "UNKNOWN", "CANCELLED", "LATE", "DEAD", "WAITING"]
 """Where a message stands.
@@ -54,7 +57,7 @@ class Row:
     owner: str
     """The principal whose message it is; empty until its act is concluded."""
     held_as: Outgoing | None = None
-    """The message as its act put it here, if a person has changed it since."""
+    """The message as its act put it here, if a person has changed it since, or a part of it was left out."""
 
     @property
     def named(self) -> str:
@@ -62,6 +65,11 @@ class Row:
         if self.message.recipients:
             return f"the message to {', '.join(self.message.recipients)}"
         return f"the act “{self.message.subject}”"
+
+    @property
+    def edited(self) -> bool:
+        """Whether a person has changed it since its act put it here."""
+        return self.held_as is not None and not same_but_for_order(whole(self.message), self.held_as)
 
     @property
     def release_time(self) -> str:
@@ -80,12 +88,18 @@ class Row:
             "carrier": message.carrier,
             "size": message.size,
             "attempts": self.attempts,
-            **({"edited": True} if self.held_as is not None else {}),
+            **({"edited": True} if self.edited else {}),
             "detail": self.detail,
             "corrects": self.corrects,
             "run_id": self.run_id,
             "action_id": self.action_id,
         }
+
+
+def due(made: Iterable[Effect]) -> str:
+    """When the first of the messages that were just held leaves, as it is answered: a moment stays true, seconds do not."""
+    times = [effect.after.ref.get("release_at") for effect in made if effect.system == SYSTEM]
+    return min((time for time in times if isinstance(time, str)), default="its time")
 
 
 def when(seconds: float) -> str:

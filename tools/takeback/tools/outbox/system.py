@@ -20,11 +20,13 @@ from pydantic import JsonValue, ValidationError
 from takeback.checkpoints.objects import ObjectError, ObjectStore
 from takeback.journal.ids import new_message_id
 from takeback.journal.states import ABSENT, Effect, State
+from takeback.tools.outbox.parting import part, rest_of, whole
 from takeback.tools.outbox.port import SYSTEM, Carrier, Corrector, Outbox, Outgoing, corrector_of
 from takeback.tools.outbox.rows import AT_HOME, Row, Status, when
 from takeback.tools.outbox.settings import OutboxSettings
 from takeback.tools.outbox.store import OutboxStore, Transaction
 from takeback.tools.system import Clash, Drifted, Merged, Preview, Refused, Swapped, TargetSystem, Unavailable
+from takeback.tools.titles import mail_called
 
 log = logging.getLogger(__name__)
 
@@ -130,8 +132,12 @@ class OutboxSystem(TargetSystem, Outbox):
         return Swapped(_read_back(effects, tuple(_present(rows.get(effect.object)) for effect in effects)))
 
     def _cancel(self, rows: Transaction, row: Row | None, id: str) -> bool:
-        # what a person has written into it is nowhere else
-        gone = {} if row is not None and row.held_as is not None else {"content": None}
+        gone: dict[str, Any] = {"content": None}
+        if row is not None and row.held_as is not None:
+            # it may be held again, and then for all; what a person has written into it is nowhere else
+            gone = {"message": whole(row.message).model_dump_json()}
+            if not row.edited:
+                gone = {"content": None, "message": row.held_as.model_dump_json(), "held_as": ""}
         return rows.change(
             id, only=AT_HOME, status="CANCELLED", changed_at=self.now(), detail="", told="CANCELLED", **gone
         )
@@ -192,12 +198,23 @@ class OutboxSystem(TargetSystem, Outbox):
     async def describe(self, effect: Effect) -> Preview:
         shown = effect.after if effect.before.absent else effect.before
         message = _message(shown)
-        whom = ", ".join(message.recipients)
+        whom = ", ".join(message.recipients)  # all of them, and the whole subject: a person may have to agree
         title = f"“{message.subject}” to {whom}" if whom else f"“{message.subject}”"
         verb, out = ("send", "goes out") if whom else ("do", "is done")
         if _holds(effect):
             return Preview(f"{verb} {title}, after {_window(effect.after):g} s in the outbox ({message.size:,} bytes)")
         return Preview(f"cancel {title} before it {out}" if effect.after.absent else f"leave {title}")
+
+    async def called(self, effect: Effect) -> str:
+        """The message as people know it: “Offer” to ann@example.org (its id)."""
+        for state in (effect.after, effect.before):
+            if not state.absent and "message" in state.ref:
+                message = _message(state)
+                return f"{mail_called(message.subject, message.recipients)} ({effect.object})"
+        row = await self.get(effect.object)
+        return (
+            effect.object if row is None else f"{mail_called(row.message.subject, row.message.recipients)} ({row.id})"
+        )
 
     async def read(self, state: State) -> bytes | None:
         if state.absent:
@@ -217,7 +234,7 @@ class OutboxSystem(TargetSystem, Outbox):
             freed = 0
             for row in rows.find(("SENT", "CANCELLED")):
                 told = row.told == row.status and row.changed_at < oldest
-                if told and row.id not in needed and row.corrects not in needed:
+                if told and needed.isdisjoint((row.id, row.corrects, rest_of(row.message))):
                     freed += rows.delete(row.id) + len(row.message.model_dump_json())
             return freed
 
@@ -270,6 +287,31 @@ class OutboxSystem(TargetSystem, Outbox):
                 changed_at=self.now(),
                 **values,
             )
+
+        return await self.store.run(change)
+
+    async def split(self, row: Row, rests: Sequence[Row]) -> bool:
+        """Leave out of a message that is being sent what becomes messages of their own, all at once; before it has left.
+
+        :param row: as it was claimed.
+        :param rests: parts of it (`parting.part`), each with an id of its own.
+        """
+        others = {each for rest in rests for each in rest.message.recipients}
+        mine = part(row.message, [each for each in row.message.recipients if each not in others])
+
+        def change(rows: Transaction) -> bool:
+            content = rows.content(row.id)
+            if content is None or not rows.change(
+                row.id,
+                only=("SENDING",),
+                message=mine.model_dump_json(),
+                held_as=(row.held_as or row.message).model_dump_json(),
+                told="",  # nobody has begun to send what it is now
+            ):
+                return False
+            for rest in rests:
+                rows.insert(rest, content)
+            return True
 
         return await self.store.run(change)
 
