@@ -99,7 +99,7 @@ class Exchange(Step):
         self.effects = (effect,)
         self._bench, self._effect = bench, effect
         self._place = bench.names.locate(effect.object)
-        self._slot = bench.trashes.slot(dict(side_ref(effect)))
+        self._slot = bench.slot(dict(side_ref(effect)))
         self._before, self._after = effect.before, effect.after
         self._put: os.stat_result | None = None
 
