@@ -6,19 +6,20 @@ import asyncio
 import itertools
 import os
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from tests.tools.calendar.series import SERIES
-from tests.tools.files_system.dying import between_calls
+from tests.tools.files_system.dying import Fuse, between_calls
 
-from takeback.journal.states import Effect
+from takeback.journal.states import ABSENT, Effect
 from takeback.tools.calendar.family import CalendarFamily
 from takeback.tools.calendar.port import Resource
 from takeback.tools.calendar.system import CalendarSystem
 from takeback.tools.calendar.vdir import VdirStore
 from takeback.tools.conformance import kit_services
-from takeback.tools.system import TargetError
+from takeback.tools.system import Drifted, Swapped, TargetError
 
 
 class Gone(BaseException):
@@ -166,3 +167,97 @@ async def test_an_event_is_as_it_was_or_as_it_should_be_after_a_death(portable: 
         for name, data in await portable.leftovers(0):
             assert data in (BEFORE, OURS) and await portable.clear(name, data)
         assert {path.name for path in portable.folder.iterdir()} <= {"a.ics"}, (at, seen)
+
+
+# -- somebody saves just before the change, and the process dies over it ----------------------------------------------
+
+
+class _Holding:
+    """What a fuse is put into."""
+
+    def __init__(self, store: VdirStore) -> None:
+        self._calls = store._found
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["", "saved again"])
+@pytest.mark.parametrize("removing", [False, True], ids=["changed", "removed"])
+@pytest.mark.parametrize("portable", [False, True], ids=["fast", "portable"])
+async def test_what_a_change_brought_out_as_it_died_goes_back_or_is_named_at_the_next_start(
+    tmp_path: Path, portable: bool, removing: bool, again: bool
+) -> None:
+    folder, data = tmp_path / "events", tmp_path / "data"
+    folder.mkdir()
+    data.mkdir()
+    event = folder / "a.ics"
+    objects = kit_services(tmp_path).objects
+
+    def opened() -> CalendarSystem:
+        return CalendarSystem({"default": lambda: VdirStore(folder, data, portable=portable)}, objects)
+
+    def save(content: bytes) -> None:
+        (folder / "fresh").write_bytes(content)
+        os.replace(folder / "fresh", event)
+
+    for at in itertools.count(1):
+        for path in folder.iterdir():
+            path.unlink()
+        event.write_bytes(BEFORE)
+        calendars = opened()
+        effect = await changing(calendars)
+        if removing:
+            effect = effect.model_copy(update={"after": ABSENT})
+        store = calendars.store("default")
+        assert isinstance(store, VdirStore) and store._found is not None
+        fuse = Fuse(_Holding(store), at, after=True, error=Gone())  # type: ignore[arg-type] -- it has calls, too
+        with between_calls(store._found, 1, lambda: save(SAVED)), suppress(Gone):
+            await calendars.swap([effect])
+        brought_out = event.exists() is not removing and (removing or event.read_bytes() == OURS)
+        if again and brought_out:
+            save(BEFORE.replace(b"Theirs", b"Saved later"))
+        try:
+            answer: object = await opened().swap([effect])
+        except TargetError as error:
+            answer = f"{error} {error.advice}"
+        holding = [path.name for path in folder.iterdir() if path.read_bytes() == SAVED]
+        told = answer.why if isinstance(answer, Drifted) else str(answer)
+        assert not isinstance(answer, Swapped), (at, answer)
+        if again and brought_out:
+            assert [name for name in holding if name in told and name != "a.ics"], (at, holding, told)
+            assert b"Saved later" in event.read_bytes()
+        else:
+            assert holding == ["a.ics"], (at, holding, told)
+        if fuse.left > 0:
+            assert at > 2
+            return
+
+
+@pytest.mark.parametrize("taken", [False, True], ids=["", "name taken"])
+@pytest.mark.parametrize("portable", [False, True], ids=["fast", "portable"])
+async def test_a_change_that_died_is_made_by_the_next_try(tmp_path: Path, portable: bool, taken: bool) -> None:
+    """What the first one had laid beside the event does not stand in the way, and what is somebody's stays."""
+    folder, data = tmp_path / "events", tmp_path / "data"
+    folder.mkdir()
+    data.mkdir()
+    for at in itertools.count(1):
+        (folder / "a.ics").write_bytes(BEFORE)
+        store = VdirStore(folder, data, portable=portable)
+        [present] = await store.read(["a.ics"])
+        assert present is not None and store._found is not None
+        fuse = Fuse(_Holding(store), at, after=True, error=Gone())  # type: ignore[arg-type] -- it has calls, too
+        with suppress(Gone):
+            await store.write("a.ics", OURS, present)
+        left = [path for path in folder.iterdir() if path.name.startswith(".takeback-")]
+        for path in left if taken else []:
+            path.write_bytes(SAVED)
+        again = VdirStore(folder, data, portable=portable)
+        [there] = await again.read(["a.ics"])
+        assert there is not None and there.data in (BEFORE, OURS, SAVED)
+        if there.data == BEFORE:
+            assert isinstance(await again.write("a.ics", OURS, there), Resource)
+            assert (folder / "a.ics").read_bytes() == OURS
+        if taken and left:
+            assert SAVED in [path.read_bytes() for path in folder.iterdir()], at
+        for path in folder.iterdir():
+            path.unlink()
+        if fuse.left > 0:
+            return

@@ -92,6 +92,8 @@ class CalendarSystem(TargetSystem):
     async def swap(self, effects: Sequence[Effect]) -> Swapped | Drifted:
         present = [await self._resource(effect.object) for effect in effects]
         states = [self._seen(resource, effect.object) for effect, resource in zip(effects, present, strict=True)]
+        if why := await self._settled(effects, states):
+            return Drifted(tuple(await self.look([effect.object for effect in effects])), why)
         if all(state.same(effect.after) for effect, state in zip(effects, states, strict=True)):
             return Swapped(tuple(effects), already=True)
         # the plan knows what was to be written; the server may have left it in its own spelling
@@ -359,6 +361,22 @@ class CalendarSystem(TargetSystem):
             )
         await self.objects.put(resource.data)
         return effect.model_copy(update={"after": self._kept(resource)})
+
+    async def _settled(self, effects: Sequence[Effect], states: Sequence[State]) -> str:
+        """Of what an earlier try has made already: put back what somebody had saved just before; in words what was found."""
+        found: list[str] = []
+        for effect, state in zip(effects, states, strict=True):
+            store, resource = self._parse(effect.object)
+            if not isinstance(store, VdirStore) or state.same(effect.before):
+                continue
+            try:
+                why = await store.settle(
+                    resource, await self.bytes_of(effect.before), await self.bytes_of(effect.after)
+                )
+            except (Refused, ObjectError):
+                continue  # what it was to be is not known any more, so that no name follows from it
+            found += [why] if why else []
+        return " ".join(found)
 
     async def _put(self, object: str, data: bytes | None, expected: Resource | None) -> Resource | Changed | None:
         store, resource = self._parse(object)

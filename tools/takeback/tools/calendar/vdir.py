@@ -1,7 +1,8 @@
 """A vdir: a folder with one .ics file per event, as sync tools and desktop calendars share it.
 
 A file is replaced by exchanging two names, so that what somebody saved in the same instant comes out of the exchange, is
-recognised and put back. Where the system cannot exchange names, `window` says what could be missed. Only plain files that end
+recognised and put back; after a death by `settle`, which finds it because the name beside an event follows from what was to be
+changed. Where the system cannot exchange names, `window` says what could be missed. Only plain files that end
 in .ics count; links are not followed. What a crash leaves are hidden files called `.takeback-…`, which other programs ignore;
 they are cleared away later, unless they hold what nobody else has.
 """
@@ -80,6 +81,15 @@ class VdirStore(CalendarStore):
     async def remove(self, name: str, expected: Resource) -> Changed | None:
         _check_name(name)
         return await self._in_thread(self._alone(lambda calls, folder: _remove(calls, folder, name, expected)))
+
+    async def settle(self, name: str, before: bytes | None, after: bytes | None) -> str | None:
+        """After a death in this very change: put back what somebody had saved just before it, if that came out.
+
+        :returns: why the event is not as the change left it; `None`: nobody had saved.
+        :raises TargetError: somebody saved again meanwhile; it says where the earlier save lies.
+        """
+        _check_name(name)
+        return await self._in_thread(self._alone(lambda calls, folder: _settle(calls, folder, name, before, after)))
 
     async def leftovers(self, older_than_ns: int) -> Sequence[tuple[str, bytes]]:
         """What a process that died left beside the events, if it has lain there for so long: name and bytes."""
@@ -168,7 +178,7 @@ def _write(calls: Calls, folder: Dir, name: str, data: bytes, expected: Resource
     present = _read(calls, folder, name)
     if (present and present.data) != (expected and expected.data):
         return Changed(present)
-    raw, beside = os.fsencode(name), _beside(name)
+    raw, beside = os.fsencode(name), _beside(calls, folder, name, None if expected is None else expected.data, data)
     before = calls.lstat(folder, raw)
     _stage(calls, folder, beside, data, 0o600 if before is None else stat.S_IMODE(before.st_mode))
     if expected is None:
@@ -211,7 +221,7 @@ def _remove(calls: Calls, folder: Dir, name: str, expected: Resource) -> Changed
     present = _read(calls, folder, name)
     if present is None or present.data != expected.data:
         return Changed(present)
-    raw, beside = os.fsencode(name), _beside(name)
+    raw, beside = os.fsencode(name), _beside(calls, folder, name, expected.data, None)
     try:
         calls.take(folder, raw, folder, beside)
     except FileNotFoundError:
@@ -227,9 +237,49 @@ def _remove(calls: Calls, folder: Dir, name: str, expected: Resource) -> Changed
     return None
 
 
-def _beside(name: str) -> bytes:
-    """A name for what is being put in an event's place; it tells whose, so that a crash can be settled."""
-    return _ours(os.fsencode(name)) + secrets.token_hex(4).encode()
+def _settle(calls: Calls, folder: Dir, name: str, before: bytes | None, after: bytes | None) -> str | None:
+    raw, beside = os.fsencode(name), _named(name, before, after)
+    kept = calls.settle(folder, raw, folder, beside)
+    if kept is not None:
+        raise _saved_twice(name, kept)
+    if calls.lstat(folder, beside) is None or _taken(calls, folder, beside) in (before, after, b""):
+        return None  # a file that had been made, and not yet written, is nobody's
+    present = _read(calls, folder, name)
+    try:
+        if (present and present.data) != after:
+            raise _saved_twice(name, beside)
+        if after is None:
+            calls.place(folder, beside, folder, raw)
+        else:
+            calls.exchange(folder, raw, folder, beside)
+    except (FileNotFoundError, FileExistsError) as error:
+        if isinstance(error, Overtaken) and _taken(calls, folder, error.kept) == after:
+            calls.unlink(folder, error.kept)
+        raise _saved_twice(name, beside) from error
+    if after is not None:
+        if _taken(calls, folder, beside) != after:  # and once more, in between
+            raise _saved_twice(name, beside)
+        calls.unlink(folder, beside)
+    calls.sync_folder(folder)
+    return f"Somebody saved {name} just before it was changed; that is there again."
+
+
+def _beside(calls: Calls, folder: Dir, name: str, before: bytes | None, after: bytes | None) -> bytes:
+    """A free name for what is being put in an event's place; it tells whose, and in which change, so that a crash can be
+    settled."""
+    beside = _named(name, before, after)
+    if calls.lstat(folder, beside) is not None:
+        if _taken(calls, folder, beside) not in (before, after, b""):
+            return _ours(os.fsencode(name)) + secrets.token_hex(4).encode()  # somebody's: it has been told, and stays
+        calls.unlink(folder, beside)  # an earlier try of the same died over it
+    return beside
+
+
+def _named(name: str, before: bytes | None, after: bytes | None) -> bytes:
+    change = blake3()
+    for side in (before, after):
+        change.update(b"-" if side is None else blake3(side).digest())
+    return _ours(os.fsencode(name)) + change.hexdigest()[:8].encode()
 
 
 def _ours(raw: bytes) -> bytes:

@@ -43,7 +43,7 @@ def bring_out(bench: Workbench, state: State, destination: str) -> bool:
 
 
 def _sources(bench: Workbench, state: State) -> Iterator[tuple[Dir, bytes]]:
-    slot = bench.trashes.slot(dict(state.ref))
+    slot = bench.slot(dict(state.ref))
     if slot is not None:
         yield slot.folder, slot.name
     at = state.ref.get("at")

@@ -42,7 +42,7 @@ class Move(Step):
         self._source, self._destination = bench.names.locate(source.object), bench.names.locate(destination.object)
         self._start: Place = self._source if self._forward else self._destination
         self._end: Place = self._destination if self._forward else self._source
-        self._slot = bench.trashes.slot(dict(side_ref(destination)))
+        self._slot = bench.slot(dict(side_ref(destination)))
         self._arrived: os.stat_result | None = None
         self._lifted = self._turned = False
         """Whether, in the act at work, `F` was taken into the slot; whether `F` and `D` have changed places."""

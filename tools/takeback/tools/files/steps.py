@@ -99,7 +99,7 @@ class Exchange(Step):
         self.effects = (effect,)
         self._bench, self._effect = bench, effect
         self._place = bench.names.locate(effect.object)
-        self._slot = bench.trashes.slot(dict(side_ref(effect)))
+        self._slot = bench.slot(dict(side_ref(effect)))
         self._before, self._after = effect.before, effect.after
         self._put: os.stat_result | None = None
 
@@ -143,7 +143,9 @@ class Exchange(Step):
         there = calls.lstat(self._slot.folder, self._slot.name)
         if self._after.absent:
             if there is not None:
-                self._slot = self._new_slot(parent)
+                named = self._named_slot(parent)
+                free = calls.lstat(named.folder, named.name) is None
+                self._slot = named if free else self._new_slot(parent)
             return
         self._slot, self._put = found_or_restored(
             bench, self._place, self._slot, self._after, lambda: self._new_slot(parent)
@@ -165,7 +167,9 @@ class Exchange(Step):
         return self._bench.trashes.free_slot(self._place, parent or self._bench.nearest(self._place))
 
     def _named_slot(self, parent: Dir | None) -> Slot:
-        """The slot of an effect that names none: the same for each try, so that what an earlier one brought out is found."""
+        """The slot of an effect that names none, or one that is taken: the same for each try, so that what an earlier one
+        brought out is found.
+        """
         free = self._bench.trashes.free_slot(self._place, parent or self._bench.nearest(self._place))
         told = "\0".join((self._effect.object, self._before.digest, self._after.digest))
         return Slot(free.trash, blake3(told.encode("utf-8", "surrogatepass")).hexdigest()[:20].encode())
@@ -183,9 +187,9 @@ class Exchange(Step):
 
     def verify(self) -> None:
         calls = self._bench.calls
-        if self._slot is None:
+        if self._slot is None or (self._after.absent and not self.made_by_us()):
             named = self._named_slot(self._bench.parent(self._place))
-            self._slot = named if calls.lstat(named.folder, named.name) is not None else None
+            self._slot = named if calls.lstat(named.folder, named.name) is not None else self._slot
         slot = self._slot
         if self._before.absent or slot is None or calls.lstat(slot.folder, slot.name) is None or self.ready():
             return  # nothing is kept of it (any more), or it was somebody else who put there what was wanted
@@ -308,8 +312,12 @@ def in_between(place: Place, slot: Slot, kept: bytes) -> str:
 def found_or_restored(
     bench: Workbench, place: Place, slot: Slot, wanted: State, new_slot: Callable[[], Slot]
 ) -> tuple[Slot, os.stat_result | None]:
-    """The slot in which the wanted state lies, and its stats: the known one, or a new one filled from its small image.
+    """The slot in which the wanted state lies, and its stats: filled from its small image if it is not there any more.
 
+    It is the known slot wherever that can be: what the exchange brings out lies under a name that is journaled then, and the
+    next try finds it there if this one dies. A new one serves only where another trash has to.
+
+    :param new_slot: a free one in the trash that serves the place now.
     :raises Drift: it is gone or changed, and there is no image.
     """
     found = measure(bench.calls, slot.folder, slot.name, way_of(wanted.digest))
@@ -335,7 +343,11 @@ def found_or_restored(
         with suppress(OSError):
             bench.calls.remove_tree(fresh.folder, fresh.name)
         raise
-    return fresh, _as_wanted(bench, place, fresh, wanted).stat
+    made = _as_wanted(bench, place, fresh, wanted).stat
+    if fresh.trash.home != slot.trash.home:
+        return fresh, made
+    bench.calls.take(fresh.folder, fresh.name, slot.folder, slot.name)
+    return slot, made
 
 
 def why_not_to_be_had(bench: Workbench, effect: Effect) -> str | None:

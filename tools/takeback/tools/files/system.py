@@ -437,7 +437,7 @@ class FileSystem(TargetSystem):
         except RecursionError as error:
             raise too_deep(shown) from error
         finally:
-            bench.forget()
+            bench.close()
 
 
 def _no_store(given: object) -> NoReturn:

@@ -3,6 +3,11 @@
 In the data directory where a rename between it and the workspace works (the same mount), else in `.takeback/` at the top of
 the mount: 0700, with a `.gitignore` of `*`, reserved to us. An object lies under the random name of its *slot*; the refs of the
 journaled states know which. What somebody else wrote and an undo could not put anywhere stays as `kept-…`, never collected.
+
+Which slots are needed is known to the collector from before it began, and an old act may be taken back in that very moment:
+then what lay in a slot is in the workspace, and what stood there is in the slot. So nothing is destroyed under the name of a
+slot: what is old and not needed is first given one that no state knows (`doomed-…`), while no act uses what has lain in a slot
+for long.
 """
 
 from __future__ import annotations
@@ -11,8 +16,8 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Collection, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from threading import Lock
 from typing import Final
@@ -26,6 +31,14 @@ from takeback.tools.system import TargetError
 log = logging.getLogger(__name__)
 _HOMES: Final = b"trash-homes"
 _IGNORE: Final = b".gitignore"
+_DOOMED: Final = b"doomed-"
+"""How names begin of what is being destroyed; the inode and the name that it had follow."""
+SETTLED_NS: Final = 60 * 10**9
+"""What has lain in a slot for less is out of a collector's reach by far, so an act on it needs not hold it off."""
+
+
+def _facts(there: os.stat_result) -> tuple[int, int, int]:
+    return there.st_dev, there.st_ino, there.st_ctime_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +71,9 @@ class Slot:
 class Trashes:
     """All trashes of a workspace."""
 
-    def __init__(self, calls: Calls, names: Names, data: bytes) -> None:
-        self._calls, self._names, self._lock = calls, names, Lock()
+    def __init__(self, calls: Calls, names: Names, data: bytes, *, clock: Callable[[], int] = time.time_ns) -> None:
+        self._calls, self._names, self._lock, self._clock = calls, names, Lock(), clock
+        self._use = os.fsdecode(os.path.join(data, b"trash.lock"))
         self._own = os.path.join(data, b"trash")
         os.makedirs(os.path.join(data, _HOMES), mode=0o700, exist_ok=True)
         self._homes = calls.open_root(os.path.join(data, _HOMES))
@@ -105,25 +119,80 @@ class Trashes:
         if self._used is not None:
             self._used = max(0, self._used + size)
 
+    def settled(self, slot: Slot) -> bool:
+        """Whether something has lain there for so long that a collector may want it."""
+        there = self._calls.lstat(slot.folder, slot.name)
+        return there is not None and self._clock() - there.st_ctime_ns > SETTLED_NS
+
+    def in_use(self) -> AbstractContextManager[bool]:
+        """While inside, no collector of this data directory takes anything out of a slot."""
+        return self._held(exclusive=False)
+
+    def _held(self, *, exclusive: bool) -> AbstractContextManager[bool]:
+        """An act waits for a collector, which holds it for the moment of a rename; a collector waits for nobody."""
+        from takeback.checkpoints.oslock import held  # what it is made of differs by platform
+
+        return held(self._use, exclusive=exclusive, wait=not exclusive)
+
     def collect(self, keep: Collection[tuple[str, str]], older_than_ns: int) -> int:
-        """Destroy all slots but these and those touched lately; bytes freed."""
+        """Destroy all slots but these and those touched lately; bytes freed. What an act may use is left for the next time.
+
+        A death leaves what was being destroyed under its own name, and the next collection goes on with it.
+        """
         freed = 0
-        limit = time.time_ns() - older_than_ns
+        limit = self._clock() - older_than_ns
         for trash in self._all():
             for name in self._calls.names(trash.folder):
                 slot = name.split(b".", 1)[0].decode("ascii", "replace")
                 there = self._calls.lstat(trash.folder, name)
-                if name.startswith(KEPT) or (trash.home, slot) in keep or there is None or there.st_ctime_ns > limit:
+                if name.startswith(KEPT) or (trash.home, slot) in keep or there is None:
                     continue
-                size = self._size(trash.folder, name)
+                begun = name.startswith(_DOOMED)
+                if there.st_ctime_ns > limit and not begun:
+                    continue
                 try:
-                    self._calls.remove_tree(trash.folder, name)
+                    doomed = name if begun else self._doom(trash, name, there)
+                    freed += self._destroy(trash, doomed) if doomed is not None else 0
                 except (OSError, RecursionError) as error:
                     log.warning("%s in the trash could not be destroyed: %s", name.decode("ascii", "replace"), error)
-                    size -= self._size(trash.folder, name)
-                freed += max(0, size)
         self._used = None
         return freed
+
+    def _doom(self, trash: Trash, name: bytes, looked: os.stat_result) -> bytes | None:
+        """Take it out of its slot; the name that it has then. `None`: it is in use, or is not what was looked at any more."""
+        doomed = b"%s%x-%s" % (_DOOMED, looked.st_ino, name)
+        with self._held(exclusive=True) as alone:
+            there = self._calls.lstat(trash.folder, name) if alone else None
+            if there is None or _facts(there) != _facts(looked):
+                return None
+            self._calls.take(trash.folder, name, trash.folder, doomed)
+        return doomed
+
+    def _destroy(self, trash: Trash, doomed: bytes) -> int:
+        """Destroy it, unless it is something else than was meant to be; bytes freed. What cannot be destroyed goes back."""
+        inode, _, name = doomed[len(_DOOMED) :].partition(b"-")
+        there = self._calls.lstat(trash.folder, doomed)
+        if there is None:
+            return 0
+        if b"%x" % there.st_ino != inode:
+            # an act that is not held off (clocks can jump) has put something else there in the very instant
+            self._put_back(trash, doomed, name)
+            return 0
+        size = self._size(trash.folder, doomed)
+        try:
+            self._calls.remove_tree(trash.folder, doomed)
+        except (OSError, RecursionError) as error:
+            log.warning("%s in the trash could not be destroyed: %s", name.decode("ascii", "replace"), error)
+            size -= self._size(trash.folder, doomed)
+            self._put_back(trash, doomed, name)
+        return max(0, size)
+
+    def _put_back(self, trash: Trash, doomed: bytes, name: bytes) -> None:
+        try:
+            self._calls.place(trash.folder, doomed, trash.folder, name)
+        except FileExistsError:
+            kept = self.keep(Slot(trash, doomed))
+            log.warning("%s in the trash is taken; what lay there is kept as %s", name.decode("ascii", "replace"), kept)
 
     def _size(self, d: Dir, name: bytes) -> int:
         there = self._calls.lstat(d, name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -49,6 +50,27 @@ class Workbench:
     warnings: list[str] = field(default_factory=lambda: list[str]())
     held: dict[str, Dir] = field(default_factory=lambda: dict[str, Dir]())
     """Those in which the steps were made, while `folders` are being reached by their paths anew."""
+    using: ExitStack | None = None
+    """Holds collectors off; only where what lies in a slot is old enough for one."""
+
+    def slot(self, ref: dict[str, object]) -> Slot | None:
+        """The slot that a state refers to; what lies there stays until `close`."""
+        slot = self.trashes.slot(ref)
+        return None if slot is None else self.use(slot)
+
+    def use(self, slot: Slot) -> Slot:
+        """Make sure that what lies in the slot, if anything does, stays there until `close`."""
+        if self.using is None and self.trashes.settled(slot):
+            self.using = ExitStack()
+            self.using.enter_context(self.trashes.in_use())
+        return slot
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self.forget()
+        if self.using is not None:
+            using, self.using = self.using, None
+            using.close()
 
     def parent(self, place: Place) -> Dir | None:
         """The folder a place lies in, opened once a swap; `None` if there is none."""
