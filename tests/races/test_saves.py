@@ -61,7 +61,7 @@ async def kept(bench: Bench, run: str, answers: list[Any], words: bytes) -> str 
         with suppress(ObjectError):  # a digest of something that is no stored object
             if words in await core.objects.get(name):
                 return name
-    for trash in (bench.engine.core.settings.data / "files" / "trash", bench.work / ".takeback" / "trash"):
+    for trash in (bench.engine.core.settings.data / "files" / "trash", *bench.work.glob(".takeback/trash-*")):
         for path in sorted(trash.iterdir()) if trash.exists() else ():
             if path.is_file() and path.name.split(".")[0] in named and words in path.read_bytes():
                 return path.name

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 from tests.tools.files_system.signature import signature
 from tests.tools.files_system.world import World, reverse
 
@@ -139,7 +140,7 @@ async def test_a_full_disk_changes_nothing(world):
         assert isinstance(error, Unavailable)
         (world.root / "src").write_bytes(b"z" * 400_000)
         await refused(world, world.system.stage_copy(resolve("src"), resolve("small/c"), overwrite=False), "no_space")
-        assert os.listdir(world.root / "small/.takeback/trash") == []
+        assert [os.listdir(each) for each in (world.root / "small/.takeback").glob("trash-*")] == [[]]
         swapped = await world.write("small/f", b"fits")
         await world.take_back(swapped)
         assert (world.root / "small/f").read_bytes() == b"x" * 1000
@@ -162,6 +163,39 @@ async def test_each_mount_has_its_own_hidden_trash(world):
         os.utime(world.root, ns=(0, before[b""][4]))
         assert signature(world.root) == before
         await world.system.collect([], older_than_ns=0)
+        assert [os.listdir(each) for each in (world.root / "other/.takeback").glob("trash-*")] == [[]]
+
+
+async def test_on_a_mount_no_data_directory_collects_what_another_one_keeps_there(world, tmp_path):
+    other = World(tmp_path / "another", world.portable)
+    with mounted(world.root, "-t", "tmpfs", "-o", "size=1m", "none"):
+        for each in (world, other):
+            await each.open(world.root)
+        (world.root / "large").write_bytes(b"x" * 100_000)
+        resolve = world.system.resolve
+        gone = await world.commit(await world.system.stage_delete(resolve("large"), recursive=False))
+        for _ in range(2):  # also when the other one has a trash there
+            assert await other.system.collect([], older_than_ns=0) == 0
+            swapped = await other.write("small", b"theirs")
+            await other.take_back(swapped)
+            await other.system.collect([], older_than_ns=0)
+        await world.take_back(gone)
+        assert (world.root / "large").read_bytes() == b"x" * 100_000
+        await world.system.close()
+        await other.system.close()
+
+
+async def test_a_trash_that_an_earlier_version_shared_still_serves(world):
+    (world.root / "other").mkdir()
+    with mounted(world.root / "other", "-t", "tmpfs", "-o", "size=1m", "none"):
+        home = str(world.root / "other")
+        note = blake3(home.encode()).hexdigest(length=16)
+        (world.data / "trash-homes" / note).write_text(home)
+        (world.root / "other/f").write_bytes(b"x" * 100_000)
+        swapped = await world.write("other/f", b"new")
+        assert [path.name for path in (world.root / "other/.takeback").iterdir() if path.is_dir()] == ["trash"]
+        await world.take_back(swapped)
+        await world.system.collect([], older_than_ns=0)
         assert os.listdir(world.root / "other/.takeback/trash") == []
 
 
@@ -181,7 +215,8 @@ async def test_a_bind_mount_of_the_same_device_has_its_own_trash(world, tmp_path
     with mounted(world.root / "bound", "--bind", str(tmp_path / "elsewhere")):
         (world.root / "bound/f").write_bytes(b"old")
         swapped = await world.write("bound/f", b"new")
-        assert (tmp_path / "elsewhere/.takeback/trash").is_dir()
+        [trash] = (tmp_path / "elsewhere/.takeback").glob("trash-*")
+        assert trash.is_dir()
         await world.take_back(swapped)
         assert (tmp_path / "elsewhere/f").read_bytes() == b"old"
 

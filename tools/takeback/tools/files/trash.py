@@ -1,8 +1,9 @@
 """The trash: where exchanged objects lie, one per mount, so that going there is a rename and costs nothing.
 
 In the data directory where a rename between it and the workspace works (the same mount), else in `.takeback/` at the top of
-the mount: 0700, with a `.gitignore` of `*`, reserved to us. An object lies under the random name of its *slot*; the refs of the
-journaled states know which. What somebody else wrote and an undo could not put anywhere stays as `kept-…`, never collected.
+the mount: 0700, with a `.gitignore` of `*`, reserved to us. In there each data directory has a folder of its own, because
+none knows what another one needs. An object lies under the random name of its *slot*; the refs of the journaled states know
+which. What somebody else wrote and an undo could not put anywhere stays as `kept-…`, never collected.
 
 Which slots are needed is known to the collector from before it began, and an old act may be taken back in that very moment:
 then what lay in a slot is in the workspace, and what stood there is in the slot. So nothing is destroyed under the name of a
@@ -31,10 +32,16 @@ from takeback.tools.system import TargetError
 log = logging.getLogger(__name__)
 _HOMES: Final = b"trash-homes"
 _IGNORE: Final = b".gitignore"
+_FIRST: Final = b"trash"
+"""The folder in a `.takeback` that earlier versions shared; who has it noted goes on with it."""
 _DOOMED: Final = b"doomed-"
 """How names begin of what is being destroyed; the inode and the name that it had follow."""
 SETTLED_NS: Final = 60 * 10**9
 """What has lain in a slot for less is out of a collector's reach by far, so an act on it needs not hold it off."""
+
+
+def _note(home: str) -> bytes:
+    return blake3(home.encode()).hexdigest(length=16).encode()
 
 
 def _facts(there: os.stat_result) -> tuple[int, int, int]:
@@ -209,9 +216,8 @@ class Trashes:
     # -- where they are -------------------------------------------------------------------------------------------------
 
     def _all(self) -> Iterator[Trash]:
-        homes = {"", *(self._home_of(name) for name in self._calls.names(self._homes))}
-        homes.update(escape(os.fsencode(root.path)) for root in self._names.roots)
-        for home in sorted(homes):
+        notes = (name for name in self._calls.names(self._homes) if not name.startswith(b"."))
+        for home in sorted({"", *(self._noted(name)[1] for name in notes)}):
             trash = self._named(home)
             if trash is not None:
                 yield trash
@@ -268,14 +274,17 @@ class Trashes:
             if known is not None:
                 return known
             try:
+                ours = self._folder_at(home)
+                if ours is None:
+                    return None
                 place = self._names.locate(home)
-                folder = self._calls.open_below(place.root_dir, (*place.parts, RESERVED, b"trash"))
+                folder = self._calls.open_below(place.root_dir, (*place.parts, RESERVED, ours))
             except (OSError, TargetError):
                 return None  # its mount, or its root, is not there today
             return self._open.setdefault(home, Trash(home, folder))
 
     def _make(self, home: str, above: Dir) -> Trash:
-        before = self._calls.stat_folder(above)
+        before, ours = self._calls.stat_folder(above), self._take_folder_at(home)
         with suppress(FileExistsError):
             self._calls.mkdir(above, RESERVED, 0o700)
         with self._calls.open_folder(above, RESERVED) as folder:
@@ -283,19 +292,44 @@ class Trashes:
             with suppress(FileExistsError), os.fdopen(self._calls.open_file(folder, _IGNORE, OPEN_NEW), "wb") as file:
                 file.write(b"*\n")
             with suppress(FileExistsError):
-                self._calls.mkdir(folder, b"trash", 0o700)
+                self._calls.mkdir(folder, ours, 0o700)
             self._calls.sync_folder(folder)
         self._calls.utime_folder(above, before.st_atime_ns, before.st_mtime_ns)
         self._calls.sync_folder(above)
-        note = blake3(home.encode()).hexdigest(length=16).encode()
-        with suppress(FileExistsError), os.fdopen(self._calls.open_file(self._homes, note, OPEN_NEW), "wb") as file:
-            file.write(home.encode())
         trash = self._named(home)
         if trash is None:
             raise FileNotFoundError(2, "the trash could not be opened", home)
         return trash
 
-    def _home_of(self, note: bytes) -> str:
+    def _noted(self, note: bytes) -> tuple[bytes, str]:
+        """Of one trash elsewhere: its folder in the `.takeback`, and the folder whose `.takeback` that is."""
         fd = self._calls.open_file(self._homes, note, os.O_RDONLY)
         with os.fdopen(fd, "rb") as file:
-            return file.read().decode()
+            folder, _, home = file.read().rpartition(b"\0")
+        return folder or _FIRST, home.decode()
+
+    def _folder_at(self, home: str) -> bytes | None:
+        """Which folder there is this data directory's; `None`: it has none."""
+        try:
+            return self._noted(_note(home))[0]
+        except FileNotFoundError:
+            return None
+
+    def _take_folder_at(self, home: str) -> bytes:
+        """The same, chosen now if need be: noted durably before anything can lie there."""
+        known = self._folder_at(home)
+        if known is not None:
+            return known
+        folder = b"%s-%s" % (_FIRST, os.urandom(4).hex().encode())
+        scratch = b".%s" % os.urandom(8).hex().encode()
+        with os.fdopen(self._calls.open_file(self._homes, scratch, OPEN_NEW), "wb") as file:
+            file.write(folder + b"\0" + home.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            self._calls.place(self._homes, scratch, self._homes, _note(home))
+        except FileExistsError:  # another process was first
+            self._calls.unlink(self._homes, scratch)
+            return self._noted(_note(home))[0]
+        self._calls.sync_folder(self._homes)
+        return folder

@@ -148,7 +148,9 @@ class Workbench:
 
 def kept_as(slot: Slot, name: str) -> str:
     """Where something is that lies beside a slot for good, in words."""
-    where = "in the trash of the data directory" if not slot.trash.home else f"in {slot.trash.home}/.takeback/trash"
+    where = "in the trash of the data directory"
+    if slot.trash.home:
+        where = f"in {slot.trash.home}/.takeback/{os.fsdecode(os.path.basename(slot.folder.path))}"
     return f"kept {where} as {name}"
 
 
