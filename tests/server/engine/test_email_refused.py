@@ -13,8 +13,11 @@ import pytest
 import pytest_asyncio
 from aiosmtpd.smtp import SMTP
 from tests.server.engine.bench import ALICE, Bench, OpenBench
+from tests.signs import SECONDS
 from tests.tools.email import maildirs
 
+from takeback.journal.ids import RunId
+from takeback.journal.log import JournalBusy
 from takeback.server.engine.sender import Sender
 from takeback.server.settings import ToolSettings
 from takeback.tools.email.settings import MailboxSettings
@@ -185,6 +188,68 @@ async def test_a_message_that_reached_nobody_yet_is_called_back_whole_and_held_a
     post.server.says = {}
     await post.later(121)
     assert [sorted(recipients) for recipients, _ in post.server.taken] == [[ANN, BOB, CEM]]
+
+
+async def test_what_left_before_the_message_that_it_is_the_rest_of_is_told_and_corrected(post: Post) -> None:
+    post.server.says = {"MAIL 2": "451 busy"}  # it is parted, and then nobody takes it
+    await post.send(bob=LATER)
+    post.server.says = {ANN: LATER, CEM: LATER}
+    await post.later(31)
+    assert await post.standing() == [(f"{ANN}, {CEM}", "HELD"), (BOB, "SENT")]
+    back = await post.bench.back(run_id=post.run)
+    [step] = back.steps
+    assert (back.status, step.outcome) == ("partial", "irreversible")
+    assert f"the message to {BOB} went out" in step.why and ANN not in step.why
+    assert await post.standing() == [(f"{ANN}, {BOB}, {CEM}", "CANCELLED"), (BOB, "SENT"), (BOB, "WAITING")]
+    [correction] = [row for row in await post.rows() if row.status == "WAITING"]
+    await post.bench.engine.desk.approve(ALICE, correction.id)
+    post.server.says = {}
+    await post.later(0)
+    assert [recipients for recipients, _ in post.server.taken] == [[BOB], [BOB]]
+    assert await post.bench.engine.everything_open(ALICE) == []
+
+
+async def test_what_is_being_sent_while_its_act_is_taken_back_stays_open(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("takeback.tools.outbox.system.SENDING_WAIT", 0.0)
+    post.server.says = {"MAIL 2": "451 busy"}
+    await post.send(bob=LATER)
+    [rest] = [row for row in await post.rows() if row.message.recipients == (BOB,)]
+    assert await post.core.outbox.move(rest.id, "SENDING", only=("HELD",))
+    back = await post.bench.back(run_id=post.run)
+    assert back.status == "failed" and f"the message to {BOB} is being sent right now" in back.steps[0].why
+    [item] = await post.bench.engine.open_items(ALICE)
+    assert "Roll back once more" in item.next_step
+    assert await post.core.outbox.move(rest.id, "SENT", only=("SENDING",))
+    again = await post.bench.back(run_id=post.run)
+    assert again.steps[0].outcome == "irreversible" and f"the message to {BOB} went out" in again.steps[0].why
+
+
+async def test_whom_it_was_refused_for_is_told_though_the_journal_was_busy_at_that_moment(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("takeback.server.engine.sender.PATIENT_SECONDS", 0.0)
+    monkeypatch.setattr("takeback.server.engine.sender.POLL_SECONDS", 0.0)
+    post.server.says = {BOB: UNKNOWN}
+    post.run = await post.bench.start()
+    await post.bench.call("send_email", post.run, to=[ANN, BOB], subject="Offer", body="Hello")
+    post.wall += 121
+    append, sender = post.core.journal.append, post.sender()
+
+    async def busy(*given: Any, **more: Any) -> Any:
+        post.core.journal.append = append  # type: ignore[method-assign] -- a fault, once; the real journal is behind it
+        raise JournalBusy("The journal is busy.", "Try again.")
+
+    def fail_to_tell_of_the_rest(step: str) -> None:
+        if step == "parted":
+            post.core.journal.append = busy  # type: ignore[method-assign] -- as above
+
+    sender.on_step = fail_to_tell_of_the_rest
+    await asyncio.wait_for(sender.run(), SECONDS)
+    assert await post.standing() == [(ANN, "SENT"), (BOB, "DEAD")]
+    events = await post.core.journal.read(RunId(post.run))
+    assert "mail.late" in [each.event.type for each in events], "that it waits for a person stands in the journal"
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from takeback.journal.views import OpenItem
 from takeback.server.engine.core import Core
 from takeback.server.engine.outcome import Done
 from takeback.server.engine.plan import PlanStep
-from takeback.server.engine.unreached import call_back, never_reached
+from takeback.server.engine.unreached import call_back, is_rest, never_reached
 from takeback.tools.outbox.acts import is_act
 from takeback.tools.outbox.port import SYSTEM, corrector_of
 from takeback.tools.outbox.rows import Row, when
@@ -47,10 +47,12 @@ async def too_late(core: Core, done: Done, open_: Callable[[PlanStep, UndoOutcom
         await close_items(core, row, why=row.detail)
     mine = await core.outbox.of_action(step.action_id)
     rows = [row for row in mine if not row.corrects]
-    gone = [row for row in rows if row.status in ("SENT", "UNKNOWN") and not is_act(row.message)]
+    gone = [row for row in rows if _gone(row) and not is_act(row.message)]
     elsewhere = _uncorrected(core, mine)
     if done.good:
-        gone = elsewhere
+        # what was held could be called back; not what went to others of its recipients before it
+        made_up = _made_up(mine)
+        gone = [*elsewhere, *(row for row in gone if is_rest(row) and row not in elsewhere and row.id not in made_up)]
         if not gone:
             return done
         opened = open_(step, "failed", done.why)
@@ -71,6 +73,10 @@ async def too_late(core: Core, done: Done, open_: Callable[[PlanStep, UndoOutcom
             said.append(f"nobody knows whether the message to {whom} went out at {when(row.changed_at)}")
             then = ", and roll back once more for a correction if it did" if done.made_way else ""
             todo.append(f"Find out, then say it with `takeback outbox settle {row.id}`{then}.")
+            continue
+        if row.status == "SENDING":
+            said.append(f"the message to {whom} is being sent right now")
+            todo.append("Roll back once more in a moment, for a correction if it has left.")
             continue
         said.append(f"the message to {whom} went out at {when(row.changed_at)}")
         corrections = await core.outbox.propose_corrections(row)
@@ -95,6 +101,11 @@ async def too_late(core: Core, done: Done, open_: Callable[[PlanStep, UndoOutcom
         next_step=" ".join(todo) or done.open_item.next_step,
     )
     return replace(done, outcome="irreversible" if sent else done.outcome, why=why, open_item=item)
+
+
+def _gone(row: Row) -> bool:
+    """Whether it has left, or may have: what is left of a message goes its own way, and none waits for another."""
+    return row.status in ("SENT", "UNKNOWN") or (row.status == "SENDING" and is_rest(row))
 
 
 def _as_it_is(done: Done, gone: Sequence[Row]) -> Done:

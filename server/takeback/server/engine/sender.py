@@ -103,19 +103,22 @@ class Sender:
 
         :raises JournalError: nothing can be written down any more, so nothing is sent.
         """
-        started = False
+        started = behind = False
         while True:
             pause = POLL_SECONDS
             try:
                 if not started:
                     await self.start()
                     started = True
+                elif behind:
+                    await self._catch_up()
+                behind = False
                 await self.round()
                 if self._stop.is_set() or not await self._outbox.waiting():
                     return
             except (Unavailable, JournalBusy, JournalFull) as error:
                 log.warning("nothing can be sent now: %s", fault(error))
-                pause = PATIENT_SECONDS
+                pause, behind = PATIENT_SECONDS, True
             if self._stop.is_set():
                 return
             with anyio.move_on_after(pause):
@@ -130,6 +133,10 @@ class Sender:
                 await self._ask(row, "the sender was stopped while it was at it")
         for row in await self._rows("UNKNOWN"):
             await self._unknown(row, within=DELIVER_SECONDS)
+        await self._catch_up()
+
+    async def _catch_up(self) -> None:
+        """Make up the events that could not be written when what they tell came about."""
         for row in await self._outbox.rows(None, everything=True):
             if row.told != row.status:
                 await self._make_up(row)

@@ -50,7 +50,7 @@ async def call_back(core: Core, action_id: str) -> Sequence[Row]:
 
     :raises TargetError: the outbox is out of reach.
     """
-    found = [row for row in await core.outbox.of_action(action_id) if _is_rest(row)]
+    found = [row for row in await core.outbox.of_action(action_id) if is_rest(row)]
     if not found:
         return ()
     await core.outbox.look([row.id for row in found])  # what is on its way is waited for
@@ -58,7 +58,7 @@ async def call_back(core: Core, action_id: str) -> Sequence[Row]:
         await core.outbox.move(
             row.id, "CANCELLED", only=("HELD", "LATE", "DEAD"), told="", detail=CALLED_BACK, content=None
         )
-    called = [row for row in await core.outbox.of_action(action_id) if _is_rest(row) and row.detail == CALLED_BACK]
+    called = [row for row in await core.outbox.of_action(action_id) if is_rest(row) and row.detail == CALLED_BACK]
     for row in called:
         if row.told != row.status:
             moved = MailMoved(
@@ -76,5 +76,6 @@ def never_reached(called: Sequence[Row]) -> str:
     return f"{', '.join(whom)} never got it, and will not"
 
 
-def _is_rest(row: Row) -> bool:
+def is_rest(row: Row) -> bool:
+    """Whether it is what is left of a message, for whom that was not taken."""
     return bool(rest_of(row.message)) and not row.corrects

@@ -271,7 +271,11 @@ def _beside(calls: Calls, folder: Dir, name: str, before: bytes | None, after: b
     if calls.lstat(folder, beside) is not None:
         if _taken(calls, folder, beside) not in (before, after, b""):
             return _ours(os.fsencode(name)) + secrets.token_hex(4).encode()  # somebody's: it has been told, and stays
-        calls.unlink(folder, beside)  # an earlier try of the same died over it
+        # an earlier try of the same died over it, or another process is at it: then it is looked at where that cannot reach it
+        aside = _ours(os.fsencode(name)) + secrets.token_hex(4).encode()
+        calls.take(folder, beside, folder, aside)
+        if _taken(calls, folder, aside) in (before, after, b""):
+            calls.unlink(folder, aside)
     return beside
 
 

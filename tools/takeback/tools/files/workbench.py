@@ -61,16 +61,19 @@ class Workbench:
     def use(self, slot: Slot) -> Slot:
         """Make sure that what lies in the slot, if anything does, stays there until `close`."""
         if self.using is None and self.trashes.settled(slot):
-            self.using = ExitStack()
-            self.using.enter_context(self.trashes.in_use())
+            using = ExitStack()
+            using.enter_context(self.trashes.in_use())
+            self.using = using
         return slot
 
     def close(self) -> None:
         """Let go of everything."""
-        self.forget()
-        if self.using is not None:
-            using, self.using = self.using, None
-            using.close()
+        try:
+            self.forget()
+        finally:
+            if self.using is not None:
+                using, self.using = self.using, None
+                using.close()
 
     def parent(self, place: Place) -> Dir | None:
         """The folder a place lies in, opened once a swap; `None` if there is none."""
