@@ -361,12 +361,16 @@ def test_more_connections_than_are_served_are_turned_away(build: Build) -> None:
 
 
 def test_a_stream_ends_when_the_token_does(house: House, issuer: Issuer) -> None:
-    token = issuer.token(exp=int(time.time()) - LEEWAY_SECONDS + 2)
     filter = {"notifications": {"resourceSubscriptions": ["takeback://runs"]}, "_meta": ENVELOPE}
     listen = {"jsonrpc": "2.0", "id": 1, "method": "subscriptions/listen", "params": filter}
-    with httpx2.stream(
-        "POST", house.url, json=listen, headers=headers(token, mcp_method="subscriptions/listen")
-    ) as stream:
-        assert stream.status_code == 200
-        assert "acknowledged" in stream.read().decode()
+    for life in (2, 8, 32):  # on a busy machine a short one may be over before it has been looked at
+        token = issuer.token(exp=int(time.time()) - LEEWAY_SECONDS + life)
+        with httpx2.stream(
+            "POST", house.url, json=listen, headers=headers(token, mcp_method="subscriptions/listen")
+        ) as stream:
+            told = stream.read().decode()
+        if stream.status_code == 200 and "acknowledged" in told:
+            break
+    else:
+        pytest.fail(f"{stream.status_code}: {told}")
     assert ask(house, token).status_code == 401
