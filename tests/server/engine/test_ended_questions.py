@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.server.engine.bench import ALICE, Bench, OpenBench
@@ -12,9 +13,11 @@ from tests.server.engine.test_judged_back import names, three
 
 from takeback.journal.events import ApprovalRequested
 from takeback.journal.ids import RunId, new_approval_id
+from takeback.journal.views import ApprovalView
 from takeback.server.engine import runs
 from takeback.server.engine.answers import EngineError
 from takeback.server.engine.approvals import Wanted, find_or_ask
+from takeback.server.engine.voiding import expired, sweep
 
 
 async def finished(bench: Bench, run: str) -> None:
@@ -87,6 +90,30 @@ async def test_nothing_is_asked_in_a_run_that_has_ended_meanwhile(open_bench: Op
         await find_or_ask(bench.engine.core, Wanted(run, ALICE, "announce", "a", "b", "May it?", "why"))
     assert refused.value.code == "run_ended"
     assert await bench.engine.approvals(ALICE, status=None) == []
+
+
+async def test_one_that_is_answered_in_that_very_moment_leaves_no_other_open(open_bench: OpenBench) -> None:
+    bench = await open_bench()
+    core, run = bench.engine.core, RunId(await bench.start())
+    await finished(bench, run)
+    for number in range(3):
+        left = ApprovalRequested(
+            run_id=run, at=core.now(), approval_id=new_approval_id(), subject="action", tool="announce", caller=ALICE,
+            argument_digest=f"{number}", target_digest="b", question="May it?", reason="why",
+            expires_at=core.now() + timedelta(hours=1),
+        )  # fmt: skip
+        await core.journal.append([left])
+    append = core.journal.append
+
+    async def another_answers_first(*given: Any, **more: Any) -> Any:
+        core.journal.append = append  # type: ignore[method-assign] -- once; the real journal is behind it
+        [first, *_] = await core.journal.find(ApprovalView, run_id=run, status="requested")
+        await append([expired(core, first, "another one was there")])
+        return await append(*given, **more)
+
+    core.journal.append = another_answers_first  # type: ignore[method-assign] -- as above
+    await sweep(core, run, "finished")
+    assert await core.journal.find(ApprovalView, run_id=run, status="requested") == []
 
 
 async def test_a_question_that_an_earlier_version_left_open_says_that_its_run_has_ended(open_bench: OpenBench) -> None:

@@ -64,10 +64,10 @@ def _voided(core: Core, asked: Sequence[ApprovalView], status: RunStatus) -> Voi
 
 async def sweep(core: Core, run_id: RunId, status: RunStatus) -> None:
     """Make void what was asked at the very moment at which the run ended."""
-    void = await void_with(core, run_id, status)
-    if void.events:
-        with suppress(Stale):  # it was answered, or made void, at the same moment
+    while (void := await void_with(core, run_id, status)).events:
+        with suppress(Stale):  # one was answered, or made void, at the same moment; the others are void all the same
             await core.record(void.events, expect=void.expect)
+            return
 
 
 async def why_void(core: Core, approval: ApprovalView) -> str:
